@@ -1,0 +1,351 @@
+"""Photographs → training samples, and the data sets that training draws from.
+
+    python gen_samples.py 400          # 400 random patches of 32×32 from images_raw/ into samples_gen_32/
+    python gen_samples.py 400 -64      # of 64×64, into samples_gen_64/
+    python gen_samples.py 400 -s 3     # shrunk and enlarged by 3 instead of 2
+
+Each sample is a pair: ID.large.png, as it was, and ID.small.png, shrunk and enlarged again, at the same
+size. samples.csv records the photograph of each, because training and validation must be split by
+photograph: two patches of one wall, one on either side, make every network look better than it is.
+"""
+
+import argparse
+import csv
+import importlib.resources
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import degrade
+from images import (
+    UsageError,
+    UserError,
+    crop_to_multiple,
+    find_pictures,
+    note,
+    read_picture,
+    resize,
+    run_command,
+    to_bytes,
+    to_image,
+)
+
+RECORD = "samples.csv"
+# Natural photographs inside the scikit-image package, free to use: images_raw/README.md has the licences.
+FREE_PHOTOGRAPHS = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "rocket.jpg",
+)
+# Photographs are kept in memory as bytes. Where they would fill more than this many pixels together,
+# of each large one only a window is kept.
+PIXELS_IN_MEMORY = 300_000_000
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 10
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A generator for one purpose, such as (seed, step): what a step draws depends on nothing before it."""
+    return torch.Generator().manual_seed(int(numpy.random.SeedSequence(numbers).generate_state(1, numpy.uint64)[0]))
+
+
+def random_below(bounds: list[int], generator: torch.Generator) -> list[int]:
+    """One whole number 0 ≤ n < bound for each bound."""
+    return [int(torch.randint(bound, (), generator=generator)) for bound in bounds]
+
+
+# ---------------------------------------------------------------------------------------------
+# Pairs
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A poor and a sharp picture as uint8 (3, height, width), and the photograph that they come from."""
+
+    small: Tensor
+    large: Tensor
+    photograph: str
+
+
+def make_pair(high: Tensor, scale: int, enlarge: bool) -> tuple[Tensor, Tensor]:
+    """(1, 3, H, W) in 0..1 → small and large as uint8 (3, …): large is cropped to a multiple of the scale.
+
+    Small is 1/scale of large, or the same size again if `enlarge`, as SRCNN wants it.
+    """
+    large = crop_to_multiple(high, scale)
+    small = degrade.bicubic(large, scale)
+    if enlarge:
+        small = resize(small, scale)
+    return to_bytes(small)[0], to_bytes(large)[0]
+
+
+def read_pairs(sources: list[Path], scale: int, enlarge: bool) -> tuple[list[Pair], bool]:
+    """Everything that `-i` names: folders of samples, folders of photographs, .txt lists, single photographs.
+
+    Returns the pairs, and whether they are all ready-cut samples. Bad files are named and left out.
+    Raises UserError where nothing usable is left.
+    """
+    samples, photographs = [], []
+    for source in map(Path, sources):
+        if not source.exists():
+            raise UsageError(f"{source}: no such file or folder")
+        if source.is_dir() and any(source.glob("*.large.png")):
+            samples += _read_samples(source, scale, enlarge)
+        elif source.is_dir():
+            photographs += [(path, str(path.relative_to(source))) for path in find_pictures(source)]
+        elif source.suffix.lower() == ".txt":
+            photographs += [(path, str(path)) for path in _read_list(source)]
+        else:
+            photographs.append((source, source.name))
+    pairs = samples + _read_photographs(photographs, scale, enlarge)
+    if not pairs:
+        raise UserError(f"nothing to train on in {', '.join(map(str, sources))}")
+    return pairs, not photographs
+
+
+def _read_list(path: Path) -> list[Path]:
+    """The paths in a text file, one a line, relative to the file's own folder."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a list of paths ({error})") from error
+    paths = [path.parent / line.strip() for line in lines if line.strip()]
+    if not paths:
+        raise UserError(f"{path}: no paths in this list")
+    return paths
+
+
+def _read_photographs(paths: list[tuple[Path, str]], scale: int, enlarge: bool) -> list[Pair]:
+    """Pairs of whole photographs, or of a window of each where all would not fit in memory."""
+    pairs = []
+    for path, name in tqdm(paths, desc="photographs", leave=False, disable=not paths):
+        try:
+            high = read_picture(path)
+        except UserError as error:
+            note(f"left out: {error}")
+            continue
+        high = _window(high, PIXELS_IN_MEMORY // len(paths), seeded(len(pairs)))
+        if min(high.shape[-2:]) < 2 * scale:
+            note(f"left out: {path}: only {high.shape[-1]}×{high.shape[-2]} pixels")
+            continue
+        pairs.append(Pair(*make_pair(high, scale, enlarge), name))
+    return pairs
+
+
+def _window(picture: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """A random window of at most so many pixels with the picture's proportions."""
+    height, width = picture.shape[-2:]
+    share = min(1.0, (pixels / (height * width)) ** 0.5)
+    window_height, window_width = int(height * share), int(width * share)
+    top, left = random_below([height - window_height + 1, width - window_width + 1], generator)
+    return picture[..., top : top + window_height, left : left + window_width]
+
+
+def _read_samples(folder: Path, scale: int, enlarge: bool) -> list[Pair]:
+    """The pairs ID.large.png and ID.small.png of a folder; what does not match is named and left out."""
+    record = _read_record(folder)
+    if record and enlarge and (wrong := {row["scale"] for row in record.values()} - {scale}):
+        raise UsageError(f"{folder}: cut for ×{wrong.pop()}, not ×{scale}: run gen_samples.py with -s {scale}")
+    if not record:
+        note(f"{folder}: no {RECORD}, so every sample counts as a photograph of its own")
+    pairs = []
+    for large_path in tqdm(sorted(folder.glob("*.large.png")), desc="samples", leave=False):
+        identity = large_path.name.removesuffix(".large.png")
+        small_path = folder / f"{identity}.small.png"
+        try:
+            small, large = (to_bytes(read_picture(path))[0] for path in (small_path, large_path))
+        except UserError as error:
+            note(f"left out: {error}")
+            continue
+        ratio = 1 if enlarge else scale
+        if tuple(large.shape[-2:]) == tuple(ratio * side for side in small.shape[-2:]):
+            name = record[identity]["photograph"] if identity in record else identity
+            pairs.append(Pair(small, large, name))
+        else:
+            sizes = " beside ".join("×".join(map(str, reversed(part.shape[-2:]))) for part in (small, large))
+            wanted = "pairs of equal size" if enlarge else f"a small one of 1/{scale} the size"
+            note(f"left out: {small_path}: {sizes}; this model wants {wanted}")
+    return pairs
+
+
+def _read_record(folder: Path) -> dict[str, dict]:
+    """ID → row of samples.csv; empty where there is none."""
+    try:
+        with open(folder / RECORD, newline="", encoding="utf-8") as file:
+            return {row["id"]: {**row, "scale": int(row["scale"])} for row in csv.DictReader(file)}
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / RECORD}: cannot be read ({error}); run gen_samples.py again") from error
+
+
+def sample_scale(folder: Path) -> int | None:
+    """By how much the samples in a folder were shrunk and enlarged; None where there is no record of it."""
+    scales = {row["scale"] for row in _read_record(folder).values()}
+    return scales.pop() if len(scales) == 1 else None
+
+
+def split_by_photograph(pairs: list[Pair], seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Training pairs and held-out pairs: a tenth of the photographs, at least one and at most ten, held out."""
+    names = sorted({pair.photograph for pair in pairs})
+    if len(names) == 1:
+        note("only one photograph: PSNR is measured on what the network is trained on")
+        return pairs, pairs
+    count = max(1, min(HELD_OUT_MOST, int(HELD_OUT_SHARE * len(names))))
+    order = torch.randperm(len(names), generator=seeded(seed, 0x5EED)).tolist()
+    held_out = {names[index] for index in order[:count]}
+    return [pair for pair in pairs if pair.photograph not in held_out], [p for p in pairs if p.photograph in held_out]
+
+
+def draw_batch(pairs: list[Pair], patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A patch of each pair at a random place, flipped and turned at random: uint8 small and large, (N, 3, …).
+
+    `patch` is the side in the small picture; the large patch is as many times larger as its picture is.
+    """
+    smalls, larges = [], []
+    for pair in pairs:
+        scale = pair.large.shape[-1] // pair.small.shape[-1]
+        rows, columns = (side - patch + 1 for side in pair.small.shape[-2:])
+        top, left, flip, turns = random_below([rows, columns, 2, 4], generator)
+        for picture, factor, patches in ((pair.small, 1, smalls), (pair.large, scale, larges)):
+            y, x, side = top * factor, left * factor, patch * factor
+            cut = picture[:, y : y + side, x : x + side]
+            patches.append((cut.flip(-1) if flip else cut).rot90(turns, (-2, -1)))
+    return torch.stack(smalls), torch.stack(larges)
+
+
+# ---------------------------------------------------------------------------------------------
+# Cutting samples
+# ---------------------------------------------------------------------------------------------
+
+
+def fill_with_free_photographs(folder: Path) -> None:
+    """Copy the photographs that come with scikit-image into an empty folder; nothing is downloaded."""
+    data = importlib.resources.files("skimage") / "data"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FREE_PHOTOGRAPHS:
+            with importlib.resources.as_file(data / name) as path:
+                shutil.copyfile(path, folder / name)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot fill it with scikit-image's photographs ({error}); put your own there"
+        ) from error
+    note(f"{folder}: was empty, now has {len(FREE_PHOTOGRAPHS)} free photographs that come with scikit-image")
+
+
+def find_or_fill(folder: Path) -> list[Path]:
+    """The photographs in a folder, after filling it if it has none."""
+    try:
+        return find_pictures(folder)
+    except UsageError:
+        fill_with_free_photographs(folder)
+        return find_pictures(folder)
+
+
+def usable_photographs(paths: list[Path], patch: int) -> list[Path]:
+    """Those that can be read and are large enough for a patch; the others are named."""
+    usable = []
+    for path in tqdm(paths, desc="photographs", leave=False):
+        try:
+            height, width = read_picture(path).shape[-2:]
+        except UserError as error:
+            note(f"skipped: {error}")
+            continue
+        if min(height, width) < patch:
+            note(f"skipped: {path}: {width}×{height} is smaller than a patch of {patch}×{patch}")
+            continue
+        usable.append(path)
+    if not usable:
+        raise UserError(f"no photograph is left that has {patch}×{patch} pixels: put larger ones there")
+    return usable
+
+
+def cut_samples(count: int, patch: int, scale: int, seed: int, source: Path, target: Path) -> None:
+    """Fill the folder `target` with `count` samples from the photographs in `source`, replacing older samples.
+
+    The same seed and photographs give the same files. A photograph is shrunk whole and cut
+    afterwards, so that a patch has real neighbours at its border. Raises UserError.
+    """
+    if target.exists() and not (target / RECORD).exists():
+        raise UserError(f"{target}: is not a folder of samples that may be replaced (no {RECORD}); move it away")
+    paths = usable_photographs(find_or_fill(source), patch)
+    generator = seeded(seed)
+    origins = torch.randint(len(paths), (count,), generator=generator).tolist()
+    part = target.with_name(f".{target.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        rows = []
+        with tqdm(total=count, desc="samples", leave=False) as bar:
+            for origin in sorted(set(origins)):
+                identities = [index for index, one in enumerate(origins) if one == origin]
+                name = paths[origin].relative_to(source).as_posix()
+                rows += _cut_photograph(paths[origin], name, identities, patch, scale, generator, part)
+                bar.update(len(identities))
+        with open(part / RECORD, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["id", "photograph", "left", "top", "scale"])
+            writer.writeheader()
+            writer.writerows(sorted(rows, key=lambda row: row["id"]))
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+    except OSError as error:
+        raise UserError(f"cannot write samples into {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _cut_photograph(path, name, identities, patch, scale, generator, folder) -> list[dict]:
+    """Write the samples of one photograph; the rows for the record."""
+    high = read_picture(path)
+    # A photograph that is only just large enough must not lose its last rows to the scale.
+    whole = torch.nn.functional.pad(high, (0, -high.shape[-1] % scale, 0, -high.shape[-2] % scale), mode="replicate")
+    small, large = make_pair(whole, scale, enlarge=True)
+    rows = []
+    for identity in identities:
+        top, left = random_below([high.shape[-2] - patch + 1, high.shape[-1] - patch + 1], generator)
+        for kind, picture in (("small", small), ("large", large)):
+            cut = picture[None, :, top : top + patch, left : left + patch]
+            to_image(cut.float() / 255).save(folder / f"{identity:06d}.{kind}.png")
+        rows.append({"id": f"{identity:06d}", "photograph": name, "left": left, "top": top, "scale": scale})
+    return rows
+
+
+def main(arguments: list[str]) -> None:
+    """The command line of this script."""
+    parser = argparse.ArgumentParser(
+        description="Cut random patches from the photographs in images_raw/ as training samples for SRCNN."
+    )
+    parser.error = lambda message: parser.exit(2, f"error: {message} (see gen_samples.py --help)\n")
+    parser.add_argument("count", type=int, help="how many samples")
+    parser.add_argument("-64", dest="patch", action="store_const", const=64, default=32, help="64×64 pixels, not 32×32")
+    parser.add_argument(
+        "-s", "--scale", type=int, default=2, help="how far they are shrunk and enlarged again (default 2)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default 0)")
+    options = parser.parse_args(arguments)
+    if options.count < 1:
+        parser.error("COUNT must be at least 1")
+    if not 2 <= options.scale <= 8:
+        parser.error("-s must be 2 to 8")
+    if options.seed < 0:
+        parser.error("--seed must not be negative")
+    target = Path(f"samples_gen_{options.patch}")
+    cut_samples(options.count, options.patch, options.scale, options.seed, Path("images_raw"), target)
+    print(f"{options.count} samples of {options.patch}×{options.patch} for ×{options.scale} in {target}/")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

@@ -1,0 +1,339 @@
+"""Pictures in and out, colour, size and quality: everything that knows what a pixel is.
+
+A picture is a float32 tensor, RGB, 0..1, of shape (N, 3, H, W); its luma is (N, 1, H, W).
+Files become tensors here and tensors become files here, and nowhere else.
+
+    picture = read_picture("photo.jpg")             # (1, 3, H, W)
+    small = resize(picture, 1 / 2)                  # as MATLAB's imresize does it
+    write_picture("small.png", small)
+"""
+
+import math
+import os
+import re
+import sys
+import warnings
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from tqdm import tqdm
+
+# A folder is searched for these names; a file named on the command line is judged by its content.
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+
+
+class UserError(Exception):
+    """Something that only the person at the keyboard can mend, told in one line; the work failed."""
+
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """The command itself asks for something impossible: no such file, a flag out of range."""
+
+    exit_code = 2
+
+
+def note(message: str) -> None:
+    """Tell the person at the keyboard something in one line, without disturbing a progress bar."""
+    tqdm.write(" ".join(message.splitlines()), file=sys.stderr)
+
+
+def run_command(command, options) -> int:
+    """Call `command(options)` and return an exit code; what the person must know ends in one line, not a traceback."""
+    try:
+        command(options)
+        return 0
+    except UserError as error:
+        note(f"error: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        note("stopped")
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        sys.stdout = None
+        return 1
+
+
+# ---------------------------------------------------------------------------------------------
+# Files
+# ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path):
+    """Yield a temporary path beside `path`; what was written there replaces `path` when all went well.
+
+    A reader sees the old file or the whole new one, and a full disk leaves the old one as it was.
+    Raises UserError where the folder or the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def unused(path: Path) -> Path:
+    """The path itself if nothing has that name yet, else NAME-2.SUFFIX, NAME-3.SUFFIX …"""
+    candidate, count = path, 1
+    while candidate.exists():
+        count += 1
+        candidate = path.with_name(f"{path.stem}-{count}{path.suffix}")
+    return candidate
+
+
+def find_pictures(folder) -> list[Path]:
+    """All pictures in a folder and the folders below it, sorted, hidden ones left out.
+
+    Raises UsageError if there is no such folder or no picture in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    hidden = re.compile(r"(^|[/\\])\.")
+    pictures = sorted(path for path in named if not hidden.search(str(path.relative_to(folder))))
+    if not pictures:
+        raise UsageError(f"{folder}: no pictures in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
+    return pictures
+
+
+def read_picture(path) -> Tensor:
+    """Read a picture file as (1, 3, H, W), upright as its EXIF orientation says.
+
+    The content decides what kind of file it is, not the name. Grey becomes RGB, 16-bit grey keeps
+    its precision, transparency is laid on white.
+    Raises UsageError if there is no such file, UserError if it is not a whole picture.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, not a picture")
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # Pillow's remarks on large or odd files are no errors
+            image = ImageOps.exif_transpose(image)
+            pixels = _pixels(image)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file") from error
+    except PermissionError as error:
+        raise UserError(f"{path}: no permission to read it") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: not a picture, or of a kind that Pillow cannot read") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: too many pixels to open safely ({error})") from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        raise UserError(f"{path}: damaged or cut short ({error})") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+
+
+def _pixels(image: Image.Image) -> numpy.ndarray:
+    """A Pillow image as (H, W, 3) float32 in 0..1. The mode of the file gives the depth, never the values."""
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion to RGB would clip it at 255
+        grey = numpy.asarray(image).astype(numpy.float32) / 65535
+        return numpy.repeat(grey.clip(0, 1)[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range: save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return numpy.asarray(image.convert("RGB")).astype(numpy.float32) / 255
+
+
+def write_picture(path, picture: Tensor) -> None:
+    """Write one picture (1, 3, H, W) or luma (1, 1, H, W) with 8 bits, in the format that the name asks for.
+
+    Raises UsageError for an unknown suffix, UserError if the file cannot be written.
+    """
+    path = Path(path)
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise UsageError(f"{path}: cannot write a {path.suffix or 'nameless'} picture; use .png, .jpg, .webp or .tif")
+    with replacing(path) as temporary:
+        to_image(picture).save(temporary, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+
+
+def to_image(picture: Tensor) -> Image.Image:
+    """One picture (1, 3, H, W) or luma (1, 1, H, W) in 0..1 as an 8-bit Pillow image."""
+    pixels = to_bytes(picture)[0].permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+
+
+def to_bytes(picture: Tensor) -> Tensor:
+    """0..1 → uint8, rounded and not truncated: truncation darkens every picture by half a level."""
+    return (picture.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def from_bytes(pixels: Tensor) -> Tensor:
+    """uint8 → float32 in 0..1."""
+    return pixels.float() / 255
+
+
+def round_to_8_bits(picture: Tensor) -> Tensor:
+    """What is left of a picture once it has been through an 8-bit file; values stay in 0..1."""
+    return (picture.clamp(0, 1) * 255).round() / 255
+
+
+# ---------------------------------------------------------------------------------------------
+# Colour: ITU-R BT.601, studio swing, as in MATLAB's rgb2ycbcr
+# ---------------------------------------------------------------------------------------------
+
+# Rows give Y, Cb, Cr on the scale 0..255 for R, G, B in 0..1. Y runs from 16 (black) to 235 (white).
+# The "full swing" of JPEG runs from 0 to 255 instead: PSNR measured on it is 1.32 dB lower.
+_RGB_TO_YCBCR = torch.tensor(
+    [[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]], dtype=torch.float64
+)
+_YCBCR_OFFSET = torch.tensor([16.0, 128.0, 128.0], dtype=torch.float64)
+
+
+def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
+    """(N, 3, H, W) RGB in 0..1 → Y, Cb, Cr divided by 255: Y in 16/255..235/255, chroma in 16/255..240/255."""
+    matrix, offset = (_RGB_TO_YCBCR / 255).to(rgb), (_YCBCR_OFFSET / 255).to(rgb)
+    return torch.einsum("yc,nchw->nyhw", matrix, rgb) + offset.view(3, 1, 1)
+
+
+def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
+    """The exact inverse of `rgb_to_ycbcr`; colours outside RGB's cube are not clipped here."""
+    matrix, offset = torch.linalg.inv(_RGB_TO_YCBCR / 255).to(ycbcr), (_YCBCR_OFFSET / 255).to(ycbcr)
+    return torch.einsum("cy,nyhw->nchw", matrix, ycbcr - offset.view(3, 1, 1))
+
+
+def rgb_to_luma(rgb: Tensor) -> Tensor:
+    """(N, 3, H, W) RGB → (N, 1, H, W), the Y of `rgb_to_ycbcr`. SRCNN sees nothing else."""
+    weights = (_RGB_TO_YCBCR[0] / 255).to(rgb)
+    return torch.einsum("c,nchw->nhw", weights, rgb)[:, None] + 16 / 255
+
+
+# ---------------------------------------------------------------------------------------------
+# Size: MATLAB's imresize with the bicubic kernel
+# ---------------------------------------------------------------------------------------------
+
+
+def cubic(x: Tensor) -> Tensor:
+    """The cubic convolution kernel of Keys (1981) with a = −0.5, which is MATLAB's (OpenCV takes −0.75)."""
+    x = x.abs()
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return near * (x <= 1) + far * ((x > 1) & (x <= 2))
+
+
+def resize_taps(length: int, new_length: int, scale: float) -> tuple[Tensor, Tensor]:
+    """Which old pixels make each new pixel along one axis: indices and float64 weights, both (taps, new_length).
+
+    When shrinking, the kernel is stretched by 1/scale, so that every old pixel counts: without this
+    anti-aliasing, detail finer than the new pixels comes back as false patterns.
+    """
+    stretch = max(1.0, 1 / scale)
+    # The centre of new pixel i, on the axis of the old pixels: both pictures cover the same area.
+    centre = (torch.arange(new_length, dtype=torch.float64) + 0.5) / scale - 0.5
+    taps = math.ceil(4 * stretch) + 2
+    first = torch.floor(centre - 2 * stretch)
+    position = first + torch.arange(taps, dtype=torch.float64)[:, None]
+    weights = cubic((centre - position) / stretch)
+    weights = weights / weights.sum(dim=0)
+    # Beyond its border the picture is mirrored, the border pixel included: … 1 0 | 0 1 2 … n-1 | n-1 …
+    index = position.long() % (2 * length)
+    index = torch.where(index < length, index, 2 * length - 1 - index)
+    used = weights.ne(0).any(dim=1)
+    return index[used], weights[used]
+
+
+def resize(picture: Tensor, scale: float | None = None, size: tuple[int, int] | None = None) -> Tensor:
+    """Bicubic resize of (N, C, H, W), equal to MATLAB's `imresize`, differentiable.
+
+    Give either `scale` (the new size is rounded up, as in MATLAB) or `size` as (height, width).
+    Values may overshoot 0..1 at sharp edges; they are not clipped here.
+    """
+    if (scale is None) == (size is None):
+        raise ValueError("resize needs either a scale or a size")
+    for axis, length in ((-2, picture.shape[-2]), (-1, picture.shape[-1])):
+        new_length = math.ceil(length * scale - 1e-9) if size is None else size[axis]
+        picture = _resize_axis(picture, axis, new_length, new_length / length if scale is None else scale)
+    return picture.contiguous()
+
+
+def _resize_axis(picture: Tensor, axis: int, new_length: int, scale: float) -> Tensor:
+    """Each new row of pixels is a weighted sum of a few old rows, which is what `embedding_bag` computes."""
+    index, weights = resize_taps(picture.shape[axis], new_length, scale)
+    rows = picture.movedim(axis, 0)
+    table = rows.reshape(len(rows), -1)
+    bags = F.embedding_bag(
+        index.T.contiguous().to(table.device), table, per_sample_weights=weights.T.contiguous().to(table), mode="sum"
+    )
+    return bags.view(new_length, *rows.shape[1:]).movedim(0, axis)
+
+
+def crop_to_multiple(picture: Tensor, scale: int) -> Tensor:
+    """Cut a few pixels off the right and the bottom, so that both sides divide by `scale`."""
+    height, width = (side - side % scale for side in picture.shape[-2:])
+    return picture[..., :height, :width]
+
+
+# ---------------------------------------------------------------------------------------------
+# Quality: PSNR and SSIM as the published tables measure them
+# ---------------------------------------------------------------------------------------------
+
+PROTOCOL = (
+    "RGB shrunk by MATLAB's bicubic to 8 bits; restored RGB rounded to 8 bits; luma of BT.601 studio swing, rounded; "
+    "border of `scale` pixels shaved; PSNR with peak 255; SSIM 11x11 Gaussian, sigma 1.5; mean of the per-image values"
+)
+
+
+def _measured_luma(picture: Tensor, border: int) -> Tensor:
+    """What the protocol compares: luma on the scale 0..255 in float64, with the border shaved.
+
+    Rounded to 8 bits twice, as RGB and as luma, because MATLAB's rgb2ycbcr gives 8-bit luma for an
+    8-bit picture. Without the second rounding bicubic on Set5 (×2, ×3, ×4) measures 0.03 / 0.02 / 0.01 dB higher.
+    """
+    picture = round_to_8_bits(picture.double())
+    luma = rgb_to_luma(picture) if picture.shape[1] == 3 else picture
+    luma = (255 * luma).round()
+    return luma[..., border : luma.shape[-2] - border, border : luma.shape[-1] - border]
+
+
+def psnr(restored: Tensor, high: Tensor, border: int = 0) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each picture, shape (N,): on luma, peak 255, border shaved.
+
+    RGB pictures or lumas in 0..1. Average these values over pictures: PSNR of a pooled error is
+    another, larger number. Equal pictures give infinity.
+    """
+    difference = _measured_luma(restored, border) - _measured_luma(high, border)
+    return 10 * torch.log10(255**2 / difference.square().mean(dim=(1, 2, 3)))
+
+
+def ssim(restored: Tensor, high: Tensor, border: int = 0) -> Tensor:
+    """Structural similarity of each picture, shape (N,), at most 1 (Wang et al. 2004): on luma, border shaved.
+
+    11×11 Gaussian window with σ = 1.5, only where it fits inside the picture. Raises ValueError for
+    pictures smaller than the window.
+    """
+    x, y = _measured_luma(restored, border), _measured_luma(high, border)
+    if min(x.shape[-2:]) < 11:
+        raise ValueError(f"SSIM needs 11 pixels a side inside the border, not {x.shape[-2]}×{x.shape[-1]}")
+    bell = torch.exp(-((torch.arange(11, dtype=torch.float64, device=x.device) - 5) ** 2) / (2 * 1.5**2))
+    bell = bell / bell.sum()
+
+    def local_mean(picture: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(picture, bell.view(1, 1, 11, 1)), bell.view(1, 1, 1, 11))
+
+    mean_x, mean_y = local_mean(x), local_mean(y)
+    variance_x = local_mean(x * x) - mean_x**2
+    variance_y = local_mean(y * y) - mean_y**2
+    covariance = local_mean(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    similarity = similarity / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))
+    return similarity.mean(dim=(1, 2, 3))

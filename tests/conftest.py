@@ -1,0 +1,30 @@
+"""What several tests share: a small photograph, and an empty place to work in."""
+
+import importlib.resources
+
+import pytest
+
+from images import read_picture, resize, write_picture
+
+
+@pytest.fixture(scope="session")
+def photograph():
+    """A natural photograph of 120×150 pixels, (1, 3, 120, 150), with values on the 8-bit grid."""
+    with importlib.resources.as_file(importlib.resources.files("skimage") / "data" / "astronaut.png") as path:
+        return read_picture(path)[..., :120, 150:300]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty working folder, as after cloning: models/ and the rest appear in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def photographs(place, photograph):
+    """A folder of five small, different photographs."""
+    for number in range(5):
+        part = resize(photograph, size=(60 + 4 * number, 70)).roll(7 * number, -1)
+        write_picture(place / "photographs" / f"{number}.png", part)
+    return place / "photographs"

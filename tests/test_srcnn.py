@@ -1,0 +1,57 @@
+"""SRCNN against kernels made by hand."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from srcnn import KERNELS, SRCNN
+
+
+def delta_network(kernels=(9, 5, 5), shift=(0, 0)):
+    """A network whose first feature passes the picture on, moved by `shift` pixels in the first layer."""
+    network = SRCNN(kernels)
+    for layer in network.children():
+        layer.weight.data.zero_()
+        layer.bias.data.zero_()
+        middle = layer.kernel_size[0] // 2
+        layer.weight.data[0, 0, middle, middle] = 1
+    network.extract.weight.data.zero_()
+    network.extract.weight.data[0, 0, 4 + shift[0], 4 + shift[1]] = 1
+    return network
+
+
+@pytest.mark.parametrize("kernels", KERNELS.values())
+@pytest.mark.parametrize("size", [(20, 31), (1, 1), (3, 1)])
+def test_delta_kernels_give_the_picture_back(kernels, size):
+    luma = torch.rand(2, 1, *size)
+    assert torch.equal(delta_network(kernels)(luma), luma)
+
+
+def test_a_shifted_delta_shows_the_replicated_border():
+    luma = torch.rand(1, 1, 12, 10)
+    shifted = delta_network(shift=(3, -2))(luma)
+    expected = F.pad(luma, (2, 0, 0, 3), mode="replicate")[..., 3:, :10]
+    assert torch.equal(shifted, expected)
+
+
+def test_the_whole_is_three_convolutions():
+    network, luma = SRCNN().double(), torch.rand(1, 1, 23, 25, dtype=torch.float64)
+    padded = F.pad(luma, (8, 8, 8, 8), mode="replicate")
+    patches = F.unfold(padded, 9).transpose(1, 2)  # the first layer as a matrix product over 9×9 patches
+    features = patches @ network.extract.weight.view(64, 81).T + network.extract.bias
+    features = features.relu().transpose(1, 2).view(1, 64, 31, 33)
+    features = F.conv2d(features, network.map.weight, network.map.bias).clamp(min=0)
+    expected = F.conv2d(features, network.reconstruct.weight, network.reconstruct.bias)
+    torch.testing.assert_close(network(luma), expected)
+
+
+@pytest.mark.parametrize(("kernels", "parameters", "radius"), [((9, 1, 5), 8129, 6), ((9, 5, 5), 57281, 8)])
+def test_parameters_and_radius(kernels, parameters, radius):
+    network = SRCNN(kernels)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert network.radius == radius
+    luma = torch.rand(1, 1, 41, 41, requires_grad=True)
+    network(luma)[0, 0, 20, 20].backward()
+    seen = luma.grad[0, 0].ne(0).nonzero()
+    assert seen.min() >= 20 - radius and seen.max() <= 20 + radius
+    assert network.forward_valid(torch.rand(1, 1, 30, 25)).shape == (1, 1, 30 - 2 * radius, 25 - 2 * radius)

@@ -1,0 +1,113 @@
+"""Upscaling and evaluation with networks made by hand, whose results are known."""
+
+import pytest
+import torch
+from test_checkpoints import make_checkpoint
+from test_srcnn import delta_network
+
+import degrade
+import upscaling
+from images import (
+    UsageError,
+    UserError,
+    crop_to_multiple,
+    psnr,
+    read_picture,
+    resize,
+    rgb_to_ycbcr,
+    ssim,
+    to_bytes,
+    write_picture,
+)
+from srcnn import SRCNN
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_a_network_that_changes_nothing_gives_bicubic(photograph, scale):
+    expected = resize(photograph, scale).clamp(0, 1)
+    result = upscaling.upscale(delta_network().eval(), photograph, scale)
+    torch.testing.assert_close(result, expected, atol=2e-6, rtol=0)
+
+
+def test_only_luma_is_restored(photograph):
+    network = delta_network()
+    network.reconstruct.bias.data.fill_(0.02)
+    low = 0.25 + 0.5 * photograph  # away from black and white, where clipping would touch chroma
+    result, plain = (rgb_to_ycbcr(picture) for picture in (upscaling.upscale(network, low, 2), resize(low, 2)))
+    torch.testing.assert_close(result[:, 1:], plain[:, 1:], atol=2e-6, rtol=0)
+    torch.testing.assert_close(result[:, :1], plain[:, :1] + 0.02, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("tile", [16, 50, 500])
+@pytest.mark.parametrize("size", [(70, 83), (1, 40), (17, 16)])
+def test_tiles_equal_the_whole(tile, size):
+    network = SRCNN().eval()
+    luma = torch.rand(1, 1, *size)
+    with torch.inference_mode():
+        torch.testing.assert_close(upscaling.in_tiles(network, luma, tile), network(luma), atol=1e-6, rtol=0)
+
+
+def test_evaluation_by_hand(place, photograph):
+    sizes = {"one": (60, 71), "two": (47, 90)}
+    for name, (height, width) in sizes.items():
+        write_picture(place / "Set" / f"{name}.png", photograph[..., :height, :width])
+    (place / "Set" / "broken.png").write_text("no picture")
+    write_picture(place / "Set" / "tiny.png", photograph[..., :12, :12])
+    figures = upscaling.evaluate_folder(place / "Set", 3, delta_network())
+    assert [row["name"] for row in figures["images"]] == ["one.png", "two.png"]
+    for row, (height, width) in zip(figures["images"], sizes.values(), strict=True):
+        high = crop_to_multiple(photograph[..., :height, :width], 3)
+        restored = resize(degrade.bicubic(high, 3), 3)
+        assert row["bicubic"]["psnr"] == psnr(restored, high, 3).item()
+        assert row["bicubic"]["ssim"] == ssim(restored, high, 3).item()
+        assert row["model"]["psnr"] == pytest.approx(row["bicubic"]["psnr"], abs=1e-3)
+    mean = sum(row["bicubic"]["psnr"] for row in figures["images"]) / 2
+    assert figures["bicubic"]["psnr"] == pytest.approx(mean)
+    assert "model" not in upscaling.evaluate_folder(place / "Set", 3, None)
+    (place / "bad").mkdir()
+    (place / "bad" / "x.png").write_text("")
+    with pytest.raises(UserError, match="no picture that can be measured"):
+        upscaling.evaluate_folder(place / "bad", 2, None)
+
+
+def test_sets_of_one_name_stay_apart(place, photograph):
+    for folder in ("a/Set5", "b/Set5"):
+        write_picture(place / folder / "x.png", photograph[..., :40, :40])
+    report = upscaling.evaluate_sets([place / "a" / "Set5", place / "b" / "Set5"], 2, None)
+    assert len(report["sets"]) == 2
+
+
+def run_upscale(inputs, output=None):
+    upscaling.upscale_files(upscaling.list_inputs(inputs), output, delta_network(), make_checkpoint())
+
+
+def test_files_and_folders(place, photograph):
+    for name in ("a.png", "deep/a.png", "deep/a.bmp", "b.png"):
+        write_picture(place / "in" / name, photograph[..., :20, :30])
+    run_upscale([place / "in", place / "in" / "b.png"])
+    results = sorted((place / "images_upscaled").rglob("*.png"))
+    assert len(results) == 5 and sum(path.parent.name == "deep" for path in results) == 2
+    assert all(read_picture(path).shape == (1, 3, 40, 60) for path in results)
+    assert all(".x2.srcnn.20" in path.name for path in results)
+    run_upscale([place / "in" / "b.png"], place / "out.bmp")
+    expected = upscaling.upscale(delta_network(), photograph[..., :20, :30], 2)
+    assert torch.equal(to_bytes(read_picture(place / "out.bmp")), to_bytes(expected))
+    run_upscale([place / "in" / "b.png"], place / "folder")
+    assert len(list((place / "folder").iterdir())) == 1
+
+
+def test_a_bad_picture_is_named_and_the_rest_goes_on(place, photograph, capsys):
+    write_picture(place / "in" / "a.png", photograph[..., :20, :30])
+    (place / "in" / "bad.png").write_text("no picture")
+    with pytest.raises(UserError, match="1 of 2 pictures failed, 1 were enlarged"):
+        run_upscale([place / "in"])
+    assert "bad.png: not a picture" in capsys.readouterr().err
+    assert len(list((place / "images_upscaled").iterdir())) == 1
+
+
+def test_an_input_is_never_overwritten(place, photograph):
+    write_picture(place / "a.png", photograph[..., :20, :30])
+    with pytest.raises(UsageError, match="choose another name"):
+        run_upscale([place / "a.png"], place / "a.png")
+    with pytest.raises(UsageError, match="no such file"):
+        run_upscale([place / "b.png"])
