@@ -12,6 +12,7 @@ photograph: two patches of one wall, one on either side, make every network look
 import argparse
 import csv
 import importlib.resources
+import math
 import shutil
 import sys
 from dataclasses import dataclass
@@ -53,6 +54,10 @@ FREE_PHOTOGRAPHS = (
 # of each large one only a window is kept.
 PIXELS_IN_MEMORY = 300_000_000
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 10
+# Of each held-out photograph the central square of this side is measured: enough to compare epochs.
+HELD_OUT_SIDE = 192
+# Over photographs an epoch has no natural end, so it is this many updates of the network.
+UPDATES_PER_EPOCH = 250
 
 
 def seeded(*numbers: int) -> torch.Generator:
@@ -224,6 +229,49 @@ def draw_batch(pairs: list[Pair], patch: int, generator: torch.Generator) -> tup
             cut = picture[:, y : y + side, x : x + side]
             patches.append((cut.flip(-1) if flip else cut).rot90(turns, (-2, -1)))
     return torch.stack(smalls), torch.stack(larges)
+
+
+class Data:
+    """Training pairs, held-out pairs, and the batch of every step."""
+
+    def __init__(self, sources: list[Path], scale: int, enlarge: bool, batch: int, patch: int, seed: int):
+        pairs, self.ready_cut = read_pairs(sources, scale, enlarge)
+        self.training, held_out = split_by_photograph(pairs, seed)
+        self.held_out = [centre(pair, HELD_OUT_SIDE) for pair in held_out]
+        smallest = min(min(pair.small.shape[-2:]) for pair in self.training)
+        # Samples are used whole: they are patches already.
+        self.patch = smallest if self.ready_cut else min(patch, smallest)
+        self.batch_size, self.seed = batch, seed
+        self.updates_per_epoch = math.ceil(len(self.training) / batch) if self.ready_cut else UPDATES_PER_EPOCH
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The small and large patches of a step, uint8 (N, 3, …); the same step always draws the same."""
+        generator = seeded(self.seed, step)
+        if self.ready_cut:  # every sample once an epoch, in an order that the epoch decides
+            epoch, place = divmod(step, self.updates_per_epoch)
+            order = torch.randperm(len(self.training), generator=seeded(self.seed, epoch, 0xE90C))
+            chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
+        else:
+            chosen = torch.randint(len(self.training), (self.batch_size,), generator=generator)
+        return draw_batch([self.training[index] for index in chosen.tolist()], self.patch, generator)
+
+    def summary(self) -> dict:
+        """What is remembered of the pictures: an unfinished run goes on only with the same."""
+        return {
+            "pairs": len(self.training),
+            "photographs": sorted({pair.photograph for pair in self.training}),
+            "held_out": sorted({pair.photograph for pair in self.held_out}),
+        }
+
+
+def centre(pair: Pair, side: int) -> Pair:
+    """The central square of a pair, of at most `side` pixels in the sharp picture."""
+    scale = pair.large.shape[-1] // pair.small.shape[-1]
+    height, width = pair.small.shape[-2:]
+    top, left, side = max(0, height - side // scale) // 2, max(0, width - side // scale) // 2, side // scale
+    small = pair.small[:, top : top + side, left : left + side]
+    large = pair.large[:, top * scale : (top + side) * scale, left * scale : (left + side) * scale]
+    return Pair(small, large, pair.photograph)
 
 
 # ---------------------------------------------------------------------------------------------

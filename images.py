@@ -166,6 +166,23 @@ def write_picture(path, picture: Tensor) -> None:
         to_image(picture).save(temporary, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
 
 
+def draw_sheet(rows: list[list[tuple[str, Tensor]]], path: Path) -> None:
+    """A table of pictures (1, 3, H, W) with a caption above each, as a PNG; pixels are shown as they are."""
+    from matplotlib.figure import Figure  # not pyplot: no window and no global state; slow to import, so only here
+
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(3 * columns, 3.2 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for row, pictures in zip(axes, rows, strict=True):
+        for axis, (caption, picture) in zip(row, pictures, strict=False):
+            axis.imshow(to_image(picture), interpolation="nearest", cmap="grey", vmin=0, vmax=255)
+            axis.set_title(caption, fontsize=10)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
 def to_image(picture: Tensor) -> Image.Image:
     """One picture (1, 3, H, W) or luma (1, 1, H, W) in 0..1 as an 8-bit Pillow image."""
     pixels = to_bytes(picture)[0].permute(1, 2, 0).cpu().numpy()

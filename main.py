@@ -18,9 +18,17 @@ DEFAULT_SAMPLES = 2000  # 20 epochs over them take about two minutes on two CPU 
 TRAIN_HELP = """\
 Train a network. The next `train` of the same model, scale and shape goes on from the newest checkpoint in models/.
 
-An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i the samples
-in samples_gen_64/ or samples_gen_32/ are used, and cut from images_raw/ if there are none.
-A tenth of the photographs is held out: PSNR is measured on them and the best weights are those that do best there.
+  srcnn    three convolutions that sharpen the luma of a picture enlarged by bicubic interpolation
+  rrdb     ESRGAN's generator, stage one: it learns to give the right pixels, and where it cannot know them,
+           the average of all that could be right, which is blurred
+  esrgan   stage two, from the latest rrdb: it learns to look right, to a network that knows pictures (VGG19) and to
+           a discriminator that learns beside it to tell restored pictures from real ones
+  srvgg    Real-ESRGAN's small and fast generator, stage one
+
+An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the samples
+in samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
+A tenth of the photographs is held out: PSNR is measured on them and the best weights are those that do best there
+(esrgan's: those nearest to the real picture in VGG19's features).
 """
 UPSCALE_HELP = """\
 Enlarge pictures. Without -m the newest checkpoint in models/ is used, else one that came with the program.
@@ -48,28 +56,34 @@ def build_parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
 
     train = commands.add_parser("train", help="train a network", description=TRAIN_HELP, formatter_class=raw)
-    train.add_argument("-m", "--model", choices=["srcnn"], default="srcnn", help="which network (default srcnn)")
-    train.add_argument("-e", "--epochs", type=positive, default=20, help="epochs of this run (default 20)")
-    train.add_argument(
+    add = train.add_argument
+    add("-m", "--model", choices=["srcnn", "rrdb", "esrgan", "srvgg"], default="srcnn", help="which (default srcnn)")
+    add("-e", "--epochs", type=positive, default=20, help="epochs of this run (default 20)")
+    add(
         "-i", "--input", action="append", type=Path, metavar="DIR|LIST.txt",
         help="samples, photographs or a list of photographs; may be given several times",
     )  # fmt: skip
-    train.add_argument("-s", "--scale", type=scale, default=2, help="how many times larger (default 2)")
-    train.add_argument("-n", "--new", action="store_true", help="start anew instead of going on")
-    train.add_argument("-b", "--batch", type=positive, default=16, help="patches in a batch (default 16)")
-    train.add_argument(
-        "--learning-rate", type=positive_real, default=1e-3, help="at the start of the run (default 1e-3)"
+    add("-s", "--scale", type=scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
+    add("-n", "--new", action="store_true", help="start anew instead of going on")
+    add("--from", dest="start", type=Path, metavar="FILE", help="start a new run from these weights")
+    add("-b", "--batch", type=positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
+    add(
+        "--accumulate", type=positive, default=1, metavar="N", help="compute N batches for each update, for less memory"
     )
-    train.add_argument(
-        "--kernels",
-        choices=["9-1-5", "9-3-5", "9-5-5"],
-        default="9-5-5",
-        help="sides of SRCNN's filters (default 9-5-5)",
-    )
-    train.add_argument(
-        "--val", action="append", type=Path, metavar="DIR", help="pictures to watch besides; they choose nothing"
-    )
-    train.add_argument("--seed", type=not_negative, default=0, help="same seed, same result (default 0)")
+    add("--clip", type=positive_real, default=0.0, metavar="NORM", help="cut longer gradients to this norm")
+    add("--learning-rate", type=positive_real, help="at the start of the run (defaults as in training.py)")
+    add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], default="9-5-5", help="of srcnn (default 9-5-5)")
+    add("--blocks", type=positive, help="of rrdb and esrgan (default 6)")
+    add("--features", type=positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
+    add("--growth", type=positive, help="channels that a convolution adds in a dense block (default 16)")
+    add("--paper", action="store_true", help="rrdb and esrgan as published: 23 blocks, 64, 32; 4000 and 1600 epochs")
+    add(
+        "--perceptual", default="imagenet", metavar="imagenet|random|FILE",
+        help="VGG19's weights for esrgan: torchvision's, fetched once (default); random; or a file of them",
+    )  # fmt: skip
+    add("--gan-weight", type=not_negative_real, metavar="X", help="of the adversarial loss (default 5e-3; 0: without)")
+    add("--val", action="append", type=Path, metavar="DIR", help="pictures to watch besides; they choose nothing")
+    add("--seed", type=not_negative, default=0, help="same seed, same result (default 0)")
 
     upscale = commands.add_parser("upscale", help="enlarge pictures", description=UPSCALE_HELP, formatter_class=raw)
     upscale.add_argument(
@@ -92,10 +106,18 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "-s", "--scale", type=scale, help="how many times smaller and larger (default: the network's)"
     )
+    evaluate.add_argument(
+        "--perceptual", metavar="imagenet|random|FILE",
+        help="measure also what PSNR does not see: distance in VGG19's features, fine detail, shift of colour",
+    )  # fmt: skip
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
 
     for command in (upscale, evaluate):
-        command.add_argument("-m", "--model", metavar="srcnn|FILE", help="a kind of network, or a checkpoint")
+        command.add_argument(
+            "-m", "--model", metavar="srcnn|rrdb|esrgan|srvgg|FILE", help="a kind of network, or a file of weights"
+        )
+        command.add_argument("--blend", type=Path, metavar="FILE", help="mix these weights in (network interpolation)")
+        command.add_argument("--alpha", type=share, default=0.5, help="-m's share of the mixture, 0 to 1 (default 0.5)")
     for command in (train, upscale, evaluate):
         command.add_argument("--cpu", action="store_true", help="do not use a GPU")
     return parser
@@ -121,6 +143,16 @@ def positive_real(text: str) -> float:
     return _number(text, float, lambda number: 0 < number < float("inf"), "a number above 0")
 
 
+def not_negative_real(text: str) -> float:
+    """An argparse type: a finite number from 0 up."""
+    return _number(text, float, lambda number: 0 <= number < float("inf"), "a number from 0 up")
+
+
+def share(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    return _number(text, float, lambda number: 0 <= number <= 1, "a number from 0 to 1")
+
+
 def _number(text, kind, allowed, wanted):
     try:
         number = kind(text)
@@ -133,31 +165,59 @@ def _number(text, kind, allowed, wanted):
 
 def train_command(options: argparse.Namespace) -> None:
     """`main.py train`."""
-    from training import Settings, train
+    from training import train
     from upscaling import choose_device
 
-    settings = Settings(
-        model=options.model,
-        scale=options.scale,
-        shape={"kernels": [int(side) for side in options.kernels.split("-")]},
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-    )
-    sources = options.input or default_samples(options.scale, options.seed)
-    path = train(settings, sources, options.epochs, options.new, options.val or [], choose_device(options.cpu))
+    settings = chosen_settings(options)
+    device = choose_device(options.cpu)
+    sources = options.input or default_samples(settings.model, settings.scale, options.seed)
+    path = train(settings, sources, options.epochs, options.new, options.val or [], device, options.start)
     print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
 
 
-def default_samples(scale: int, seed: int) -> list[Path]:
+def chosen_settings(options: argparse.Namespace):
+    """The preset of the model with what the command line says in its place."""
+    from dataclasses import replace
+
+    from images import UsageError
+    from training import preset
+
+    model, scale = options.model, options.scale or (2 if options.model == "srcnn" else 4)
+    if model in ("rrdb", "esrgan") and scale not in (2, 4, 8):
+        raise UsageError(f"-s {scale}: {model} enlarges by 2, 4 or 8")
+    if options.paper and model not in ("rrdb", "esrgan"):
+        raise UsageError(f"--paper: {model} has no such preset, only rrdb and esrgan")
+    settings = preset(model, scale, options.paper)
+    shape = dict(settings.shape)
+    if model == "srcnn":
+        shape["kernels"] = [int(side) for side in options.kernels.split("-")]
+    for name in ("blocks", "features", "growth"):
+        if (value := getattr(options, name)) is not None:
+            if name not in shape:
+                raise UsageError(f"--{name}: {model} has none")
+            shape[name] = value
+    if settings.adversarial:
+        changes = {"perceptual": options.perceptual}
+        changes |= {} if options.gan_weight is None else {"adversarial_weight": options.gan_weight}
+        settings = replace(settings, adversarial=replace(settings.adversarial, **changes))
+    settings = replace(settings, shape=shape, accumulate=options.accumulate, clip=options.clip, seed=options.seed)
+    given = {name: getattr(options, name) for name in ("batch", "learning_rate") if getattr(options, name) is not None}
+    return replace(settings, **given)
+
+
+def default_samples(model: str, scale: int, seed: int) -> list[Path]:
     """The samples that are there for this scale, else new ones cut from images_raw/.
 
-    Samples for another scale are somebody's work and stay: the photographs are then used as they are.
+    Samples for another scale are somebody's work and stay: the photographs are then used as they are, as they
+    always are for networks that enlarge by themselves.
     """
     from gen_samples import cut_samples, find_or_fill, sample_scale
     from images import note
 
     photographs, folders = Path("images_raw"), [Path("samples_gen_64"), Path("samples_gen_32")]
+    if model != "srcnn":
+        find_or_fill(photographs)
+        return [photographs]
     scales = {folder: sample_scale(folder) for folder in folders if folder.exists()}
     if not scales:
         note(f"no samples yet: cutting {DEFAULT_SAMPLES} from {photographs}/ into {folders[1]}/")
@@ -172,24 +232,34 @@ def default_samples(scale: int, seed: int) -> list[Path]:
     return fitting or [photographs]
 
 
-def choose_network(model: str | None, scale: int | None):
-    """The network that -m names, else the newest in models/, else one that ships: (network, checkpoint) or None."""
-    import checkpoints
+def choose_network(options: argparse.Namespace, scale: int | None = None):
+    """The network that -m and --blend name, else the newest in models/, else one that ships.
 
-    if model is not None and model != "srcnn":
-        path, checkpoint = Path(model), checkpoints.load_checkpoint(model)
-    else:
-        wanted = {"model": model} if model else {}
+    Returns (network, checkpoint), or None if there is none.
+    """
+    import checkpoints
+    from images import UserError
+
+    if options.model is None or options.model in ("srcnn", "rrdb", "esrgan", "srvgg"):
+        wanted = {"model": options.model} if options.model else {}
         wanted |= {"scale": scale} if scale else {}
         folders = (checkpoints.MODELS, checkpoints.PRETRAINED)
-        found = next(
-            filter(None, (checkpoints.find_latest(folder, measured=True, **wanted) for folder in folders)), None
-        )
-        if found is None:
+        found = (checkpoints.find_latest(folder, measured=True, **wanted) for folder in folders)
+        path, checkpoint = next(filter(None, found), (None, None))
+        if checkpoint is None:
             return None
-        path, checkpoint = found
+    else:
+        path, checkpoint = Path(options.model), checkpoints.load_checkpoint(options.model)
+    mixture = ""
+    if options.blend:
+        other = checkpoints.load_checkpoint(options.blend)
+        if checkpoint["scale"] != other["scale"]:
+            raise UserError(f"{path} and {options.blend} enlarge ×{checkpoint['scale']} and ×{other['scale']}")
+        params = checkpoints.blend(checkpoint["params"], other["params"], options.alpha)
+        checkpoint = {**checkpoint, "params": params}
+        mixture = f", {options.alpha:g} of it and {1 - options.alpha:g} of {options.blend}"
     network = checkpoints.load_network(checkpoint)
-    print(f"network: {path} ({checkpoints.model_name(checkpoint)} ×{checkpoint['scale']})")
+    print(f"network: {path} ({checkpoints.model_name(checkpoint)} ×{checkpoint['scale']}{mixture})")
     return network, checkpoint
 
 
@@ -199,7 +269,7 @@ def upscale_command(options: argparse.Namespace) -> None:
     from upscaling import choose_device, list_inputs, upscale_files
 
     inputs = list_inputs(options.input)
-    chosen = choose_network(options.model, None)
+    chosen = choose_network(options)
     if chosen is None:
         raise UsageError("no network yet: `python main.py train -e 20` trains one in a few minutes")
     network, checkpoint = chosen
@@ -208,10 +278,11 @@ def upscale_command(options: argparse.Namespace) -> None:
 
 def evaluate_command(options: argparse.Namespace) -> None:
     """`main.py evaluate`."""
+    from esrgan import load_vgg19
     from images import UsageError, note, replacing
     from upscaling import choose_device, evaluate_sets
 
-    chosen = choose_network(options.model, options.scale)
+    chosen = choose_network(options, options.scale)
     network, checkpoint = chosen or (None, None)
     scale = options.scale or (checkpoint["scale"] if checkpoint else None)
     if scale is None:
@@ -224,22 +295,30 @@ def evaluate_command(options: argparse.Namespace) -> None:
         note(f"no network for ×{scale} yet: bicubic alone")
     else:
         network = network.to(choose_device(options.cpu))
-    report = evaluate_sets(options.input, scale, network)
+    vgg = load_vgg19(options.perceptual, ("conv3_4", "conv5_4")) if options.perceptual else None
+    report = evaluate_sets(options.input, scale, network, vgg)
     print_report(report)
     if options.json:
         with replacing(options.json) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
+FORMATS = {"psnr": "8.2f", "ssim": "8.4f", "conv3_4": "9.3f", "conv5_4": "9.3f", "detail": "8.2f", "colour": "8.2f"}
+
+
 def print_report(report: dict) -> None:
     """The figures as a table: a line for each picture, the mean last."""
     for name, figures in report["sets"].items():
         methods = [method for method in ("bicubic", "model") if method in figures]
-        width = max(len(row["name"]) for row in [*figures["images"], {"name": name}])
-        print(f"\n{name} ×{report['scale']}".ljust(width + 1) + "".join(f"{method:>17}" for method in methods))
+        metrics = {metric: form for metric, form in FORMATS.items() if metric in figures["bicubic"]}
+        title = f"{name} ×{report['scale']}"
+        width = max(len(row["name"]) for row in [*figures["images"], {"name": title}])
+        heads = "".join(f"{metric:>{form.split('.')[0]}}" for metric, form in metrics.items())
+        print("\n" + " " * width + "".join(f"{method:>{len(heads)}}" for method in methods))
+        print(f"{title:{width}}" + heads * len(methods))
         for row in [*figures["images"], {"name": "mean", **figures}]:
-            cells = "".join(f"   {row[method]['psnr']:6.2f} {row[method]['ssim']:7.4f}" for method in methods)
-            print(f"{row['name']:{width}}{cells}")
+            cells = (f"{row[method][metric]:{form}}" for method in methods for metric, form in metrics.items())
+            print(f"{row['name']:{width}}{''.join(cells)}")
     print(f"\n{report['protocol']}")
 
 

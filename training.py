@@ -1,40 +1,44 @@
-"""Training, as one visible loop: draw a batch, restore it, compare, step; once an epoch measure and save.
+"""Training, as one visible loop: draw a batch, update the network, and once an epoch measure and save.
 
-Every random choice of a step comes from a generator seeded with (seed, step), so that a run that was
-stopped goes on exactly as if it had not been: the number of the step is all it must remember.
+There are two kinds of update: `PixelStage` compares pixels (SRCNN, the PSNR-oriented RRDB), `AdversarialStage` adds
+a perceptual loss and a judge (ESRGAN). Every random choice of a step comes from a generator seeded with
+(seed, step), so that a run that was stopped goes on exactly as if it had not been.
 """
 
 import math
 import signal
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 import checkpoints
-from gen_samples import Pair, draw_batch, read_pairs, seeded, split_by_photograph
-from images import (
-    UsageError,
-    from_bytes,
-    note,
-    psnr,
-    replacing,
-    rgb_to_luma,
-    rgb_to_ycbcr,
-    to_image,
-    ycbcr_to_rgb,
-)
+import esrgan
+from gen_samples import Data, Pair, read_pairs
+from images import UsageError, from_bytes, note, psnr, rgb_to_luma
+from upscaling import draw_progress
 
-# Over photographs an epoch has no natural end, so it is this many updates of the network.
-UPDATES_PER_EPOCH = 250
-# Of each held-out photograph the central square of this side is measured: enough to compare epochs.
-HELD_OUT_SIDE = 192
+
+@dataclass(frozen=True)
+class Adversarial:
+    """ESRGAN's second stage. The defaults are the paper's (Wang et al. 2018, section 4.1)."""
+
+    pixel_weight: float = 1e-2  # η, of the mean absolute difference
+    perceptual_weight: float = 1.0
+    adversarial_weight: float = 5e-3  # λ
+    layers: dict = field(default_factory=lambda: dict(esrgan.ESRGAN_LAYERS))
+    perceptual: str = "imagenet"
+    features: int = 64
+    normalisation: str = "batch"
+    judge_rate: float = 1.0  # the discriminator's learning rate, as a share of the generator's
+    judge_every: int = 1  # the discriminator is updated at every so many steps
+    head_start: int = 0  # so many steps at the start of the stage update the discriminator alone
 
 
 @dataclass(frozen=True)
@@ -45,81 +49,188 @@ class Settings:
     scale: int = 2
     degradation: str = "bicubic"
     shape: dict = field(default_factory=lambda: {"kernels": [9, 5, 5]})
-    batch: int = 16  # the paper does not say; its released settings take 128
-    patch: int = 48  # pixels a side; the paper: 33, of which 17 are left by 9-5-5's valid convolutions, here 32
-    learning_rate: float = 1e-3  # Adam's, falling to 0 by a half cosine
+    batch: int = 16  # SRCNN's paper does not say; its released settings take 128
+    patch: int = 48  # pixels a side of the poor picture; SRCNN's paper: 33, of which 17 remain after 9-5-5, here 32
+    learning_rate: float = 1e-3
+    beta2: float = 0.99  # of Adam; 0.999 learnt 0.04 dB less in the same few thousand steps
+    milestones: list = field(default_factory=list)  # the rate halves at these steps; without: half a cosine down to 0
+    average: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
+    accumulate: int = 1  # a batch is computed in this many parts, for less memory
+    clip: float = 0.0  # the gradient's norm is cut to this; 0: it is not
     seed: int = 0
+    adversarial: Adversarial | None = None
 
 
-class Data:
-    """Training pairs, held-out pairs, and the batch of every step."""
-
-    def __init__(self, sources: list[Path], settings: Settings):
-        pairs, ready_cut = read_pairs(sources, settings.scale, enlarge=True)
-        self.training, held_out = split_by_photograph(pairs, settings.seed)
-        self.held_out = [_centre(pair, HELD_OUT_SIDE) for pair in held_out]
-        smallest = min(min(pair.small.shape[-2:]) for pair in self.training)
-        # Samples are used whole: they are patches already.
-        self.patch = smallest if ready_cut else min(settings.patch, smallest)
-        self.batch_size, self.seed = settings.batch, settings.seed
-        self.updates_per_epoch = math.ceil(len(self.training) / self.batch_size) if ready_cut else UPDATES_PER_EPOCH
-        self.ready_cut = ready_cut
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The small and large patches of a step, uint8 (N, 3, …); the same step always draws the same."""
-        generator = seeded(self.seed, step)
-        if self.ready_cut:  # every sample once an epoch, in an order that the epoch decides
-            epoch, place = divmod(step, self.updates_per_epoch)
-            order = torch.randperm(len(self.training), generator=seeded(self.seed, epoch, 0xE90C))
-            chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        else:
-            chosen = torch.randint(len(self.training), (self.batch_size,), generator=generator)
-        return draw_batch([self.training[index] for index in chosen.tolist()], self.patch, generator)
-
-    def summary(self) -> dict:
-        """What is remembered of the pictures: a run goes on only with the same."""
-        return {
-            "pairs": len(self.training),
-            "photographs": sorted({pair.photograph for pair in self.training}),
-            "held_out": sorted({pair.photograph for pair in self.held_out}),
-        }
+def preset(model: str, scale: int, paper: bool = False) -> Settings:
+    """Settings for a kind of network: compact ones for two CPU cores, or the paper's, for GPUs and days."""
+    if model == "srcnn":
+        return Settings(scale=scale)
+    if model == "srvgg":
+        shape = {"scale": scale, "features": 64, "convolutions": 16}
+    else:
+        features, growth, blocks = (64, 32, 23) if paper else (32, 16, 6)
+        shape = {"scale": scale, "features": features, "growth": growth, "blocks": blocks}
+    common = {"model": model, "scale": scale, "shape": shape, "average": 0.999}
+    if paper:
+        # Sections 4.1 and 4.2; 1,000,000 updates of the first stage and 400,000 of the second, as the code does.
+        common |= {"batch": 16, "patch": 128 // scale, "beta2": 0.999}
+        pixels = {"learning_rate": 2e-4, "milestones": [200_000, 400_000, 600_000, 800_000]}
+        judged = {"learning_rate": 1e-4, "milestones": [50_000, 100_000, 200_000, 300_000]}
+        return Settings(**common, **(judged | {"adversarial": Adversarial()} if model == "esrgan" else pixels))
+    common |= {"batch": 8, "patch": 32}
+    if model == "esrgan":
+        return Settings(**common, learning_rate=1e-4, adversarial=COMPACT_ADVERSARIAL)
+    return Settings(**common, learning_rate=4e-4)
 
 
-def _centre(pair: Pair, side: int) -> Pair:
-    """The central square of a pair of equal sizes, smaller where the pair is."""
-    height, width = pair.large.shape[-2:]
-    rows, columns = (slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side) for n in (height, width))
-    return Pair(pair.small[:, rows, columns], pair.large[:, rows, columns], pair.photograph)
+# A short training needs a judge that does not win outright: half as wide, its steepness bounded by spectral norm.
+COMPACT_ADVERSARIAL = Adversarial(features=32, normalisation="spectral")
 
 
-def cosine(step: int, first: int, last: int, learning_rate: float) -> float:
-    """The learning rate of a step: a half cosine from `learning_rate` down to 0 over the steps of this run."""
-    return learning_rate * 0.5 * (1 + math.cos(math.pi * (step - first) / (last - first)))
+def rate_at(step: int, first: int, last: int, settings: Settings) -> float:
+    """The learning rate of a step: halved at every milestone, else half a cosine over this run's steps, down to 0."""
+    if settings.milestones:
+        return settings.learning_rate * 0.5 ** sum(step >= milestone for milestone in settings.milestones)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - first) / (last - first)))
 
 
-@torch.inference_mode()
-def validate(restore: Callable[[Tensor], Tensor], pairs: list[Pair], border: int, device="cpu") -> float:
-    """Mean PSNR in dB over pairs of what `restore` makes of the poor luma; each pair counts once."""
-    total = 0.0
-    for pair in pairs:
-        small, large = (rgb_to_luma(from_bytes(part[None].to(device))) for part in (pair.small, pair.large))
-        # A patch of plain sky may be restored without any error: its infinity would hide all others.
-        total += psnr(restore(small), large, border).clamp(max=100).item()
-    return total / len(pairs)
+# ---------------------------------------------------------------------------------------------
+# The two kinds of update
+# ---------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def stop_when_asked():
-    """Yield a list that fills when Ctrl-C or SIGTERM arrives, so that the step in hand can be finished."""
-    asked = []
-    handlers = {
-        number: signal.signal(number, lambda *_: asked.append(True)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield asked
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+def as_seen_by(network: nn.Module, pixels: Tensor) -> Tensor:
+    """uint8 (N, 3, …) as the network wants it: RGB or luma in 0..1, channels-last, where convolutions are fastest."""
+    picture = from_bytes(pixels.to(next(network.parameters()).device))
+    picture = rgb_to_luma(picture) if network.luma else picture
+    return picture.contiguous(memory_format=torch.channels_last)
+
+
+def build(settings: Settings, weights: dict, device) -> nn.Module:
+    """The network of a run with these weights, ready to train."""
+    network = checkpoints.build_network(settings.model, settings.shape)
+    network.load_state_dict(weights)
+    return network.to(device, memory_format=torch.channels_last)
+
+
+def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
+    """The optimiser of both papers; the learning rate is set at every step."""
+    return torch.optim.Adam(network.parameters(), betas=(0.9, settings.beta2))
+
+
+def averaged(network: nn.Module, settings: Settings) -> AveragedModel:
+    """A copy that follows the network's weights slowly: what is measured, kept and used for upscaling."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
+
+
+def take_step(optimizer: torch.optim.Optimizer, learning_rate: float, clip: float) -> None:
+    """One step of an optimiser along the gradient, which is cut first if it is longer than `clip` (0: never)."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+        if clip:
+            nn.utils.clip_grad_norm_(group["params"], clip)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+class PixelStage:
+    """The network learns to give the right pixels: SRCNN by squared differences, the others by absolute ones."""
+
+    def __init__(self, settings: Settings, weights: dict, device):
+        self.settings = settings
+        self.network = build(settings, weights, device)
+        self.average = averaged(self.network, settings)
+        self.optimizer = adam(self.network, settings)
+        self.parts = {"network": self.network, "average": self.average, "optimizer": self.optimizer}
+
+    def update(self, low: Tensor, high: Tensor, learning_rate: float, step: int) -> dict[str, float]:
+        """One step on uint8 pictures (N, 3, …); the loss by name. Every step is alike to it, whatever its number."""
+        total = 0.0
+        for small, large in zip(low.chunk(self.settings.accumulate), high.chunk(self.settings.accumulate), strict=True):
+            loss = self.loss(as_seen_by(self.network, small), as_seen_by(self.network, large))
+            loss = loss * (len(small) / len(low))  # so that the parts add up to the mean over the batch
+            loss.backward()
+            total += loss.item()
+        take_step(self.optimizer, learning_rate, self.settings.clip)
+        self.average.update_parameters(self.network)
+        return {"loss": total}
+
+    def loss(self, low: Tensor, high: Tensor) -> Tensor:
+        """The mean difference of restored and true pixels."""
+        if not self.network.luma:
+            return F.l1_loss(self.network(low), high)
+        # No padding in training: the true neighbours of a patch are unknown, so its border is not judged.
+        border = self.network.radius
+        return F.mse_loss(self.network.forward_valid(low), high[..., border:-border, border:-border])
+
+
+class AdversarialStage:
+    """ESRGAN: the generator learns to look right, to VGG19 and to a discriminator that learns beside it.
+
+    `--accumulate` computes a batch in parts here too, but that is not the update of the whole batch: the average
+    logits of RaGAN and the batch norm of the discriminator see only a part at a time.
+    """
+
+    def __init__(self, settings: Settings, weights: dict, device, perceptual: nn.Module):
+        self.settings, self.weights = settings, settings.adversarial
+        self.network = build(settings, weights, device)
+        self.average = averaged(self.network, settings)
+        self.optimizer = adam(self.network, settings)
+        self.perceptual = perceptual.to(device, memory_format=torch.channels_last)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed + 1)
+            judge = esrgan.VGGDiscriminator(
+                settings.patch * settings.scale, self.weights.features, self.weights.normalisation
+            )
+        self.judge = judge.to(device, memory_format=torch.channels_last)
+        self.judge_optimizer = adam(self.judge, settings)
+        self.parts = {
+            "network": self.network, "average": self.average, "optimizer": self.optimizer,
+            "judge": self.judge, "judge_optimizer": self.judge_optimizer,
+        }  # fmt: skip
+
+    def update(self, low: Tensor, high: Tensor, learning_rate: float, step: int) -> dict[str, float]:
+        """One step of both on uint8 pictures (N, 3, …); every part of the loss by name, and what the judge said."""
+        figures: dict[str, float] = {}
+        judging = step % self.weights.judge_every == 0
+        for small, large in zip(low.chunk(self.settings.accumulate), high.chunk(self.settings.accumulate), strict=True):
+            share = len(small) / len(low)
+            target = as_seen_by(self.network, large)
+            restored, told = self.generator_backward(as_seen_by(self.network, small), target, share)
+            if judging:
+                told |= self.judge_backward(restored.detach(), target, share)
+            for name, value in told.items():
+                figures[name] = figures.get(name, 0.0) + share * value
+        if step >= self.weights.head_start:
+            take_step(self.optimizer, learning_rate, self.settings.clip)
+        self.optimizer.zero_grad()
+        if judging:
+            take_step(self.judge_optimizer, learning_rate * self.weights.judge_rate, self.settings.clip)
+        self.average.update_parameters(self.network)
+        return figures
+
+    def generator_backward(self, low: Tensor, high: Tensor, share: float) -> tuple[Tensor, dict[str, float]]:
+        """Gradients for the generator alone: L = L_percep + λ L_RaGAN + η L1 (equation 3)."""
+        self.judge.requires_grad_(False)
+        restored = self.network(low)
+        pixel = F.l1_loss(restored, high)
+        perceptual = self.perceptual(restored, high)
+        adversarial = esrgan.relativistic_generator_loss(self.judge(high), self.judge(restored))
+        weights = self.weights
+        loss = weights.pixel_weight * pixel + weights.perceptual_weight * perceptual
+        loss = loss + weights.adversarial_weight * adversarial
+        (share * loss).backward()
+        self.judge.requires_grad_(True)
+        parts = {"loss": loss, "pixel": pixel, "perceptual": perceptual, "adversarial": adversarial}
+        return restored, {name: value.item() for name, value in parts.items()}
+
+    def judge_backward(self, restored: Tensor, high: Tensor, share: float) -> dict[str, float]:
+        """Gradients for the discriminator alone. Its margin C(real) − C(restored) says how far it is ahead."""
+        real, fake = self.judge(high), self.judge(restored)
+        loss = esrgan.relativistic_discriminator_loss(real, fake)
+        (share * loss).backward()
+        real, fake = real.mean().item(), fake.mean().item()
+        return {"judge_loss": loss.item(), "judge_real": real, "judge_restored": fake, "margin": real - fake}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -127,30 +238,55 @@ def stop_when_asked():
 # ---------------------------------------------------------------------------------------------
 
 
-def new_run(settings: Settings, data: Data) -> dict:
-    """A checkpoint of a network that has seen nothing yet."""
+@contextmanager
+def stop_when_asked():
+    """Yield a list that fills when Ctrl-C or SIGTERM arrives, so that the step in hand can be finished."""
+    asked = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, lambda *_: asked.append(True)) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def starting_weights(settings: Settings, fresh: bool, start: Path | None) -> dict:
+    """What a new run begins with: `start`'s weights; for ESRGAN the latest PSNR-oriented ones; else a seeded draw.
+
+    Raises UsageError if ESRGAN has none to begin with and `fresh` does not say that noise is meant.
+    """
+    if start:
+        checkpoint = checkpoints.load_checkpoint(start)
+        if checkpoint["shape"] != settings.shape:
+            raise UsageError(f"--from {start}: is {checkpoint['shape']}, not {settings.shape}")
+        note(f"starting from {start}")
+        return checkpoint["params"]
+    if settings.model == "esrgan":
+        wanted = {key: getattr(settings, key) for key in ("scale", "degradation", "shape")}
+        folders = (checkpoints.MODELS, checkpoints.PRETRAINED)
+        for found in (checkpoints.find_latest(folder, measured=True, model="rrdb", **wanted) for folder in folders):
+            if found:
+                note(f"starting from {found[0]}")
+                return found[1]["params"]
+        if not fresh:
+            raise UsageError(
+                "esrgan starts from a trained rrdb, and there is none of this shape: `train -m rrdb` first, "
+                "or give --from FILE, or -n to start from noise, which seldom ends well"
+            )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = checkpoints.build_network(settings.model, settings.shape)
-    return {
-        "model": settings.model,
-        "scale": settings.scale,
-        "degradation": settings.degradation,
-        "shape": settings.shape,
-        "history": [],
-        "params": network.state_dict(),
-        "training": {
-            "settings": asdict(settings),
-            "data": data.summary(),
-            "network": network.state_dict(),
-            "optimizer": None,
-            "step": 0,
-            "first_step": 0,
-            "last_step": 0,
-            "loss_sum": 0.0,
-            "best_psnr": -math.inf,
-        },
-    }
+        return checkpoints.build_network(settings.model, settings.shape).state_dict()
+
+
+def new_run(settings: Settings, data: Data, weights: dict) -> dict:
+    """A checkpoint of a network that has seen nothing yet."""
+    entries = {key: getattr(settings, key) for key in ("model", "scale", "degradation", "shape")}
+    training = {
+        "settings": asdict(settings), "data": data.summary(), "parts": {}, "sums": {},
+        "step": 0, "first_step": 0, "last_step": 0, "best": -math.inf,
+    }  # fmt: skip
+    return {**entries, "history": [], "params": weights, "training": training}
 
 
 def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data) -> Path:
@@ -161,11 +297,9 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data) -> Path:
     training = checkpoint["training"]
     unfinished = training["step"] < training["last_step"]
     same_data = training["data"] == data.summary()
-    changed = [
-        f"{name} {training['settings'].get(name)} → {value}"
-        for name, value in asdict(settings).items()
-        if training["settings"].get(name) != value
-    ] + ([] if same_data else ["other pictures"])
+    before, now = training["settings"], asdict(settings)
+    changed = [f"{name} {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]]
+    changed += [] if same_data else ["other pictures"]
     if unfinished and changed:
         raise UsageError(
             f"{path} is an unfinished run with other settings ({', '.join(changed)}): "
@@ -174,170 +308,126 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data) -> Path:
     if unfinished:
         return path
     if not same_data:
-        training["best_psnr"] = -math.inf  # measured on other pictures: no figure to hold the next epochs to
-    training.update(settings=asdict(settings), data=data.summary(), loss_sum=0.0)
+        training["best"] = -math.inf  # measured on other pictures: no figure to hold the next epochs to
+    training.update(settings=now, data=data.summary(), sums={})
     # Steps are counted in epochs of the new data, so that every epoch draws a fresh order.
     training["step"] = training["last_step"] = len(checkpoint["history"]) * data.updates_per_epoch
     return checkpoints.new_path(checkpoint)
 
 
-def train(settings: Settings, sources: list[Path], epochs: int, fresh: bool, validation: list[Path], device) -> Path:
+def train(
+    settings: Settings, sources: list[Path], epochs: int, fresh: bool, validation: list[Path], device, start=None
+) -> Path:
     """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
 
     Beside the checkpoint it leaves a plot of the curves and a before/after picture.
     """
-    data = Data(sources, settings)
-    validation_pairs = read_pairs(validation, settings.scale, enlarge=True)[0] if validation else []
-    found = None if fresh else _find_run(settings)
+    perceptual = None
+    if settings.adversarial:  # first of all, for it may not be there
+        layers = settings.adversarial.layers
+        perceptual = esrgan.PerceptualLoss(esrgan.load_vgg19(settings.adversarial.perceptual, layers), layers)
+    wanted = {key: getattr(settings, key) for key in ("model", "scale", "degradation", "shape")}
+    found = None if fresh or start else checkpoints.find_latest(checkpoints.MODELS, **wanted)
+    weights = found[1]["params"] if found else starting_weights(settings, fresh, start)
+
+    enlarge = settings.model == "srcnn"
+    batch = settings.batch * settings.accumulate
+    data = Data(sources, settings.scale, enlarge, batch, settings.patch, settings.seed)
+    watched = read_pairs(validation, settings.scale, enlarge)[0] if validation else []
     if found:
-        path, checkpoint = found[0], found[1]
-        path = go_on(checkpoint, path, settings, data)
+        checkpoint, path = found[1], go_on(found[1], found[0], settings, data)
         note(f"going on from {found[0]} after {len(checkpoint['history'])} epochs (-n starts anew)")
     else:
-        checkpoint = new_run(settings, data)
+        checkpoint = new_run(settings, data, weights)
         path = checkpoints.new_path(checkpoint)
     training = checkpoint["training"]
     if training["step"] == training["last_step"]:
         training["first_step"] = training["step"]
         training["last_step"] = training["step"] + epochs * data.updates_per_epoch
 
-    bicubic = validate(lambda luma: luma, data.held_out, settings.scale)
-    finished = run_epochs(checkpoint, path, data, validation_pairs, device)
-    if not finished:
-        done, goal = (training[key] / data.updates_per_epoch for key in ("step", "last_step"))
-        note(f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: the same command goes on from there")
-        raise SystemExit(130)  # what a shell expects of a program that was interrupted
-    draw_curves(checkpoint["history"], bicubic, path.with_suffix(".curves.png"))
-    draw_before_after(
-        checkpoints.load_network(checkpoint), data.held_out, settings, path.with_suffix(".before_after.png")
+    settings = replace(settings, patch=data.patch)
+    stage = (
+        AdversarialStage(settings, weights, device, perceptual) if perceptual else PixelStage(settings, weights, device)
     )
-    print(
-        f"held-out photographs: {training['best_psnr']:.2f} dB, bicubic {bicubic:.2f} dB "
-        f"({len(data.summary()['held_out'])} photographs, {len(data.held_out)} pictures)"
-    )
-    return path
+    for name, state in training["parts"].items():
+        stage.parts[name].load_state_dict(state)
+    if run_epochs(stage, checkpoint, path, data, watched):
+        return path
+    done, goal = (training[key] / data.updates_per_epoch for key in ("step", "last_step"))
+    note(f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: the same command goes on from there")
+    raise SystemExit(130)  # what a shell expects of a program that was interrupted
 
 
-def _find_run(settings: Settings) -> tuple[Path, dict] | None:
-    wanted = {key: getattr(settings, key) for key in ("model", "scale", "degradation", "shape")}
-    return checkpoints.find_latest(checkpoints.MODELS, **wanted)
-
-
-def run_epochs(checkpoint: dict, path: Path, data: Data, validation_pairs: list[Pair], device) -> bool:
+def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pair]) -> bool:
     """The loop. Updates `checkpoint` and saves it once an epoch; False if it was asked to stop before the end."""
-    training = checkpoint["training"]
-    settings = Settings(**training["settings"])
-    network = checkpoints.build_network(settings.model, settings.shape)
-    network.load_state_dict(training["network"])
-    # Channels-last memory: the convolutions of the CPU and of tensor cores run fastest on it.
-    network = network.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    if training["optimizer"]:
-        optimizer.load_state_dict(training["optimizer"])
-    border = network.radius
+    training, history = checkpoint["training"], checkpoint["history"]
     first, last = training["first_step"], training["last_step"]
-    started = time.monotonic()
-
+    started = drawn = time.monotonic()
     with stop_when_asked() as asked, tqdm(total=last, initial=training["step"], unit="step") as bar:
         for step in range(training["step"], last):
-            low, high = (rgb_to_luma(from_bytes(part.to(device))) for part in data.batch(step))
-            for group in optimizer.param_groups:
-                group["lr"] = cosine(step, first, last, settings.learning_rate)
-            # No padding in training: the true neighbours of a patch are unknown, so its border is not judged.
-            restored = network.forward_valid(low.contiguous(memory_format=torch.channels_last))
-            loss = F.mse_loss(restored, high[..., border:-border, border:-border])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            low, high = data.batch(step)
+            figures = stage.update(low, high, rate_at(step, first, last, stage.settings), step)
 
             training["step"] = step + 1
-            training["loss_sum"] += loss.item()
+            for name, value in figures.items():
+                total, count = training["sums"].get(name, (0.0, 0))
+                training["sums"][name] = (total + value, count + 1)
             epoch_is_over = (step + 1) % data.updates_per_epoch == 0
             if epoch_is_over:
                 seconds, started = time.monotonic() - started, time.monotonic()
-                measure_epoch(checkpoint, network, data, validation_pairs, seconds)
+                measure_epoch(stage, checkpoint, data, watched, seconds)
             if epoch_is_over or asked:
-                training["network"] = network.state_dict()
-                training["optimizer"] = optimizer.state_dict()
+                training["parts"] = {name: part.state_dict() for name, part in stage.parts.items()}
                 checkpoints.save_checkpoint(checkpoint, path)
+            if epoch_is_over and (step + 1 == last or time.monotonic() - drawn > 60):
+                draw_progress(checkpoint, data.held_out, path)
+                drawn = time.monotonic()
             bar.update()
-            figures = {"loss": f"{loss.item():.2e}"}
-            if checkpoint["history"]:
-                figures["PSNR"] = f"{checkpoint['history'][-1]['psnr']:.2f} dB"
-            bar.set_postfix(figures, refresh=False)
+            shown = {"loss": f"{figures['loss']:.2e}"} | ({"PSNR": f"{history[-1]['psnr']:.2f} dB"} if history else {})
+            if "margin" in figures:
+                shown["D(real)"], shown["D(restored)"] = (
+                    f"{figures['judge_real']:.2f}",
+                    f"{figures['judge_restored']:.2f}",
+                )
+            bar.set_postfix(shown, refresh=False)
             if asked:
-                return training["step"] == last
-    return True
-
-
-def measure_epoch(
-    checkpoint: dict, network: nn.Module, data: Data, validation_pairs: list[Pair], seconds: float
-) -> None:
-    """Add the epoch to the history, and keep the weights if they are the best so far on held-out photographs."""
-    training = checkpoint["training"]
-    device = next(network.parameters()).device
-    entry = {
-        "epoch": len(checkpoint["history"]) + 1,
-        "step": training["step"],
-        "loss": training["loss_sum"] / data.updates_per_epoch,
-        "psnr": validate(network, data.held_out, checkpoint["scale"], device),
-        "seconds": seconds,
-    }
-    if validation_pairs:  # watched and never used to choose: it may be a test set
-        entry["validation_psnr"] = validate(network, validation_pairs, checkpoint["scale"], device)
-    training["loss_sum"] = 0.0
-    checkpoint["history"].append(entry)
-    if entry["psnr"] > training["best_psnr"]:
-        training["best_psnr"] = entry["psnr"]
-        checkpoint["params"] = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
-
-
-# ---------------------------------------------------------------------------------------------
-# What a run leaves to look at
-# ---------------------------------------------------------------------------------------------
-
-
-def _new_figure(rows: int, columns: int, size: tuple[float, float]):
-    from matplotlib.figure import Figure  # without pyplot: no window, no global state
-
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
-    """The loss and the PSNR of every epoch, with bicubic's as the line to beat."""
-    figure, ((left, right),) = _new_figure(1, 2, (10, 4))
-    epochs = [entry["epoch"] for entry in history]
-    left.semilogy(epochs, [entry["loss"] for entry in history], marker=".")
-    left.set(title="Training loss", xlabel="epoch", ylabel="mean squared error of luma (0..1)")
-    right.plot(epochs, [entry["psnr"] for entry in history], marker=".", label="held-out photographs")
-    right.axhline(bicubic, color="grey", linestyle="--", label="bicubic on the same")
-    if any("validation_psnr" in entry for entry in history):
-        right.plot(epochs, [entry.get("validation_psnr", math.nan) for entry in history], marker=".", label="--val")
-    right.set(title="Quality", xlabel="epoch", ylabel="PSNR of luma (dB)")
-    right.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+                break
+    return training["step"] == last
 
 
 @torch.inference_mode()
-def draw_before_after(network: nn.Module, held_out: list[Pair], settings: Settings, path: Path) -> None:
-    """The most detailed held-out pictures (at most three): bicubic, restored, as they were."""
+def measure_epoch(stage, checkpoint: dict, data: Data, watched: list[Pair], seconds: float) -> None:
+    """Add the epoch to the history, and keep the weights if they are the best so far on held-out photographs.
 
-    def detail(pair: Pair) -> float:
-        return rgb_to_luma(from_bytes(pair.large[None])).diff(dim=-1).abs().mean().item()
+    The best are those with the highest PSNR; ESRGAN's, which trades PSNR for looks, those nearest to VGG19.
+    """
+    training, network = checkpoint["training"], stage.average.module
+    entry = {"epoch": len(checkpoint["history"]) + 1, "step": training["step"], "seconds": seconds}
+    entry |= {name: total / count for name, (total, count) in training["sums"].items()}
+    entry["psnr"] = validate(network, data.held_out, checkpoint["scale"])
+    score = entry["psnr"]
+    if "perceptual" in entry:
+        distances = [
+            stage.perceptual(network(as_seen_by(network, pair.small[None])), as_seen_by(network, pair.large[None]))
+            for pair in data.held_out
+        ]
+        entry["held_out_perceptual"] = sum(map(float, distances)) / len(distances)
+        score = -entry["held_out_perceptual"]
+    if watched:  # never used to choose: it may be a test set
+        entry["validation_psnr"] = validate(network, watched, checkpoint["scale"])
+    training["sums"] = {}
+    checkpoint["history"].append(entry)
+    if score > training["best"]:
+        training["best"] = score
+        checkpoint["params"] = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
-    chosen = [_centre(pair, 96) for pair in sorted(held_out, key=detail, reverse=True)[:3]]
-    figure, axes = _new_figure(len(chosen), 3, (9, 3.2 * len(chosen)))
-    for row, pair in zip(axes, chosen, strict=True):
-        small, large = from_bytes(pair.small[None]), from_bytes(pair.large[None])
-        ycbcr = rgb_to_ycbcr(small)
-        ycbcr[:, :1] = network(ycbcr[:, :1])
-        titles = (f"bicubic ×{settings.scale}", f"{settings.model} ×{settings.scale}", "as it was")
-        for axis, picture, title in zip(row, (small, ycbcr_to_rgb(ycbcr), large), titles, strict=True):
-            figure_of_merit = "" if picture is large else f", {psnr(picture, large, settings.scale).item():.2f} dB"
-            axis.imshow(to_image(picture), interpolation="nearest")
-            axis.set_title(title + figure_of_merit, fontsize=10)
-            axis.set_axis_off()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+
+@torch.inference_mode()
+def validate(network: nn.Module, pairs: list[Pair], border: int) -> float:
+    """Mean PSNR in dB of what the network makes of the poor pictures; each pair counts once."""
+    total = 0.0
+    for pair in pairs:
+        low, high = (as_seen_by(network, part[None]) for part in (pair.small, pair.large))
+        # A patch of plain sky may be restored without any error: its infinity would hide all others.
+        total += psnr(network(low), high, border).clamp(max=100).item()
+    return total / len(pairs)

@@ -1,23 +1,30 @@
 """Any picture through any network, and how good the result is."""
 
+import math
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
 import degrade
-from checkpoints import model_name, now
+from checkpoints import load_network, model_name, now
+from gen_samples import Pair, centre
 from images import (
     PROTOCOL,
     UsageError,
     UserError,
     crop_to_multiple,
+    draw_sheet,
     find_pictures,
+    from_bytes,
     note,
     psnr,
     read_picture,
+    replacing,
     resize,
+    rgb_to_luma,
     rgb_to_ycbcr,
     round_to_8_bits,
     ssim,
@@ -27,7 +34,8 @@ from images import (
 )
 
 UPSCALED = Path("images_upscaled")
-TILE = 512  # pixels a side
+TILE = 256  # pixels a side of what a network gets at once,
+MARGIN = 32  # and at most so many around them
 
 
 def choose_device(cpu: bool = False) -> torch.device:
@@ -45,27 +53,30 @@ def upscale(network: nn.Module, low: Tensor, scale: int) -> Tensor:
 
     A luma network restores the Y of the bicubically enlarged picture; Cb and Cr stay bicubic.
     """
+    if not network.luma:
+        return in_tiles(network, low, scale).clamp(0, 1)
     ycbcr = rgb_to_ycbcr(resize(low, scale))
     ycbcr[:, :1] = in_tiles(network, ycbcr[:, :1])
     return ycbcr_to_rgb(ycbcr).clamp(0, 1)
 
 
-def in_tiles(network: nn.Module, luma: Tensor, tile: int = TILE) -> Tensor:
+def in_tiles(network: nn.Module, picture: Tensor, scale: int = 1, tile: int = TILE) -> Tensor:
     """The network over a picture of any size, tile by tile, so that memory does not grow with the picture.
 
-    Each tile is cut with a margin as wide as the network sees, so that the result is the same as in one go.
+    (1, C, H, W) → (1, C, scale·H, scale·W). Each tile is cut with a margin as wide as the network sees, so that the
+    result is the same as in one go; a deep network sees so far that 32 pixels must do.
     """
     device = next(network.parameters()).device
-    margin = network.radius
-    result = torch.empty_like(luma)
-    height, width = luma.shape[-2:]
+    margin = min(network.radius, MARGIN)
+    batch, channels, height, width = picture.shape
+    result = torch.empty(batch, channels, scale * height, scale * width, dtype=picture.dtype)
     for top in range(0, height, tile):
         for left in range(0, width, tile):
             above, before = max(0, top - margin), max(0, left - margin)
-            part = luma[..., above : top + tile + margin, before : left + tile + margin]
-            restored = network(part.to(device)).cpu()
-            target = result[..., top : top + tile, left : left + tile]
-            y, x = top - above, left - before
+            part = picture[..., above : top + tile + margin, before : left + tile + margin]
+            restored = network(part.to(device, memory_format=torch.channels_last)).cpu()
+            target = result[..., scale * top : scale * (top + tile), scale * left : scale * (left + tile)]
+            y, x = scale * (top - above), scale * (left - before)
             target.copy_(restored[..., y : y + target.shape[-2], x : x + target.shape[-1]])
     return result
 
@@ -118,11 +129,12 @@ def _target(path: Path, below: Path, output: Path | None, single: bool, checkpoi
     return unused(((output or UPSCALED) / below).with_name(f"{stem}.png"))
 
 
-def evaluate_folder(folder: Path, scale: int, network: nn.Module | None) -> dict:
+def evaluate_folder(folder: Path, scale: int, network: nn.Module | None, vgg: nn.Module | None = None) -> dict:
     """Crop, shrink, enlarge and compare every picture of a folder by the protocol of images.PROTOCOL.
 
     Returns {"bicubic": {"psnr", "ssim"}, "model": {…}, "images": [{"name", "bicubic", "model"}]}; no "model"
-    without a network. Bad pictures are named and left out; raises UserError if none is left.
+    without a network; what `looks` measures besides, with a VGG19. Bad pictures are named and left out; raises
+    UserError if none is left.
     """
     rows = []
     for path in find_pictures(folder):
@@ -135,28 +147,122 @@ def evaluate_folder(folder: Path, scale: int, network: nn.Module | None) -> dict
             note(f"left out: {path}: only {high.shape[-1]}×{high.shape[-2]} pixels, too few to measure")
             continue
         low = degrade.bicubic(high, scale)
-        row = {"name": path.relative_to(folder).as_posix(), "bicubic": _measure(resize(low, scale), high, scale)}
+        row = {"name": path.relative_to(folder).as_posix(), "bicubic": _measure(resize(low, scale), high, scale, vgg)}
         if network is not None:
-            row["model"] = _measure(upscale(network, low, scale), high, scale)
+            row["model"] = _measure(upscale(network, low, scale), high, scale, vgg)
         rows.append(row)
     if not rows:
         raise UserError(f"{folder}: no picture that can be measured")
     means = {
-        method: {metric: sum(row[method][metric] for row in rows) / len(rows) for metric in ("psnr", "ssim")}
+        method: {metric: sum(row[method][metric] for row in rows) / len(rows) for metric in rows[0][method]}
         for method in rows[0]
         if method != "name"
     }
     return {**means, "images": rows}
 
 
-def _measure(restored: Tensor, high: Tensor, scale: int) -> dict[str, float]:
+def _measure(restored: Tensor, high: Tensor, scale: int, vgg: nn.Module | None) -> dict[str, float]:
     restored = round_to_8_bits(restored)
-    return {"psnr": psnr(restored, high, scale).item(), "ssim": ssim(restored, high, scale).item()}
+    figures = {"psnr": psnr(restored, high, scale).item(), "ssim": ssim(restored, high, scale).item()}
+    return figures | (looks(restored, high, vgg) if vgg else {})
 
 
-def evaluate_sets(folders: list[Path], scale: int, network: nn.Module | None) -> dict:
+@torch.inference_mode()
+def looks(restored: Tensor, high: Tensor, vgg: nn.Module) -> dict[str, float]:
+    """What PSNR does not see, of two pictures (1, 3, H, W):
+
+    conv…    mean absolute difference of VGG19's features before activation, for each layer that `vgg` gives
+    detail   energy of the finest detail, as a share of the sharp picture's: under 1 is blurred, over 1 is noisy
+    colour   the largest shift of a colour channel's mean, in 8-bit levels
+    """
+    found, wanted = vgg(restored), vgg(high)
+    figures = {layer: (found[layer] - wanted[layer]).abs().mean().item() for layer in wanted}
+    figures["detail"] = (_fine_detail(restored) / _fine_detail(high)).item()
+    figures["colour"] = 255 * (restored - high).mean(dim=(2, 3)).abs().max().item()
+    return figures
+
+
+def _fine_detail(picture: Tensor) -> Tensor:
+    """Mean square of what a 3×3 binomial blur takes away from luma: the top octave of frequencies."""
+    luma = rgb_to_luma(picture)
+    binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
+    blurred = F.conv2d(luma, torch.outer(binomial, binomial).view(1, 1, 3, 3))
+    return (luma[..., 1:-1, 1:-1] - blurred).square().mean()
+
+
+def evaluate_sets(folders: list[Path], scale: int, network: nn.Module | None, vgg: nn.Module | None = None) -> dict:
     """`evaluate_folder` for several folders, in the form that `evaluate --json` writes."""
     names = [Path(folder).resolve().name for folder in folders]
     names = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
-    sets = {name: evaluate_folder(folder, scale, network) for name, folder in zip(names, folders, strict=True)}
+    sets = {name: evaluate_folder(folder, scale, network, vgg) for name, folder in zip(names, folders, strict=True)}
     return {"protocol": PROTOCOL, "scale": scale, "sets": sets}
+
+
+# ---------------------------------------------------------------------------------------------
+# What a run leaves to look at
+# ---------------------------------------------------------------------------------------------
+
+
+def enlarged(small: Tensor, large: Tensor) -> Tensor:
+    """The poor picture at the size of the sharp one: bicubic, unless it has that size already."""
+    return small if small.shape == large.shape else resize(small, size=large.shape[-2:])
+
+
+@torch.inference_mode()
+def draw_progress(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
+    """Beside a checkpoint at `path`: the curves of its training, and held-out pictures before and after."""
+    pictures = [tuple(from_bytes(part[None]) for part in (pair.small, pair.large)) for pair in held_out]
+    bicubic = [psnr(enlarged(*pair), pair[1], checkpoint["scale"]).clamp(max=100).item() for pair in pictures]
+    draw_curves(checkpoint["history"], sum(bicubic) / len(bicubic), path.with_suffix(".curves.png"))
+    draw_before_after(checkpoint, held_out, path.with_suffix(".before_after.png"))
+
+
+def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
+    """The parts of the loss and the PSNR of every epoch, with bicubic's as the line to beat."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [entry["epoch"] for entry in history]
+
+    def plot(axis, name: str, label: str) -> None:
+        if any(name in entry for entry in history):
+            axis.plot(epochs, [entry.get(name, math.nan) for entry in history], marker=".", label=label)
+
+    for name in ("loss", "pixel", "perceptual", "adversarial", "judge_loss"):
+        plot(left, name, name.replace("judge_loss", "discriminator"))
+    left.set(title="Training loss", xlabel="epoch", ylabel="mean over the epoch", yscale="log")
+    plot(right, "psnr", "held-out photographs")
+    plot(right, "validation_psnr", "--val")
+    right.axhline(bicubic, color="grey", linestyle="--", label="bicubic on the held-out")
+    right.set(title="Quality", xlabel="epoch", ylabel="PSNR of luma (dB)")
+    for axis in (left, right):
+        axis.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
+    """The most detailed held-out pictures (at most three): low, bicubic, restored, as they were."""
+    network, scale = load_network(checkpoint), checkpoint["scale"]
+
+    def detail(pair: Pair) -> float:
+        return rgb_to_luma(from_bytes(pair.large[None])).diff(dim=-1).abs().mean().item()
+
+    rows = []
+    for pair in sorted(held_out, key=detail, reverse=True)[:3]:
+        small, large = (from_bytes(part[None]) for part in (centre(pair, 96).small, centre(pair, 96).large))
+        bicubic = enlarged(small, large)
+        if network.luma:
+            restored = rgb_to_ycbcr(small)
+            restored[:, :1] = network(restored[:, :1])
+            restored = ycbcr_to_rgb(restored)
+        else:
+            restored = network(small)
+        captions = [
+            f"{name} ×{scale}, {psnr(picture, large, scale).item():.2f} dB"
+            for name, picture in (("bicubic", bicubic), (checkpoint["model"], restored))
+        ]
+        row = [*zip(captions, (bicubic, restored), strict=True), ("as it was", large)]
+        rows.append(row if network.luma else [("low", small), *row])
+    draw_sheet(rows, path)

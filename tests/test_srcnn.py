@@ -55,3 +55,14 @@ def test_parameters_and_radius(kernels, parameters, radius):
     seen = luma.grad[0, 0].ne(0).nonzero()
     assert seen.min() >= 20 - radius and seen.max() <= 20 + radius
     assert network.forward_valid(torch.rand(1, 1, 30, 25)).shape == (1, 1, 30 - 2 * radius, 25 - 2 * radius)
+
+
+@pytest.mark.parametrize("kernels", KERNELS.values())
+def test_an_untrained_network_is_nearly_bicubic(kernels):
+    luma = 16 / 255 + 0.85 * torch.rand(1, 1, 30, 30)
+    change = SRCNN(kernels)(luma) - luma
+    assert 0 < change.abs().max() < 0.1
+    # The first feature alone is the picture itself.
+    network = SRCNN(kernels)
+    network.reconstruct.weight.data[:, 1:] = 0
+    assert torch.equal(network(luma), luma)

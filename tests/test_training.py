@@ -3,18 +3,24 @@
 import math
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
+import esrgan
+import gen_samples
 import training
-from checkpoints import load_checkpoint
-from gen_samples import cut_samples, read_pairs
+from checkpoints import load_checkpoint, load_network
+from gen_samples import Data, cut_samples, read_pairs
 from images import UsageError, psnr, rgb_to_luma
-from training import Data, Settings, cosine, train, validate
+from training import Adversarial, AdversarialStage, PixelStage, Settings, preset, rate_at, train, validate
 
 TINY = Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20)
+SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
+RRDB = Settings("rrdb", 4, shape=SMALL, batch=4, patch=8, average=0.9)
+JUDGED = replace(RRDB, model="esrgan", adversarial=Adversarial(features=4, perceptual="random"))
 CPU = torch.device("cpu")
 
 
@@ -27,7 +33,13 @@ def samples(photographs, place):
 
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch):
-    monkeypatch.setattr(training, "UPDATES_PER_EPOCH", 3)
+    monkeypatch.setattr(gen_samples, "UPDATES_PER_EPOCH", 3)
+
+
+def read(sources, settings=TINY):
+    """The data of a run with these settings."""
+    enlarge = settings.model == "srcnn"
+    return Data(sources, settings.scale, enlarge, settings.batch, settings.patch, settings.seed)
 
 
 def same_weights(one, two):
@@ -35,19 +47,19 @@ def same_weights(one, two):
 
 
 def test_an_epoch_is_one_pass_over_the_samples(samples):
-    data = Data(samples, TINY)
+    data = read(samples)
     assert data.updates_per_epoch == math.ceil(len(data.training) / 4) and data.patch == 32
     seen = [large for step in range(data.updates_per_epoch) for large in data.batch(step)[1]]
     # A flip or a turn keeps the sum and the spread of the values, which tells the samples apart.
     marks = sorted((int(part.sum()), int(part.int().pow(2).sum())) for part in seen)
     assert marks == sorted((int(p.large.sum()), int(p.large.int().pow(2).sum())) for p in data.training)
-    again = Data(samples, TINY)
+    again = read(samples)
     assert all(torch.equal(a, b) for step in (0, 7) for a, b in zip(data.batch(step), again.batch(step), strict=True))
     assert not torch.equal(data.batch(0)[1], data.batch(data.updates_per_epoch)[1])
 
 
 def test_over_photographs_an_epoch_has_a_fixed_number_of_updates(photographs):
-    data = Data([photographs], TINY)
+    data = read([photographs])
     assert data.updates_per_epoch == 3
     small, large = data.batch(0)
     assert small.shape == large.shape == (4, 3, 20, 20) and small.dtype == torch.uint8
@@ -55,9 +67,27 @@ def test_over_photographs_an_epoch_has_a_fixed_number_of_updates(photographs):
     assert len(held_out) == 1 and held_out.isdisjoint(pair.photograph for pair in data.training)
 
 
-def test_the_learning_rate_is_half_a_cosine():
-    rates = [cosine(step, 100, 200, 0.5) for step in (100, 150, 199, 200)]
+def test_the_learning_rate_is_half_a_cosine_or_halves_at_milestones():
+    settings = Settings(learning_rate=0.5)
+    rates = [rate_at(step, 100, 200, settings) for step in (100, 150, 199, 200)]
     assert rates[0] == 0.5 and rates[1] == pytest.approx(0.25) and 0 < rates[2] < 2e-4 and rates[3] == 0
+    settings = preset("rrdb", 4, paper=True)
+    steps = (0, 199_999, 200_000, 500_000, 999_999)
+    assert [rate_at(step, 0, 10**6, settings) for step in steps] == [2e-4, 2e-4, 1e-4, 5e-5, 1.25e-5]
+    judged = preset("esrgan", 4, paper=True)
+    assert [rate_at(step, 0, 400_000, judged) for step in (0, 50_000, 350_000)] == [1e-4, 5e-5, 6.25e-6]
+
+
+class Unchanged(torch.nn.Linear):
+    """A luma network that leaves its input as it is."""
+
+    luma = True
+
+    def __init__(self):
+        super().__init__(1, 1)
+
+    def forward(self, luma):
+        return luma
 
 
 def test_validation_is_the_mean_of_each_pictures_psnr(photographs):
@@ -65,10 +95,10 @@ def test_validation_is_the_mean_of_each_pictures_psnr(photographs):
     expected = [
         psnr(rgb_to_luma(pair.small[None] / 255), rgb_to_luma(pair.large[None] / 255), 2).item() for pair in pairs
     ]
-    assert validate(lambda luma: luma, pairs, 2) == pytest.approx(sum(expected) / len(expected), abs=1e-4)
+    assert validate(Unchanged(), pairs, 2) == pytest.approx(sum(expected) / len(expected), abs=1e-4)
 
 
-def test_a_run_leaves_checkpoint_curves_and_picture(samples, place, capsys):
+def test_a_run_leaves_checkpoint_curves_and_picture(samples):
     path = train(TINY, samples, 2, False, samples, CPU)
     checkpoint = load_checkpoint(path)
     assert [entry["epoch"] for entry in checkpoint["history"]] == [1, 2]
@@ -76,25 +106,24 @@ def test_a_run_leaves_checkpoint_curves_and_picture(samples, place, capsys):
         math.isfinite(entry[key]) for entry in checkpoint["history"] for key in ("loss", "psnr", "validation_psnr")
     )
     best = max(entry["psnr"] for entry in checkpoint["history"])
-    assert checkpoint["training"]["best_psnr"] == best
+    assert checkpoint["training"]["best"] == best
     for suffix in (".curves.png", ".before_after.png"):
         with Image.open(path.with_suffix(suffix)) as picture:
             assert min(picture.size) > 200
-    assert f"{best:.2f} dB" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_weights(samples):
     first, second, other = (
-        load_checkpoint(train(settings, samples, 1, True, [], CPU))
-        for settings in (TINY, TINY, Settings(**{**vars(TINY), "seed": 1}))
+        load_checkpoint(train(settings, samples, 1, True, [], CPU)) for settings in (TINY, TINY, replace(TINY, seed=1))
     )
     assert same_weights(first, second) and not same_weights(first, other)
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 7])
-def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(samples, monkeypatch, capsys, stop_after):
-    whole = load_checkpoint(train(TINY, samples, 2, True, [], CPU))
-    assert whole["training"]["last_step"] > 7
+@pytest.mark.parametrize(("settings", "stop_after"), [(TINY, 1), (TINY, 4), (RRDB, 5), (JUDGED, 2), (JUDGED, 4)])
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(photographs, monkeypatch, capsys, settings, stop_after):
+    samples = [photographs]
+    whole = load_checkpoint(train(settings, samples, 2, True, [], CPU))
+    assert whole["training"]["last_step"] == 6
     batch, calls = Data.batch, []
 
     def stopping_batch(self, step):
@@ -106,13 +135,14 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(samples, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(Data, "batch", stopping_batch)
         with pytest.raises(SystemExit) as caught:
-            train(TINY, samples, 2, True, [], CPU)
+            train(settings, samples, 2, True, [], CPU)
     assert caught.value.code == 130 and "the same command goes on" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="batch 4 → 8"):
-        train(Settings(**{**vars(TINY), "batch": 8}), samples, 2, False, [], CPU)
-    resumed = load_checkpoint(train(TINY, samples, 2, False, [], CPU))
+    with pytest.raises(UsageError, match=r"clip 0\.0 → 8"):
+        train(replace(settings, clip=8), samples, 2, False, [], CPU)
+    resumed = load_checkpoint(train(settings, samples, 2, False, [], CPU))
     assert same_weights(whole, resumed)
-    assert [entry["loss"] for entry in whole["history"]] == [entry["loss"] for entry in resumed["history"]]
+    for before, after in zip(whole["history"], resumed["history"], strict=True):
+        assert {**before, "seconds": 0} == {**after, "seconds": 0}
 
 
 def test_a_finished_run_gets_more_epochs_in_a_new_file(samples):
@@ -123,7 +153,7 @@ def test_a_finished_run_gets_more_epochs_in_a_new_file(samples):
     assert [entry["epoch"] for entry in load_checkpoint(second)["history"]] == [1, 2, 3]
     third = train(TINY, samples, 1, True, [], CPU)
     assert len(load_checkpoint(third)["history"]) == 1
-    other = train(Settings(**{**vars(TINY), "shape": {"kernels": [9, 3, 5]}}), samples, 1, False, [], CPU)
+    other = train(replace(TINY, shape={"kernels": [9, 3, 5]}), samples, 1, False, [], CPU)
     assert len(load_checkpoint(other)["history"]) == 1
 
 
@@ -131,4 +161,125 @@ def test_other_pictures_start_the_best_figure_anew(samples, photographs):
     train(TINY, samples, 1, False, [], CPU)
     checkpoint = load_checkpoint(train(TINY, [photographs], 1, False, [], CPU))
     assert len(checkpoint["history"]) == 2
-    assert checkpoint["training"]["best_psnr"] == checkpoint["history"][-1]["psnr"]
+    assert checkpoint["training"]["best"] == checkpoint["history"][-1]["psnr"]
+
+
+# ---------------------------------------------------------------------------------------------
+# The two stages of ESRGAN
+# ---------------------------------------------------------------------------------------------
+
+
+def make_batch(count=8, side=8, scale=4):
+    """Poor and sharp pictures as uint8."""
+    generator = torch.Generator().manual_seed(5)
+    high = torch.randint(256, (count, 3, side * scale, side * scale), generator=generator, dtype=torch.uint8)
+    return high[..., ::scale, ::scale].contiguous(), high
+
+
+def fresh_weights(settings):
+    return training.starting_weights(replace(settings, model="rrdb"), True, None)
+
+
+def test_accumulating_is_the_update_of_the_whole_batch():
+    low, high = make_batch()
+    weights = fresh_weights(RRDB)
+    whole, parts = (PixelStage(replace(RRDB, accumulate=count), weights, CPU) for count in (1, 4))
+    for stage in (whole, parts):
+        stage.network.double()
+        stage.parts["network"].zero_grad()
+        for small, large in zip(
+            low.chunk(stage.settings.accumulate), high.chunk(stage.settings.accumulate), strict=True
+        ):
+            (stage.loss(small.double() / 255, large.double() / 255) * len(small) / len(low)).backward()
+    for one, two in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad, atol=1e-12, rtol=1e-9)
+    # And by the real update, in single precision: the loss that is told is the mean over the whole batch.
+    whole, parts = (PixelStage(replace(RRDB, accumulate=count), weights, CPU) for count in (1, 4))
+    told = [stage.update(low, high, 1e-3, 0)["loss"] for stage in (whole, parts)]
+    assert told[0] == pytest.approx(told[1], rel=1e-5)
+
+
+def test_the_pixel_loss_falls_when_one_batch_is_learnt():
+    stage, (low, high) = PixelStage(RRDB, fresh_weights(RRDB), CPU), make_batch(4)
+    losses = [stage.update(low, high, 2e-3, step)["loss"] for step in range(30)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_average_follows_the_weights_slowly():
+    stage, (low, high) = PixelStage(RRDB, fresh_weights(RRDB), CPU), make_batch(4)
+    expected = None
+    for step in range(4):
+        stage.update(low, high, 1e-3, step)
+        now = stage.network.conv_last.weight.detach().clone()
+        expected = now if expected is None else 0.9 * expected + 0.1 * now
+    torch.testing.assert_close(stage.average.module.conv_last.weight, expected)
+
+
+def make_stage(settings=JUDGED):
+    layers = settings.adversarial.layers
+    vgg = esrgan.load_vgg19("random", layers)
+    return AdversarialStage(settings, fresh_weights(settings), CPU, esrgan.PerceptualLoss(vgg, layers))
+
+
+def test_each_half_leaves_the_others_gradient_alone():
+    stage, (low, high) = make_stage(), make_batch(4)
+    low, high = low / 255, high / 255
+    restored, _ = stage.generator_backward(low, high, 1.0)
+    assert all(parameter.grad is None for parameter in stage.judge.parameters())
+    assert all(parameter.grad is not None for parameter in stage.network.parameters())
+    before = [parameter.grad.clone() for parameter in stage.network.parameters()]
+    stage.judge_backward(restored.detach(), high, 1.0)
+    assert all(parameter.grad is not None for parameter in stage.judge.parameters())
+    after = [parameter.grad for parameter in stage.network.parameters()]
+    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
+    assert all(parameter.grad is None for parameter in stage.perceptual.parameters())
+
+
+def test_the_parts_add_up_and_the_margin_is_told():
+    figures = make_stage().update(*make_batch(4), 1e-4, 0)
+    expected = 1e-2 * figures["pixel"] + figures["perceptual"] + 5e-3 * figures["adversarial"]
+    assert figures["loss"] == pytest.approx(expected, rel=1e-5)
+    assert figures["margin"] == pytest.approx(figures["judge_real"] - figures["judge_restored"], abs=1e-6)
+
+
+def test_how_often_and_from_when_each_half_learns():
+    settings = replace(JUDGED, adversarial=replace(JUDGED.adversarial, judge_every=2, head_start=3))
+    stage, (low, high) = make_stage(settings), make_batch(4)
+
+    def weights():
+        return stage.network.conv_last.weight.detach().clone(), stage.judge.linear2.weight.detach().clone()
+
+    moved = []
+    for step in range(6):
+        before = weights()
+        stage.update(low, high, 1e-3, step)
+        moved.append(tuple(not torch.equal(one, two) for one, two in zip(before, weights(), strict=True)))
+    assert moved == [(False, True), (False, False), (False, True), (True, False), (True, True), (True, False)]
+
+
+def test_esrgan_starts_from_the_latest_rrdb(photographs, place, capsys):
+    with pytest.raises(UsageError, match="train -m rrdb"):
+        train(JUDGED, [photographs], 1, False, [], CPU)
+    first = train(RRDB, [photographs], 1, False, [], CPU)
+    path = train(replace(JUDGED, learning_rate=1e-30), [photographs], 1, False, [], CPU)
+    told = capsys.readouterr().err
+    assert f"starting from {first}" in told and "RANDOM WEIGHTS" in told
+    checkpoint = load_checkpoint(path)
+    assert checkpoint["training"]["settings"]["adversarial"]["perceptual"] == "random"
+    assert path.name.startswith("esrgan_x4.")
+    low = torch.rand(1, 3, 9, 7)
+    torch.testing.assert_close(load_network(checkpoint)(low), load_network(load_checkpoint(first))(low))
+    other = {**SMALL, "growth": 6}
+    with pytest.raises(UsageError, match="growth"):
+        train(replace(JUDGED, shape=other), [photographs], 1, True, [], CPU, start=first)
+    noise = load_checkpoint(train(replace(JUDGED, shape=other), [photographs], 1, True, [], CPU))
+    assert len(noise["history"]) == 1 and noise["history"][0]["held_out_perceptual"] > 0
+
+
+def test_the_papers_settings():
+    first, second = preset("rrdb", 4, paper=True), preset("esrgan", 4, paper=True)
+    assert first.shape == second.shape == {"scale": 4, "features": 64, "growth": 32, "blocks": 23}
+    assert (first.batch, first.patch * 4, first.learning_rate, first.beta2) == (16, 128, 2e-4, 0.999)
+    weights = second.adversarial
+    assert (weights.pixel_weight, weights.perceptual_weight, weights.adversarial_weight) == (1e-2, 1, 5e-3)
+    assert weights.layers == {"conv5_4": 1.0} and (weights.features, weights.normalisation) == (64, "batch")

@@ -7,6 +7,7 @@ from test_srcnn import delta_network
 
 import degrade
 import upscaling
+from esrgan import RRDBNet, load_vgg19
 from images import (
     UsageError,
     UserError,
@@ -41,10 +42,34 @@ def test_only_luma_is_restored(photograph):
 @pytest.mark.parametrize("tile", [16, 50, 500])
 @pytest.mark.parametrize("size", [(70, 83), (1, 40), (17, 16)])
 def test_tiles_equal_the_whole(tile, size):
-    network = SRCNN().eval()
-    luma = torch.rand(1, 1, *size)
+    network = SRCNN().double().eval()
+    luma = torch.rand(1, 1, *size, dtype=torch.float64)
     with torch.inference_mode():
-        torch.testing.assert_close(upscaling.in_tiles(network, luma, tile), network(luma), atol=1e-6, rtol=0)
+        torch.testing.assert_close(upscaling.in_tiles(network, luma, tile=tile), network(luma), atol=1e-12, rtol=0)
+
+
+def test_tiles_of_a_network_that_enlarges():
+    network = RRDBNet(2, features=4, growth=2, blocks=1).double().eval()
+    assert network.radius <= upscaling.MARGIN
+    picture = torch.rand(1, 3, 50, 61, dtype=torch.float64)
+    with torch.inference_mode():
+        tiled = upscaling.in_tiles(network, picture, 2, tile=20)
+        torch.testing.assert_close(tiled, network(picture), atol=1e-12, rtol=0)
+    result = upscaling.upscale(network.float(), picture.float(), 2)
+    assert result.shape == (1, 3, 100, 122) and result.min() >= 0 and result.max() <= 1
+
+
+def test_what_looks_measures(photograph):
+    vgg = load_vgg19("random", ("conv3_4", "conv5_4"))
+    same = upscaling.looks(photograph, photograph, vgg)
+    assert same == {"conv3_4": 0, "conv5_4": 0, "detail": 1, "colour": 0}
+    tinted = photograph * 0.5
+    tinted[:, 2] += 10 / 255
+    figures = upscaling.looks(tinted, photograph * 0.5, vgg)
+    assert figures["colour"] == pytest.approx(10, abs=1e-3) and figures["detail"] == pytest.approx(1, abs=1e-3)
+    blurred = upscaling.looks(resize(resize(photograph, 0.5), 2), photograph, vgg)
+    assert blurred["detail"] < 0.5 and blurred["conv3_4"] > 0
+    assert upscaling.looks(photograph * 2, photograph, vgg)["detail"] == pytest.approx(4, rel=1e-4)
 
 
 def test_evaluation_by_hand(place, photograph):

@@ -1,0 +1,403 @@
+"""ESRGAN: a deep generator without batch norm, a relativistic judge, and a loss that looks at features.
+
+Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks" (ECCV workshops 2018) and
+"Real-ESRGAN" (ICCV workshops 2021). From small to large, as it is read in class:
+
+    DenseBlock → RRDB → RRDBNet     the generator            SRVGGNetCompact     Real-ESRGAN's fast one
+    VGGDiscriminator                ESRGAN's judge           UNetDiscriminator   Real-ESRGAN's, pixel by pixel
+    the adversarial losses          which of the two pictures is the real one?
+    VGG19Features, PerceptualLoss   does it look alike, as a network sees it that has learnt to name things?
+
+Pictures are RGB in 0..1, (N, 3, H, W); nothing here clips them. Where paper and authors' code disagree, a comment
+says which is followed. Generators have BasicSR's parameter names: its weights load here and ours load there.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import spectral_norm  # the older form: its parameters have the published discriminators' names
+
+from images import UsageError, UserError, note
+
+# ---------------------------------------------------------------------------------------------
+# The generator
+# ---------------------------------------------------------------------------------------------
+
+RESIDUAL_SCALING = 0.2  # β in section 3.1 of the paper: how much of what a block computes is added to its input
+
+
+def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
+    """The convolution of which nearly everything here is made; it keeps height and width."""
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def leaky(x: Tensor) -> Tensor:
+    """LeakyReLU with slope 0.2 below zero; in place, for nobody else needs what a convolution has just made."""
+    return F.leaky_relu(x, 0.2, inplace=True)
+
+
+class DenseBlock(nn.Module):
+    """Five convolutions, each of which sees the outputs of all before it: (N, features, H, W) → the same shape.
+
+    Four add `growth` channels each, the fifth goes back to `features`. 239,808 parameters with 64 and 32.
+    """
+
+    def __init__(self, features: int, growth: int):
+        super().__init__()
+        self.conv1 = conv3x3(features, growth)
+        self.conv2 = conv3x3(features + growth, growth)
+        self.conv3 = conv3x3(features + 2 * growth, growth)
+        self.conv4 = conv3x3(features + 3 * growth, growth)
+        self.conv5 = conv3x3(features + 4 * growth, features)
+        # MSRA (He) initialisation times 0.1, so that a deep net starts near the identity (section 3.1). As in the
+        # authors' code only here: with it everywhere, first and last convolution included, training crawls.
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv4, self.conv5):
+            nn.init.kaiming_normal_(conv.weight)
+            conv.weight.data.mul_(0.1)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        known = x  # all that has been computed so far: features, then `growth` more after every convolution
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
+            known = torch.cat((known, leaky(conv(known))), dim=1)
+        return torch.add(x, self.conv5(known), alpha=RESIDUAL_SCALING)  # x + 0.2 · conv5(…), without a copy
+
+
+class RRDB(nn.Module):
+    """Residual in residual dense block: three dense blocks and a scaled shortcut around them (figure 4)."""
+
+    def __init__(self, features: int, growth: int):
+        super().__init__()
+        self.rdb1 = DenseBlock(features, growth)
+        self.rdb2 = DenseBlock(features, growth)
+        self.rdb3 = DenseBlock(features, growth)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.add(x, self.rdb3(self.rdb2(self.rdb1(x))), alpha=RESIDUAL_SCALING)
+
+
+class RRDBNet(nn.Module):
+    """ESRGAN's generator: (N, 3, H, W) → (N, 3, scale·H, scale·W). RGB in 0..1; the output may overshoot a little.
+
+    The paper's is ×4 with 64 features, growth 32 and 23 blocks: 16,697,987 parameters. The default is small
+    enough for two CPU cores. `scale` is 1, 2, 4 or 8. With `unshuffle`, ×1 and ×2 have the form of Real-ESRGAN's
+    published checkpoints: squares of 4×4 or 2×2 pixels become channels, and the net enlarges ×4 as usual; most
+    of the work is then done on few pixels. Raises ValueError for any other scale.
+    """
+
+    luma = False  # it enlarges RGB itself
+
+    def __init__(self, scale: int = 4, features: int = 32, growth: int = 16, blocks: int = 6, unshuffle: bool = False):
+        super().__init__()
+        if scale not in ((1, 2) if unshuffle else (1, 2, 4, 8)):
+            raise ValueError(f"RRDBNet enlarges ×1, ×2, ×4 or ×8 (×1 or ×2 with unshuffle), not ×{scale}")
+        # What builds this network again: RRDBNet(**shape).
+        self.shape = dict(scale=scale, features=features, growth=growth, blocks=blocks, unshuffle=unshuffle)
+        self.scale = scale
+        self.fold = 4 // scale if unshuffle else 1  # this many pixels a side become one
+        self.doublings = (scale * self.fold).bit_length() - 1  # ×1, 2, 4, 8: 0, 1, 2, 3
+
+        self.conv_first = conv3x3(3 * self.fold**2, features)
+        self.body = nn.Sequential(*(RRDB(features, growth) for _ in range(blocks)))
+        self.conv_body = conv3x3(features, features)
+        for number in range(1, self.doublings + 1):
+            self.add_module(f"conv_up{number}", conv3x3(features, features))
+        self.conv_hr = conv3x3(features, features)
+        self.conv_last = conv3x3(features, 3)
+        # How far, in pixels of the low picture, an output pixel sees: a convolution adds one pixel of its grid.
+        self.radius = self.fold * (2 + 15 * blocks + 2)
+
+    def forward(self, low: Tensor) -> Tensor:
+        height, width = low.shape[-2:]
+        x = self.conv_first(F.pixel_unshuffle(pad_to_multiple(low, self.fold), self.fold))
+        x = x + self.conv_body(self.body(x))
+        for number in range(1, self.doublings + 1):
+            # Nearest neighbour and then a convolution: a transposed one would leave a chequered pattern.
+            x = leaky(getattr(self, f"conv_up{number}")(F.interpolate(x, scale_factor=2, mode="nearest")))
+        restored = self.conv_last(leaky(self.conv_hr(x)))
+        return restored[..., : self.scale * height, : self.scale * width]
+
+
+def pad_to_multiple(picture: Tensor, multiple: int) -> Tensor:
+    """Add pixels on the right and below until both sides divide: mirrored, replicated where there are too few."""
+    down, right = (-side % multiple for side in picture.shape[-2:])
+    if not down and not right:
+        return picture
+    large_enough = picture.shape[-2] > down and picture.shape[-1] > right
+    return F.pad(picture, (0, right, 0, down), mode="reflect" if large_enough else "replicate")
+
+
+class SRVGGNetCompact(nn.Module):
+    """Real-ESRGAN's fast generator: plain convolutions at low resolution, (N, 3, H, W) → (N, 3, scale·H, scale·W).
+
+    `convolutions` are those between the first and the last: 16 in realesr-animevideov3, 32 in realesr-general-x4v3.
+    """
+
+    luma = False
+
+    def __init__(self, scale: int = 4, features: int = 64, convolutions: int = 16):
+        super().__init__()
+        self.shape = dict(scale=scale, features=features, convolutions=convolutions)
+        self.scale = scale
+        layers = [conv3x3(3, features), nn.PReLU(features)]
+        for _ in range(convolutions):
+            layers += [conv3x3(features, features), nn.PReLU(features)]
+        self.body = nn.Sequential(*layers, conv3x3(features, 3 * scale**2))
+        self.radius = convolutions + 2
+
+    def forward(self, low: Tensor) -> Tensor:
+        detail = F.pixel_shuffle(self.body(low), self.scale)  # 3·scale² channels → squares of scale×scale pixels
+        return detail + F.interpolate(low, scale_factor=self.scale, mode="nearest")
+
+
+# ---------------------------------------------------------------------------------------------
+# The discriminators: which picture is the real one?
+# ---------------------------------------------------------------------------------------------
+
+
+class VGGDiscriminator(nn.Module):
+    """ESRGAN's judge: (N, 3, patch, patch) → one logit a picture, (N, 1), no sigmoid. 14,499,401 parameters at 128.
+
+    Five pairs of a 3×3 convolution and a 4×4 one of stride 2, with 64, 128, 256, 512 and 512 channels, then two
+    linear layers. The first fits the grid that a picture of `patch` pixels leaves (4×4 at 128, 6×6 at 192); other
+    pictures' grids are pooled to that size, which at `patch` itself changes nothing. Under 32 pixels: ValueError.
+
+    `features` is the width of the first pair. `normalisation` is "batch", as in the paper, or "spectral" (Miyato
+    et al. 2018), which bounds how steep the judge can be: in a short training it must not win outright.
+    """
+
+    def __init__(self, patch: int = 128, features: int = 64, normalisation: str = "batch"):
+        super().__init__()
+        if patch < 32 or normalisation not in ("batch", "spectral"):
+            raise ValueError(f"no discriminator for patches of {patch} pixels with {normalisation!r} normalisation")
+        spectral = normalisation == "spectral"
+        bounded = spectral_norm if spectral else lambda layer: layer  # a bound on the whole needs one on every layer
+        layers, inputs = [], 3
+        for outputs in (features, 2 * features, 4 * features, 8 * features, 8 * features):
+            for kernel, stride in ((3, 1), (4, 2)):
+                batch_norm = len(layers) > 0 and not spectral  # after all but the first; it brings a bias of its own
+                layers.append(bounded(nn.Conv2d(inputs, outputs, kernel, stride, padding=1, bias=not batch_norm)))
+                layers += [nn.BatchNorm2d(outputs)] if batch_norm else []
+                layers.append(nn.LeakyReLU(0.2, inplace=True))
+                inputs = outputs
+        self.body = nn.Sequential(*layers)
+        self.grid = patch // 32  # pixels a side that five halvings leave
+        self.linear1 = bounded(nn.Linear(inputs * self.grid**2, 100))
+        self.linear2 = bounded(nn.Linear(100, 1))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        if min(picture.shape[-2:]) < 32:
+            raise ValueError(f"too small to judge: {picture.shape[-2]}×{picture.shape[-1]}, not 32 pixels a side")
+        x = F.adaptive_avg_pool2d(self.body(picture), self.grid)
+        return self.linear2(leaky(self.linear1(x.flatten(1))))
+
+
+class UNetDiscriminator(nn.Module):
+    """Real-ESRGAN's judge: (N, 3, H, W) → a logit for every pixel, (N, 1, H, W). 4,376,897 parameters.
+
+    Three times down, three times up again, and at every size what was seen on the way down is added: it says
+    also *where* a picture looks false. Spectral norm on all but the first and last convolution, as published.
+    At least 8 pixels a side, which need not divide by 8.
+    """
+
+    def __init__(self, features: int = 64):
+        super().__init__()
+
+        def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Module:
+            return spectral_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding=1, bias=False))
+
+        self.conv0 = conv3x3(3, features)
+        self.conv1 = conv(features, 2 * features, 4, 2)
+        self.conv2 = conv(2 * features, 4 * features, 4, 2)
+        self.conv3 = conv(4 * features, 8 * features, 4, 2)
+        self.conv4 = conv(8 * features, 4 * features)
+        self.conv5 = conv(4 * features, 2 * features)
+        self.conv6 = conv(2 * features, features)
+        self.conv7 = conv(features, features)
+        self.conv8 = conv(features, features)
+        self.conv9 = conv3x3(features, 1)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        full = leaky(self.conv0(picture))
+        half = leaky(self.conv1(full))
+        quarter = leaky(self.conv2(half))
+        x = leaky(self.conv3(quarter))
+        for conv, seen in ((self.conv4, quarter), (self.conv5, half), (self.conv6, full)):
+            # Enlarged to the size of its partner: exactly twice, unless a side was odd.
+            x = F.interpolate(x, size=seen.shape[-2:], mode="bilinear", align_corners=False)
+            x = leaky(conv(x)) + seen
+        return self.conv9(leaky(self.conv8(leaky(self.conv7(x)))))
+
+
+# ---------------------------------------------------------------------------------------------
+# Adversarial losses: from logits C(·) of any shape to a number
+# ---------------------------------------------------------------------------------------------
+
+
+def should_be_real(logits: Tensor) -> Tensor:
+    """−log σ(C), averaged: 0 when these are called real with certainty."""
+    return F.softplus(-logits).mean()
+
+
+def should_be_fake(logits: Tensor) -> Tensor:
+    """−log(1 − σ(C)), averaged: 0 when these are called fake with certainty."""
+    return F.softplus(logits).mean()
+
+
+def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """RaGAN, section 3.2: a real picture should look more real than the *average* restored one, and the reverse.
+
+        D(real) = σ(C(real) − E[C(fake)]),  D(fake) = σ(C(fake) − E[C(real)])
+        L_D = −E[log D(real)] − E[log(1 − D(fake))]
+
+    The paper adds the two terms; the authors' code averages them, and so do we: ln 2 when the judge cannot tell.
+    """
+    return (should_be_real(real_logits - fake_logits.mean()) + should_be_fake(fake_logits - real_logits.mean())) / 2
+
+
+def relativistic_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The same with the answers exchanged: −E[log(1 − D(real))] − E[log D(fake)], and again the mean of the two.
+
+    Unlike in other GANs the real pictures teach the generator too: D(real) falls when the average C(fake) rises.
+    Paper and code both give this loss the weight 5e-3: with the mean it counts half of what the paper says.
+    """
+    real_logits = real_logits.detach()  # the real pictures are given: nothing can be changed about C(real)
+    return (should_be_fake(real_logits - fake_logits.mean()) + should_be_real(fake_logits - real_logits.mean())) / 2
+
+
+def vanilla_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Real-ESRGAN's: −E[log σ(C(real))] − E[log(1 − σ(C(fake)))], a sum: 2 ln 2 when the judge cannot tell."""
+    return should_be_real(real_logits) + should_be_fake(fake_logits)
+
+
+def vanilla_generator_loss(fake_logits: Tensor) -> Tensor:
+    """−E[log σ(C(fake))], the form that does not fade when the judge is sure (Goodfellow et al. 2014)."""
+    return should_be_real(fake_logits)
+
+
+# ---------------------------------------------------------------------------------------------
+# The perceptual loss: distance between what VGG19 sees in two pictures
+# ---------------------------------------------------------------------------------------------
+
+# Layer → weight. The deeper the layer, the less it minds where exactly a texture lies.
+ESRGAN_LAYERS = {"conv5_4": 1.0}
+REAL_ESRGAN_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
+
+VGG19_WIDTHS = (64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4
+# torchvision's IMAGENET1K_V1; torch.hub keeps it where torchvision does, so that it is fetched once for both.
+VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
+
+
+class VGG19Features(nn.Module):
+    """(N, 3, H, W), RGB in 0..1 → {"conv5_4": (N, 512, H/16, W/16), …}, *before* activation, for the layers asked for.
+
+    Before activation because after it most deep features are zero and tell the generator nothing (section 3.3).
+    Simonyan and Zisserman 2015, only as deep as needed, named as in torchvision, frozen. The weights are not
+    trained here: see `load_vgg19`. Raises ValueError for a layer that VGG19 does not have.
+    """
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = {}  # place in self.features → name, of the layers that are asked for
+        self.features, inputs = nn.Sequential(), 3
+        for block, widths in enumerate(VGG19_WIDTHS, start=1):
+            for number, width in enumerate(widths, start=1):
+                if f"conv{block}_{number}" in layers:
+                    self.layers[len(self.features)] = f"conv{block}_{number}"
+                # Not in place: that would turn the features we return into those after activation.
+                self.features.extend([conv3x3(inputs, width), nn.ReLU(inplace=False)])
+                inputs = width
+            self.features.append(nn.MaxPool2d(2))
+        if set(self.layers.values()) != set(layers) or not self.layers:
+            raise ValueError(f"VGG19 has conv1_1 to conv5_4, not all of {list(layers)}")
+        self.features = self.features[: max(self.layers) + 1]
+        # What VGG was trained on: without it the loss measures another network's features, and colours drift.
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+        self.eval().requires_grad_(False)  # its weights stand still; the gradient passes through to the picture
+
+    def forward(self, picture: Tensor) -> dict[str, Tensor]:
+        x, found = (picture - self.mean) / self.deviation, {}
+        for place, layer in enumerate(self.features):
+            x = layer(x)
+            if place in self.layers:
+                found[self.layers[place]] = x
+        return found
+
+
+class PerceptualLoss(nn.Module):
+    """The mean absolute difference of two pictures' features, summed over layers with `weights` (name → weight)."""
+
+    def __init__(self, vgg: VGG19Features, weights: dict[str, float]):
+        super().__init__()
+        self.vgg, self.weights = vgg, dict(weights)
+
+    def forward(self, restored: Tensor, high: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.vgg(high)
+        found = self.vgg(restored)
+        return sum(weight * F.l1_loss(found[layer], wanted[layer]) for layer, weight in self.weights.items())
+
+
+def load_vgg19(source: str, layers=("conv5_4",)) -> VGG19Features:
+    """VGG19 as deep as `layers` need it, with weights from `source`, what `--perceptual` says:
+
+    "imagenet"  torchvision's (548 MB, fetched once); raises UserError where they cannot be had
+    "random"    seeded random weights, for machines without internet; it says so loudly
+    FILE        a state dict in torchvision's names, with or without `features.`, of any precision;
+                raises UsageError if there is no such file, UserError if it is not VGG19's weights
+    """
+    vgg = VGG19Features(layers)
+    if source == "random":
+        randomise(vgg)
+        note("PERCEPTUAL LOSS WITH RANDOM WEIGHTS: it compares structure, but has never seen a picture")
+        return vgg
+    loaded = fetch_imagenet_weights() if source == "imagenet" else read_vgg19_file(Path(source))
+    state = {}
+    for key, wanted in vgg.state_dict().items():
+        found = loaded.get(key, loaded.get(key.removeprefix("features.")))
+        if getattr(found, "shape", None) != wanted.shape:
+            raise UserError(f"{source}: is not VGG19's weights: no {key} of {'×'.join(map(str, wanted.shape))}")
+        state[key] = found  # float16 becomes float32 on its way into the network
+    vgg.load_state_dict(state)
+    return vgg
+
+
+def randomise(vgg: VGG19Features, seed: int = 0) -> None:
+    """He's initialisation (2015), which keeps the size of the features from layer to layer; no bias.
+
+    That structure alone makes a useful distance is shown by Liu et al., "A Generic Perceptual Loss for Modeling
+    Structured Output Dependencies" (CVPR 2021).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for layer in vgg.features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
+
+
+def fetch_imagenet_weights() -> dict:
+    """torchvision's weights of VGG19, fetched unless its cache has them, by the very call that torchvision makes.
+
+    torchvision itself is not imported: one that was built for another torch fails at once.
+    """
+    try:
+        return torch.hub.load_state_dict_from_url(VGG19_URL, map_location="cpu", check_hash=True, weights_only=True)
+    except Exception as error:  # no network, a full disk, a spoilt download: the ways out are the same
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"VGG19's ImageNet weights cannot be had ({reason}): "
+            "give a file of them by --perceptual FILE, or do without them by --perceptual random"
+        ) from error
+
+
+def read_vgg19_file(path: Path) -> dict:
+    """The dictionary in a file, opened safely."""
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file for --perceptual (or say imagenet, or random)")
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # anything at all may be wrong with a file
+        raise UserError(f"{path}: is not VGG19's weights, or cannot be opened safely") from error

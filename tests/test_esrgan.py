@@ -1,0 +1,516 @@
+"""ESRGAN's parts, against their formulas written out: generators, discriminators, losses, VGG19."""
+
+import itertools
+import math
+import sys
+import urllib.error
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import esrgan
+from esrgan import (
+    DenseBlock,
+    PerceptualLoss,
+    RRDBNet,
+    SRVGGNetCompact,
+    UNetDiscriminator,
+    VGG19Features,
+    VGGDiscriminator,
+    load_vgg19,
+)
+from images import UsageError, UserError
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def with_random_weights(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Large weights everywhere: as initialised, the blocks add so little that a fault in them would hide."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            deviation = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() > 1 else 0.2
+            parameter.normal_(0, deviation, generator=generator)
+    return network.eval().requires_grad_(False)
+
+
+def rand(*size: int, seed: int = 1) -> torch.Tensor:
+    return torch.rand(size, generator=torch.Generator().manual_seed(seed))
+
+
+def folded(picture: torch.Tensor, side: int) -> torch.Tensor:
+    """Pixel-unshuffle, one channel at a time: channel, row in the square, column in the square."""
+    parts = [
+        picture[:, channel, y::side, x::side]
+        for channel, y, x in itertools.product(range(picture.shape[1]), range(side), range(side))
+    ]
+    return torch.stack(parts, dim=1)
+
+
+def enlarged(picture: torch.Tensor, scale: int) -> torch.Tensor:
+    """Nearest neighbour."""
+    return picture.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+
+
+# ---------------------------------------------------------------------------------------------
+# Generators
+# ---------------------------------------------------------------------------------------------
+
+
+def test_parameter_counts():
+    with torch.device("meta"):
+        assert parameters(DenseBlock(64, 32)) == 239_808
+        assert parameters(RRDBNet(4, features=64, growth=32, blocks=23)) == 16_697_987
+        assert parameters(RRDBNet(2, features=64, growth=32, blocks=23, unshuffle=True)) == 16_703_171
+        assert parameters(RRDBNet(4, features=64, growth=32, blocks=6)) == 4_467_779
+        assert parameters(VGGDiscriminator(128)) == 14_499_401
+    assert parameters(UNetDiscriminator()) == 4_376_897
+
+
+def rrdb_written_out(state: dict, low: torch.Tensor, blocks: int, doublings: int) -> torch.Tensor:
+    """The generator from its formulas and its state dict alone."""
+
+    def conv(x, name):
+        return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], padding=1)
+
+    def activated(x):
+        return torch.where(x > 0, x, 0.2 * x)
+
+    first = trunk = conv(low, "conv_first")
+    for block in range(blocks):
+        outer = trunk
+        for number in (1, 2, 3):
+            inner, seen = trunk, [trunk]
+            for layer in (1, 2, 3, 4):
+                seen.append(activated(conv(torch.cat(seen, 1), f"body.{block}.rdb{number}.conv{layer}")))
+            trunk = inner + 0.2 * conv(torch.cat(seen, 1), f"body.{block}.rdb{number}.conv5")
+        trunk = outer + 0.2 * trunk
+    x = first + conv(trunk, "conv_body")
+    for stage in range(doublings):
+        x = activated(conv(enlarged(x, 2), f"conv_up{stage + 1}"))
+    return conv(activated(conv(x, "conv_hr")), "conv_last")
+
+
+@pytest.mark.parametrize(
+    ("scale", "unshuffle", "fold", "doublings"),
+    [(1, False, 1, 0), (2, False, 1, 1), (4, False, 1, 2), (8, False, 1, 3), (1, True, 4, 2), (2, True, 2, 2)],
+)
+def test_rrdb_is_its_formula(scale, unshuffle, fold, doublings):
+    network = with_random_weights(RRDBNet(scale, features=6, growth=4, blocks=2, unshuffle=unshuffle))
+    low = rand(2, 3, 8, 12)
+    expected = rrdb_written_out(network.state_dict(), folded(low, fold), 2, doublings)
+    assert expected.shape == (2, 3, 8 * scale, 12 * scale) and expected.std() > 0.1
+    torch.testing.assert_close(network(low), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (5, 7), (8, 6)])
+@pytest.mark.parametrize(("scale", "unshuffle"), [(1, True), (2, True), (1, False), (2, False), (4, False), (8, False)])
+def test_any_size_goes_in(size, scale, unshuffle):
+    network = with_random_weights(RRDBNet(scale, features=4, growth=2, blocks=1, unshuffle=unshuffle))
+    assert network(rand(1, 3, *size)).shape == (1, 3, scale * size[0], scale * size[1])
+
+
+def test_sizes_that_do_not_divide_are_mirrored_and_cropped():
+    network = with_random_weights(RRDBNet(1, features=4, growth=2, blocks=1, unshuffle=True))
+    low = rand(1, 3, 5, 6)
+    padded = low[:, :, [0, 1, 2, 3, 4, 3, 2, 1]][..., [0, 1, 2, 3, 4, 5, 4, 3]]
+    assert torch.equal(network(low), network(padded)[..., :5, :6])
+
+
+def test_sizes_too_small_to_mirror_are_replicated():
+    network = with_random_weights(RRDBNet(1, features=4, growth=2, blocks=1, unshuffle=True))
+    low = rand(1, 3, 5, 2)  # two more columns would need three to mirror
+    padded = low[:, :, [0, 1, 2, 3, 4, 4, 4, 4]][..., [0, 1, 1, 1]]
+    assert torch.equal(network(low), network(padded)[..., :5, :2])
+
+
+def test_small_initialisation_only_inside_the_dense_blocks():
+    torch.manual_seed(0)
+    network = RRDBNet(4, features=32, growth=32, blocks=1)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            inputs = 9 * module.in_channels
+            dense = "rdb" in name
+            # He: √(2/n), here times 0.1. PyTorch's default is uniform in ±1/√n, of deviation 1/√(3n).
+            expected = 0.1 * (2 / inputs) ** 0.5 if dense else (1 / (3 * inputs)) ** 0.5
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.1), name
+            assert (module.bias.abs().max() == 0) == dense, name
+
+
+@pytest.mark.parametrize(
+    "network", [RRDBNet(2, 8, 4, 1, unshuffle=True), RRDBNet(4, 8, 4, 1), SRVGGNetCompact(3, 8, 2)], ids=str
+)
+def test_generators_describe_themselves(network):
+    again = type(network)(**network.shape)
+    assert {key: value.shape for key, value in again.state_dict().items()} == {
+        key: value.shape for key, value in network.state_dict().items()
+    }
+    assert again.scale == network.scale and again.luma is False
+    assert all(type(value) in (int, bool) for value in network.shape.values())
+
+
+@pytest.mark.parametrize("network", [RRDBNet(4, 8, 4, 2), RRDBNet(2, 8, 4, 1, True), SRVGGNetCompact(4, 8, 2)], ids=str)
+def test_channels_last_stays_and_changes_nothing(network):
+    low = rand(2, 3, 6, 6)
+    expected = with_random_weights(network)(low)
+    restored = network.to(memory_format=torch.channels_last)(low.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(restored, expected, rtol=1e-4, atol=1e-4)
+    assert restored.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("scale", "unshuffle"), [(3, False), (0, False), (16, False), (4, True), (8, True)])
+def test_scales_that_are_not_built(scale, unshuffle):
+    with pytest.raises(ValueError, match=f"not ×{scale}"):
+        RRDBNet(scale, unshuffle=unshuffle)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_srvgg_is_its_formula(scale):
+    network = with_random_weights(SRVGGNetCompact(scale, features=5, convolutions=2))
+    low, state = rand(2, 3, 4, 5), network.state_dict()
+    assert len(state) == 11  # four convolutions with a bias each, three slopes
+    x = low
+    for number in (0, 2, 4, 6):
+        x = F.conv2d(x, state[f"body.{number}.weight"], state[f"body.{number}.bias"], padding=1)
+        if number < 6:
+            slope = state[f"body.{number + 1}.weight"].view(-1, 1, 1)
+            x = torch.where(x > 0, x, slope * x)
+    expected = enlarged(low, scale)
+    for channel, y, column in itertools.product(range(3), range(scale), range(scale)):
+        expected[:, channel, y::scale, column::scale] += x[:, (channel * scale + y) * scale + column]
+    torch.testing.assert_close(network(low), expected, rtol=1e-4, atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------
+# Discriminators
+# ---------------------------------------------------------------------------------------------
+
+
+def test_vgg_discriminator_has_batch_norm_after_all_but_the_first():
+    layers = [type(layer).__name__ for layer in VGGDiscriminator(128, features=4).body]
+    assert layers == ["Conv2d", "LeakyReLU"] + 9 * ["Conv2d", "BatchNorm2d", "LeakyReLU"]
+
+
+@pytest.mark.parametrize("patch", [32, 100, 128, 192])
+def test_nothing_is_pooled_at_the_patch_itself(patch):
+    judge = VGGDiscriminator(patch, features=4).eval()
+    picture = rand(2, 3, patch, patch)
+    seen = judge.body(picture).flatten(1)
+    expected = judge.linear2(F.leaky_relu(judge.linear1(seen), 0.2))
+    assert seen.shape[1] == 32 * (patch // 32) ** 2
+    assert torch.equal(judge(picture), expected) and expected.shape == (2, 1)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (75, 120), (160, 160)])
+def test_the_judge_of_128_judges_other_sizes(size):
+    judge = VGGDiscriminator(128, features=4).eval()
+    logits = judge(rand(3, 3, *size))
+    assert logits.shape == (3, 1) and logits.std() > 0
+
+
+def test_a_larger_grid_is_averaged():
+    judge, picture = VGGDiscriminator(64, features=4).eval(), rand(2, 3, 128, 128)
+    averaged = F.avg_pool2d(judge.body(picture), 2).flatten(1)
+    torch.testing.assert_close(judge(picture), judge.linear2(F.leaky_relu(judge.linear1(averaged), 0.2)))
+
+
+def test_what_the_vgg_discriminator_refuses():
+    with pytest.raises(ValueError, match="31×64"):
+        VGGDiscriminator(128, features=4)(rand(1, 3, 31, 64))
+    with pytest.raises(ValueError, match="16 pixels"):
+        VGGDiscriminator(16)
+    with pytest.raises(ValueError, match="layer"):
+        VGGDiscriminator(128, normalisation="layer")
+
+
+def spectral_norms(judge: nn.Module, picture: torch.Tensor) -> dict[str, float]:
+    """The largest singular value of every layer's weight, after the judge has seen some pictures in training."""
+    judge.train()
+    for _ in range(60):  # each time one step of the power iteration
+        judge(picture)
+    return {
+        name: torch.linalg.matrix_norm(module.weight.detach().flatten(1), 2).item()
+        for name, module in judge.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.Linear))
+    }
+
+
+def test_spectral_norm_instead_of_batch_norm():
+    torch.manual_seed(0)
+    judge = VGGDiscriminator(32, features=4, normalisation="spectral")
+    norms = spectral_norms(judge, rand(1, 3, 32, 32))
+    assert len(norms) == 12
+    assert all(norm == pytest.approx(1, abs=0.03) for norm in norms.values()), norms
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in judge.modules())
+
+
+def test_unet_has_spectral_norm_on_all_but_the_first_and_last():
+    torch.manual_seed(0)
+    norms = spectral_norms(UNetDiscriminator(features=4), rand(1, 3, 16, 16))
+    bounded = {name for name, norm in norms.items() if norm == pytest.approx(1, abs=0.03)}
+    assert bounded == {f"conv{number}" for number in range(1, 9)}
+
+
+def test_unet_is_its_formula():
+    judge = UNetDiscriminator(features=4).eval()
+    picture = rand(2, 3, 16, 24)
+
+    def conv(x, number):
+        module = getattr(judge, f"conv{number}")
+        return F.conv2d(x, module.weight, module.bias, stride=2 if number in (1, 2, 3) else 1, padding=1)
+
+    def activated(x):
+        return torch.where(x > 0, x, 0.2 * x)
+
+    def doubled(x):
+        return F.interpolate(x, scale_factor=2, mode="bilinear")
+
+    found = judge(picture)  # it is called first: only then do its layers hold the bounded weights
+    down = [activated(conv(picture, 0))]
+    for number in (1, 2, 3):
+        down.append(activated(conv(down[-1], number)))
+    x = down.pop()
+    for number in (4, 5, 6):
+        x = activated(conv(doubled(x), number)) + down.pop()
+    expected = conv(activated(conv(activated(conv(x, 7)), 8)), 9)
+    torch.testing.assert_close(found, expected)
+    assert expected.shape == (2, 1, 16, 24) and judge.conv1.bias is None
+
+
+@pytest.mark.parametrize("size", [(8, 8), (13, 22), (17, 9)])
+def test_unet_gives_a_logit_for_every_pixel(size):
+    assert UNetDiscriminator(features=4)(rand(2, 3, *size)).shape == (2, 1, *size)
+
+
+@pytest.mark.parametrize("judge", [VGGDiscriminator(32, 4), VGGDiscriminator(32, 4, "spectral"), UNetDiscriminator(4)])
+def test_gradient_of_the_judge_reaches_the_picture_and_every_weight(judge):
+    picture = rand(2, 3, 32, 32).requires_grad_()
+    judge(picture).square().sum().backward()
+    assert picture.grad.abs().sum() > 0
+    # A bias that is batch-normalised away would have none; there is none such.
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in judge.parameters())
+
+
+# ---------------------------------------------------------------------------------------------
+# Adversarial losses
+# ---------------------------------------------------------------------------------------------
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def relativistic_by_loops(real: list[float], fake: list[float], generator: bool) -> float:
+    """The two terms of RaGAN from the paper's formulas, averaged as in the authors' code."""
+    mean_real, mean_fake = sum(real) / len(real), sum(fake) / len(fake)
+    on_real = on_fake = 0.0
+    for logit in real:
+        d = sigmoid(logit - mean_fake)
+        on_real += -math.log(1 - d if generator else d) / len(real)
+    for logit in fake:
+        d = sigmoid(logit - mean_real)
+        on_fake += -math.log(d if generator else 1 - d) / len(fake)
+    return (on_real + on_fake) / 2
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (2, 1, 3, 4)])
+def test_relativistic_losses_are_the_formula(shape):
+    generator = torch.Generator().manual_seed(3)
+    real = 1 + 2 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    fake = torch.randn(shape, generator=generator, dtype=torch.float64)
+    lists = real.flatten().tolist(), fake.flatten().tolist()
+    judge_loss = esrgan.relativistic_discriminator_loss(real, fake).item()
+    assert judge_loss == pytest.approx(relativistic_by_loops(*lists, generator=False), rel=1e-12)
+    generator_loss = esrgan.relativistic_generator_loss(real, fake).item()
+    assert generator_loss == pytest.approx(relativistic_by_loops(*lists, generator=True), rel=1e-12)
+    assert abs(judge_loss - generator_loss) > 0.1
+
+
+def test_vanilla_losses_are_the_formula():
+    real, fake = torch.tensor([2.0, -0.5, 0.25]), torch.tensor([-1.0, 0.5, 3.0])
+    on_real = -sum(math.log(sigmoid(logit)) for logit in real.tolist()) / 3
+    on_fake = -sum(math.log(1 - sigmoid(logit)) for logit in fake.tolist()) / 3
+    assert esrgan.vanilla_discriminator_loss(real, fake).item() == pytest.approx(on_real + on_fake, rel=1e-6)
+    fooled = -sum(math.log(sigmoid(logit)) for logit in fake.tolist()) / 3
+    assert esrgan.vanilla_generator_loss(fake).item() == pytest.approx(fooled, rel=1e-6)
+
+
+def test_a_judge_that_cannot_tell_gives_ln_2():
+    same = torch.full((4, 1), 1.7)
+    assert esrgan.relativistic_discriminator_loss(same, same).item() == pytest.approx(math.log(2))
+    assert esrgan.relativistic_generator_loss(same, same).item() == pytest.approx(math.log(2))
+    nought = torch.zeros(4, 1)
+    assert esrgan.vanilla_discriminator_loss(nought, nought).item() == pytest.approx(2 * math.log(2))
+
+
+def test_a_sure_judge_gives_finite_losses():
+    real, fake = torch.full((2, 1), 400.0), torch.full((2, 1), -400.0)
+    assert esrgan.relativistic_discriminator_loss(real, fake).item() == 0
+    assert esrgan.relativistic_generator_loss(real, fake).item() == pytest.approx(800)
+    assert esrgan.vanilla_generator_loss(fake).item() == pytest.approx(400)
+
+
+def test_the_real_half_teaches_the_generator():
+    real, fake = torch.tensor([[1.0], [3.0]], requires_grad=True), torch.tensor([[0.5], [0.0]], requires_grad=True)
+    esrgan.relativistic_generator_loss(real, fake).backward()
+    assert real.grad is None
+    # By hand: each fake logit moves its own D(fake), and by a share of 1/2 the mean that D(real) is measured by.
+    for logit, gradient in zip((0.5, 0.0), fake.grad.flatten().tolist(), strict=True):
+        through_fake = -(1 - sigmoid(logit - 2)) / 2
+        through_real = -sum(sigmoid(other - 0.25) / 2 for other in (1.0, 3.0)) / 2
+        assert gradient == pytest.approx((through_fake + through_real) / 2, rel=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------
+# VGG19 and the perceptual loss
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vgg():
+    """Random weights, down to conv3_4."""
+    return load_vgg19("random", ("conv1_2", "conv2_1", "conv3_4"))
+
+
+def test_vgg_is_built_and_named_as_in_torchvision():
+    with torch.device("meta"):
+        deepest = VGG19Features(["conv5_4"])
+    numbers = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
+    assert list(deepest.state_dict()) == [f"features.{n}.{kind}" for n in numbers for kind in ("weight", "bias")]
+    widths = [deepest.features[n].out_channels for n in numbers]
+    assert widths == [64, 64, 128, 128, *4 * [256], *8 * [512]]
+
+
+def test_vgg_is_only_as_deep_as_asked_for(vgg):
+    assert len(vgg.features) == 17 and isinstance(vgg.features[-1], nn.Conv2d)
+    features = vgg(rand(2, 3, 16, 24))
+    sizes = {name: tuple(value.shape) for name, value in features.items()}
+    assert sizes == {"conv1_2": (2, 64, 16, 24), "conv2_1": (2, 128, 8, 12), "conv3_4": (2, 256, 4, 6)}
+
+
+@pytest.mark.parametrize("layers", [["conv6_1"], ["conv1_3", "conv1_1"], ["relu1_1"], [], "conv1_1"])
+def test_layers_that_vgg_does_not_have(layers):
+    with torch.device("meta"), pytest.raises(ValueError, match="conv1_1 to conv5_4"):
+        VGG19Features(layers)
+
+
+def test_vgg_is_its_formula(vgg):
+    """Normalised, activated between the layers and not after the last, pooled between the blocks."""
+    picture, state = rand(2, 3, 16, 16), vgg.state_dict()
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    x = (picture - mean.view(1, 3, 1, 1)) / deviation.view(1, 3, 1, 1)
+    expected = {}
+    for number in (0, 2, 5, 7, 10, 12, 14, 16):
+        if number:
+            x = x.clamp(min=0)
+        if number in (5, 10):
+            x = x.unfold(2, 2, 2).unfold(3, 2, 2).amax(dim=(-2, -1))
+        x = F.conv2d(x, state[f"features.{number}.weight"], state[f"features.{number}.bias"], padding=1)
+        expected[number] = x
+    features = vgg(picture)
+    for name, number in (("conv1_2", 2), ("conv2_1", 5), ("conv3_4", 16)):
+        torch.testing.assert_close(features[name], expected[number], rtol=1e-4, atol=1e-4)
+        assert 0.3 < (features[name] < 0).float().mean() < 0.7  # before activation
+
+
+def test_gradient_reaches_the_picture_and_vgg_has_none(vgg):
+    loss = PerceptualLoss(vgg, {"conv3_4": 1.0})
+    restored, high = rand(1, 3, 16, 16).requires_grad_(), rand(1, 3, 16, 16, seed=2).requires_grad_()
+    loss(restored, high).backward()
+    assert restored.grad.abs().sum() > 0
+    assert high.grad is None
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in loss.parameters())
+
+
+def test_perceptual_loss_is_a_weighted_sum_of_mean_differences(vgg):
+    restored, high = rand(2, 3, 16, 16), rand(2, 3, 16, 16, seed=2)
+    distances = {name: (vgg(restored)[name] - vgg(high)[name]).abs().mean().item() for name in ("conv2_1", "conv3_4")}
+    loss = PerceptualLoss(vgg, {"conv2_1": 0.1, "conv3_4": 3.0})
+    expected = 0.1 * distances["conv2_1"] + 3.0 * distances["conv3_4"]
+    assert loss(restored, high).item() == pytest.approx(expected, rel=1e-5) and expected > 0.1
+    assert loss(high, high).item() == 0
+
+
+def test_random_weights_are_the_same_every_time_and_loud(vgg, capsys):
+    torch.manual_seed(99)  # they depend neither on this nor on how deep the net is
+    again = load_vgg19("random", ("conv2_2",))
+    assert "RANDOM WEIGHTS" in capsys.readouterr().err
+    for key, value in again.state_dict().items():
+        assert torch.equal(value, vgg.state_dict()[key])
+        if key.endswith("weight"):
+            assert value.std().item() == pytest.approx((2 / value[0].numel()) ** 0.5, rel=0.1)
+        else:
+            assert not value.any()
+
+
+@pytest.fixture
+def weights(vgg):
+    """A state dict as torchvision's file holds it: other layers are in it too."""
+    return {**vgg.state_dict(), "classifier.0.weight": torch.ones(2, 2)}
+
+
+@pytest.mark.parametrize("prefix", ["features.", ""])
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+def test_weights_from_a_file(weights, tmp_path, prefix, precision):
+    renamed = {key.replace("features.", prefix): value.to(precision) for key, value in weights.items()}
+    torch.save(renamed, tmp_path / "vgg19.pth")
+    loaded = load_vgg19(str(tmp_path / "vgg19.pth"), ("conv2_1",))
+    for key, value in loaded.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, weights[key].to(precision).float())
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def bad_vgg_files():
+    smaller = {"features.0.weight": torch.zeros(64, 3, 3, 3), "features.0.bias": torch.zeros(32)}
+    yield "other shapes", smaller, r"features\.0\.bias of 64"
+    yield "no tensors", {"features.0.weight": "none"}, r"features\.0\.weight of 64×3×3×3"
+    yield "a list", [1, 2], "cannot be opened safely"
+    yield "a module", nn.Conv2d(3, 64, 3), "cannot be opened safely"
+    yield "bytes", b"not a file of weights", "cannot be opened safely"
+
+
+@pytest.mark.parametrize(("kind", "content", "message"), list(bad_vgg_files()))
+def test_files_that_are_not_vgg19(tmp_path, kind, content, message):
+    path = tmp_path / f"{kind}.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=message) as caught:
+        load_vgg19(str(path), ("conv1_1",))
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(UsageError, match=r"vgg\.pth: no such file"):
+        load_vgg19(str(tmp_path / "vgg.pth"))
+
+
+def test_imagenet_weights_that_cannot_be_fetched(monkeypatch):
+    def no_network(url, **_):
+        raise urllib.error.URLError("Name or service not known\nmore of it")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", no_network)
+    with pytest.raises(UserError, match="Name or service not known") as caught:
+        load_vgg19("imagenet", ("conv1_1",))
+    message = str(caught.value)
+    assert "--perceptual FILE" in message and "--perceptual random" in message and "\n" not in message
+
+
+def test_imagenet_weights_need_no_torchvision(monkeypatch, weights):
+    asked = {}
+
+    def fetch(url, **options):
+        asked.update(options, url=url)
+        return weights
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # whoever imports it now fails
+    loaded = load_vgg19("imagenet", ("conv2_1",))
+    assert torch.equal(loaded.features[2].weight, weights["features.2.weight"])
+    assert asked["url"].endswith("/vgg19-dcbb9e9d.pth") and asked["weights_only"] and asked["check_hash"]
