@@ -22,6 +22,7 @@ from images import UsageError, UserError, note, replacing, unused
 from srcnn import SRCNN
 
 FORMAT = 1
+ENTRIES = {"model", "scale", "degradation", "shape", "date", "history", "params"}
 MODELS = Path("models")
 PRETRAINED = MODELS / "pretrained"
 LICENCE = "These weights belong to whoever trained them; the pictures they were trained on may have terms of their own."
@@ -68,6 +69,8 @@ def load_checkpoint(path) -> dict:
             }  # fmt: skip
         if loaded["format"] != FORMAT:
             raise UserError(f"has format {loaded['format']}; this program reads format {FORMAT}")
+        if missing := ENTRIES - loaded.keys():
+            raise UserError(f"is not a whole checkpoint: it has no {', '.join(sorted(missing))}")
         return loaded
     except UserError as error:
         raise type(error)(f"{path}: {error}") from error

@@ -53,6 +53,7 @@ FREE_PHOTOGRAPHS = (
 # Photographs are kept in memory as bytes. Where they would fill more than this many pixels together,
 # of each large one only a window is kept.
 PIXELS_IN_MEMORY = 300_000_000
+LEAST = 32  # pixels a side: what SRCNN's radius and a discriminator need
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 10
 # Of each held-out photograph the central square of this side is measured: enough to compare epochs.
 HELD_OUT_SIDE = 192
@@ -96,11 +97,11 @@ def make_pair(high: Tensor, scale: int, enlarge: bool) -> tuple[Tensor, Tensor]:
     return to_bytes(small)[0], to_bytes(large)[0]
 
 
-def read_pairs(sources: list[Path], scale: int, enlarge: bool) -> tuple[list[Pair], bool]:
+def read_pairs(sources: list[Path], scale: int, enlarge: bool, least: int = LEAST) -> tuple[list[Pair], bool]:
     """Everything that `-i` names: folders of samples, folders of photographs, .txt lists, single photographs.
 
-    Returns the pairs, and whether they are all ready-cut samples. Bad files are named and left out.
-    Raises UserError where nothing usable is left.
+    Returns the pairs, and whether they are all ready-cut samples. Bad files, and photographs with fewer than `least`
+    pixels a side, are named and left out. Raises UserError where nothing usable is left.
     """
     samples, photographs = [], []
     for source in map(Path, sources):
@@ -114,7 +115,7 @@ def read_pairs(sources: list[Path], scale: int, enlarge: bool) -> tuple[list[Pai
             photographs += [(path, str(path)) for path in _read_list(source)]
         else:
             photographs.append((source, source.name))
-    pairs = samples + _read_photographs(photographs, scale, enlarge)
+    pairs = samples + _read_photographs(photographs, scale, enlarge, least)
     if not pairs:
         raise UserError(f"nothing to train on in {', '.join(map(str, sources))}")
     return pairs, not photographs
@@ -132,7 +133,7 @@ def _read_list(path: Path) -> list[Path]:
     return paths
 
 
-def _read_photographs(paths: list[tuple[Path, str]], scale: int, enlarge: bool) -> list[Pair]:
+def _read_photographs(paths: list[tuple[Path, str]], scale: int, enlarge: bool, least: int) -> list[Pair]:
     """Pairs of whole photographs, or of a window of each where all would not fit in memory."""
     pairs = []
     for path, name in tqdm(paths, desc="photographs", leave=False, disable=not paths):
@@ -141,19 +142,19 @@ def _read_photographs(paths: list[tuple[Path, str]], scale: int, enlarge: bool) 
         except UserError as error:
             note(f"left out: {error}")
             continue
-        high = _window(high, PIXELS_IN_MEMORY // len(paths), seeded(len(pairs)))
-        if min(high.shape[-2:]) < 2 * scale:
-            note(f"left out: {path}: only {high.shape[-1]}×{high.shape[-2]} pixels")
+        if min(crop_to_multiple(high, scale).shape[-2:]) < least:
+            note(f"left out: {path}: {high.shape[-1]}×{high.shape[-2]} is smaller than {least}×{least}")
             continue
+        high = _window(high, PIXELS_IN_MEMORY // len(paths), least + scale, seeded(len(pairs)))
         pairs.append(Pair(*make_pair(high, scale, enlarge), name))
     return pairs
 
 
-def _window(picture: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """A random window of at most so many pixels with the picture's proportions."""
+def _window(picture: Tensor, pixels: int, least: int, generator: torch.Generator) -> Tensor:
+    """A random window of about so many pixels with the picture's proportions, but no side under `least`."""
     height, width = picture.shape[-2:]
     share = min(1.0, (pixels / (height * width)) ** 0.5)
-    window_height, window_width = int(height * share), int(width * share)
+    window_height, window_width = (min(side, max(least, int(side * share))) for side in (height, width))
     top, left = random_below([height - window_height + 1, width - window_width + 1], generator)
     return picture[..., top : top + window_height, left : left + window_width]
 
@@ -175,7 +176,9 @@ def _read_samples(folder: Path, scale: int, enlarge: bool) -> list[Pair]:
             note(f"left out: {error}")
             continue
         ratio = 1 if enlarge else scale
-        if tuple(large.shape[-2:]) == tuple(ratio * side for side in small.shape[-2:]):
+        if min(large.shape[-2:]) < LEAST:
+            note(f"left out: {large_path}: is smaller than {LEAST}×{LEAST}")
+        elif tuple(large.shape[-2:]) == tuple(ratio * side for side in small.shape[-2:]):
             name = record[identity]["photograph"] if identity in record else identity
             pairs.append(Pair(small, large, name))
         else:
@@ -235,7 +238,7 @@ class Data:
     """Training pairs, held-out pairs, and the batch of every step."""
 
     def __init__(self, sources: list[Path], scale: int, enlarge: bool, batch: int, patch: int, seed: int):
-        pairs, self.ready_cut = read_pairs(sources, scale, enlarge)
+        pairs, self.ready_cut = read_pairs(sources, scale, enlarge, max(LEAST, patch * (1 if enlarge else scale)))
         self.training, held_out = split_by_photograph(pairs, seed)
         self.held_out = [centre(pair, HELD_OUT_SIDE) for pair in held_out]
         smallest = min(min(pair.small.shape[-2:]) for pair in self.training)

@@ -123,8 +123,8 @@ def read_picture(path) -> Tensor:
     if path.is_dir():
         raise UsageError(f"{path}: is a folder, not a picture")
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # Pillow's remarks on large or odd files are no errors
+        # Pillow's remarks on large or odd files are no errors.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             image = ImageOps.exif_transpose(image)
             pixels = _pixels(image)
     except FileNotFoundError as error:
@@ -304,8 +304,9 @@ def crop_to_multiple(picture: Tensor, scale: int) -> Tensor:
 # ---------------------------------------------------------------------------------------------
 
 PROTOCOL = (
-    "RGB shrunk by MATLAB's bicubic to 8 bits; restored RGB rounded to 8 bits; luma of BT.601 studio swing, rounded; "
-    "border of `scale` pixels shaved; PSNR with peak 255; SSIM 11x11 Gaussian, sigma 1.5; mean of the per-image values"
+    "cropped to a multiple of the scale and shrunk by MATLAB's bicubic: RGB with 8 bits for networks on RGB, luma for "
+    "bicubic and networks on luma; rounded to 8 bits; luma of BT.601 studio swing, rounded; border of `scale` pixels "
+    "shaved; PSNR with peak 255; SSIM 11x11 Gaussian, sigma 1.5; mean of the per-image values"
 )
 
 

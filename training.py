@@ -51,7 +51,7 @@ class Settings:
     shape: dict = field(default_factory=lambda: {"kernels": [9, 5, 5]})
     batch: int = 16  # SRCNN's paper does not say; its released settings take 128
     patch: int = 48  # pixels a side of the poor picture; SRCNN's paper: 33, of which 17 remain after 9-5-5, here 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 7e-4
     beta2: float = 0.99  # of Adam; 0.999 learnt 0.04 dB less in the same few thousand steps
     milestones: list = field(default_factory=list)  # the rate halves at these steps; without: half a cosine down to 0
     average: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
@@ -69,7 +69,7 @@ def preset(model: str, scale: int, paper: bool = False) -> Settings:
         shape = {"scale": scale, "features": 64, "convolutions": 16}
     else:
         features, growth, blocks = (64, 32, 23) if paper else (32, 16, 6)
-        shape = {"scale": scale, "features": features, "growth": growth, "blocks": blocks}
+        shape = {"scale": scale, "features": features, "growth": growth, "blocks": blocks, "unshuffle": False}
     common = {"model": model, "scale": scale, "shape": shape, "average": 0.999}
     if paper:
         # Sections 4.1 and 4.2; 1,000,000 updates of the first stage and 400,000 of the second, as the code does.
@@ -328,6 +328,8 @@ def train(
         perceptual = esrgan.PerceptualLoss(esrgan.load_vgg19(settings.adversarial.perceptual, layers), layers)
     wanted = {key: getattr(settings, key) for key in ("model", "scale", "degradation", "shape")}
     found = None if fresh or start else checkpoints.find_latest(checkpoints.MODELS, **wanted)
+    if found and "training" not in found[1]:  # weights alone, such as ship with the program
+        found, start = None, found[0]
     weights = found[1]["params"] if found else starting_weights(settings, fresh, start)
 
     enlarge = settings.model == "srcnn"

@@ -146,10 +146,9 @@ def evaluate_folder(folder: Path, scale: int, network: nn.Module | None, vgg: nn
         if min(high.shape[-2:]) < 11 + 2 * scale:
             note(f"left out: {path}: only {high.shape[-1]}×{high.shape[-2]} pixels, too few to measure")
             continue
-        low = degrade.bicubic(high, scale)
-        row = {"name": path.relative_to(folder).as_posix(), "bicubic": _measure(resize(low, scale), high, scale, vgg)}
+        row = {"name": path.relative_to(folder).as_posix(), "bicubic": _measure(None, high, scale, vgg)}
         if network is not None:
-            row["model"] = _measure(upscale(network, low, scale), high, scale, vgg)
+            row["model"] = _measure(network, high, scale, vgg)
         rows.append(row)
     if not rows:
         raise UserError(f"{folder}: no picture that can be measured")
@@ -161,10 +160,28 @@ def evaluate_folder(folder: Path, scale: int, network: nn.Module | None, vgg: nn
     return {**means, "images": rows}
 
 
-def _measure(restored: Tensor, high: Tensor, scale: int, vgg: nn.Module | None) -> dict[str, float]:
-    restored = round_to_8_bits(restored)
+def _measure(network: nn.Module | None, high: Tensor, scale: int, vgg: nn.Module | None) -> dict[str, float]:
+    restored = restore_as_published(network, high, scale)
     figures = {"psnr": psnr(restored, high, scale).item(), "ssim": ssim(restored, high, scale).item()}
-    return figures | (looks(restored, high, vgg) if vgg else {})
+    if vgg:
+        low = degrade.bicubic(high, scale)
+        restored = upscale(network, low, scale) if network else resize(low, scale)
+        figures |= looks(round_to_8_bits(restored), high, vgg)
+    return figures
+
+
+def restore_as_published(network: nn.Module | None, high: Tensor, scale: int) -> Tensor:
+    """Shrink a picture (1, 3, H, W) and restore it in the order in which the published figures were made.
+
+    For a network on RGB, RGB is shrunk to 8 bits and the result is RGB. For luma networks, and bicubic itself
+    (`network` None), luma with 8 bits is shrunk and enlarged in floating point, as SRCNN's authors do it, and the
+    result is luma. With one 8-bit RGB picture for all, SRCNN and bicubic would measure 0.01 to 0.03 dB less.
+    """
+    if network is not None and not network.luma:
+        return upscale(network, degrade.bicubic(high, scale), scale)
+    luma = round_to_8_bits(rgb_to_luma(high))
+    enlarged_luma = resize(resize(luma, 1 / scale), scale)
+    return enlarged_luma if network is None else in_tiles(network, enlarged_luma)
 
 
 @torch.inference_mode()

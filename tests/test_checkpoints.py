@@ -86,6 +86,9 @@ def test_what_is_no_checkpoint_is_refused_and_runs_no_code(place):
     torch.save(torch.rand(3), place / "tensor.pt")
     with pytest.raises(UserError, match=r"tensor\.pt: holds no state dict but a Tensor"):
         load_checkpoint(place / "tensor.pt")
+    torch.save({"format": 1, "model": "srcnn"}, place / "part.pt")
+    with pytest.raises(UserError, match="it has no date, degradation, history"):
+        load_checkpoint(place / "part.pt")
     torch.save({"format": 99}, place / "future.pt")
     with pytest.raises(UserError, match="format 99"):
         load_checkpoint(place / "future.pt")

@@ -133,12 +133,25 @@ def test_wrong_sources_are_told(photographs, place, capsys):
 
 
 def test_memory_is_bounded_by_windows(photographs, monkeypatch):
-    monkeypatch.setattr(gen_samples, "PIXELS_IN_MEMORY", 5 * 1000)
+    monkeypatch.setattr(gen_samples, "PIXELS_IN_MEMORY", 5 * 2500)
     pairs, _ = read_pairs([photographs], 2, enlarge=True)
     assert len(pairs) == 5
-    assert all(500 < pair.large[0].numel() <= 1000 for pair in pairs)
+    assert all(2000 < pair.large[0].numel() <= 2500 for pair in pairs)
     again, _ = read_pairs([photographs], 2, enlarge=True)
     assert all(torch.equal(one.large, two.large) for one, two in zip(pairs, again, strict=True))
+
+
+def test_too_small_pictures_are_named_and_left_out(photographs, place, capsys):
+    pairs, _ = read_pairs([photographs], 2, enlarge=True, least=66)
+    assert len(pairs) == 3  # of heights 60, 64, 68, 72 and 76
+    assert "0.png: 70×60 is smaller than 66×66" in capsys.readouterr().err
+    with pytest.raises(UserError, match="nothing to train on"):
+        read_pairs([photographs], 2, enlarge=True, least=200)
+    write_picture(place / "tiny" / "a.large.png", torch.rand(1, 3, 20, 40))
+    write_picture(place / "tiny" / "a.small.png", torch.rand(1, 3, 20, 40))
+    with pytest.raises(UserError, match="nothing to train on"):
+        read_pairs([place / "tiny"], 2, enlarge=True)
+    assert "a.large.png: is smaller than 32×32" in capsys.readouterr().err
 
 
 def test_the_split_is_by_photograph():

@@ -285,12 +285,12 @@ def test_alpha_out_of_range(small, alpha):
         blend(small.state_dict(), small.state_dict(), alpha)
 
 
-def test_what_is_recognised_can_be_saved_and_read_again(small, tmp_path):
-    """What we write opens by the rules for other programs' files: our own checkpoints keep BasicSR's names."""
-    checkpoints.save_checkpoint(
-        {"model": "rrdb", "scale": 4, "shape": small.shape, "history": [], "params": small.state_dict()},
-        tmp_path / "ours.pt",
-    )
-    model, shape, state = read_published(tmp_path / "ours.pt")
-    assert (model, shape) == ("rrdb", small.shape)
-    assert all(torch.equal(state[key], value) for key, value in small.state_dict().items())
+def test_ours_open_by_the_rules_for_other_programs_files(small, tmp_path):
+    """Our own checkpoints keep BasicSR's names, where BasicSR looks for them."""
+    entries = {"model": "rrdb", "scale": 4, "degradation": "bicubic", "shape": small.shape, "history": []}
+    checkpoints.save_checkpoint({**entries, "params": small.state_dict()}, tmp_path / "ours.pt")
+    loaded = torch.load(tmp_path / "ours.pt", weights_only=True)
+    RRDBNet(**small.shape).load_state_dict(loaded["params"])
+    for model, shape, state in (recognise(loaded), read_published(tmp_path / "ours.pt")):
+        assert (model, shape) == ("rrdb", small.shape)
+        assert all(torch.equal(state[key], value) for key, value in small.state_dict().items())

@@ -12,7 +12,7 @@ from PIL import Image
 import esrgan
 import gen_samples
 import training
-from checkpoints import load_checkpoint, load_network
+from checkpoints import load_checkpoint, load_network, save_checkpoint
 from gen_samples import Data, cut_samples, read_pairs
 from images import UsageError, psnr, rgb_to_luma
 from training import Adversarial, AdversarialStage, PixelStage, Settings, preset, rate_at, train, validate
@@ -157,6 +157,16 @@ def test_a_finished_run_gets_more_epochs_in_a_new_file(samples):
     assert len(load_checkpoint(other)["history"]) == 1
 
 
+def test_weights_alone_are_a_start(samples, capsys):
+    path = train(TINY, samples, 1, False, [], CPU)
+    checkpoint = load_checkpoint(path)
+    del checkpoint["training"]
+    save_checkpoint(checkpoint, path)
+    again = load_checkpoint(train(replace(TINY, learning_rate=1e-30), samples, 1, False, [], CPU))
+    assert f"starting from {path}" in capsys.readouterr().err
+    assert len(again["history"]) == 1 and same_weights(checkpoint, again)
+
+
 def test_other_pictures_start_the_best_figure_anew(samples, photographs):
     train(TINY, samples, 1, False, [], CPU)
     checkpoint = load_checkpoint(train(TINY, [photographs], 1, False, [], CPU))
@@ -278,7 +288,11 @@ def test_esrgan_starts_from_the_latest_rrdb(photographs, place, capsys):
 
 def test_the_papers_settings():
     first, second = preset("rrdb", 4, paper=True), preset("esrgan", 4, paper=True)
-    assert first.shape == second.shape == {"scale": 4, "features": 64, "growth": 32, "blocks": 23}
+    assert first.shape == second.shape == esrgan.RRDBNet(4, 64, 32, 23).shape
+    assert (
+        preset("rrdb", 4).shape == esrgan.RRDBNet().shape
+        and preset("srvgg", 2).shape == esrgan.SRVGGNetCompact(2).shape
+    )
     assert (first.batch, first.patch * 4, first.learning_rate, first.beta2) == (16, 128, 2e-4, 0.999)
     weights = second.adversarial
     assert (weights.pixel_weight, weights.perceptual_weight, weights.adversarial_weight) == (1e-2, 1, 5e-3)
