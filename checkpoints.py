@@ -23,8 +23,8 @@ from srcnn import SRCNN
 
 FORMAT = 1
 ENTRIES = {"model", "scale", "degradation", "shape", "date", "history", "params"}
-MODELS = Path("models")
-PRETRAINED = MODELS / "pretrained"
+MODELS = Path("models")  # what is trained here
+PRETRAINED = Path(__file__).parent / "models" / "pretrained"  # what ships with the program
 LICENCE = "These weights belong to whoever trained them; the pictures they were trained on may have terms of their own."
 
 
@@ -86,7 +86,7 @@ def load_network(checkpoint: dict) -> nn.Module:
     try:
         network = build_network(checkpoint["model"], checkpoint["shape"])
         network.load_state_dict({key: value.float() for key, value in checkpoint["params"].items()})
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"the checkpoint's weights fit no network here ({str(error).splitlines()[0]})") from error
     return network.eval().requires_grad_(False)
 
@@ -97,7 +97,7 @@ def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, d
     With `measured`, only those that have been through an epoch at least: earlier ones are no use but to go on.
     Files that cannot be opened are named and passed over; a file of another program is none of ours.
     """
-    found = []
+    newest = None
     for path in sorted(folder.glob("*.pt")):
         if not re.search(r"_x\d+\.", path.name):  # a file of another program
             continue
@@ -106,11 +106,12 @@ def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, d
         except UserError as error:
             note(f"passed over: {error}")
             continue
-        if measured and not checkpoint["history"]:
+        if measured and "training" in checkpoint and not checkpoint["history"]:
             continue
-        if all(checkpoint.get(key) == value for key, value in wanted.items()):
-            found.append((checkpoint["date"], path, checkpoint))
-    return max(found, key=lambda entry: entry[:2])[1:] if found else None
+        fits = all(checkpoint.get(key) == value for key, value in wanted.items())
+        if fits and (newest is None or checkpoint["date"] >= newest[1]["date"]):
+            newest = path, checkpoint
+    return newest
 
 
 # ---------------------------------------------------------------------------------------------

@@ -29,8 +29,10 @@ from images import (
     UserError,
     crop_to_multiple,
     find_pictures,
+    from_bytes,
     note,
     read_picture,
+    replacing,
     resize,
     run_command,
     to_bytes,
@@ -84,6 +86,10 @@ class Pair:
     large: Tensor
     photograph: str
 
+    def pictures(self) -> tuple[Tensor, Tensor]:
+        """Both as (1, 3, height, width) in 0..1."""
+        return from_bytes(self.small[None]), from_bytes(self.large[None])
+
 
 def make_pair(high: Tensor, scale: int, enlarge: bool) -> tuple[Tensor, Tensor]:
     """(1, 3, H, W) in 0..1 → small and large as uint8 (3, …): large is cropped to a multiple of the scale.
@@ -103,19 +109,23 @@ def read_pairs(sources: list[Path], scale: int, enlarge: bool, least: int = LEAS
     Returns the pairs, and whether they are all ready-cut samples. Bad files, and photographs with fewer than `least`
     pixels a side, are named and left out. Raises UserError where nothing usable is left.
     """
-    samples, photographs = [], []
+    samples, photographs = [], {}  # photographs by their resolved path, so that none is there twice
     for source in map(Path, sources):
         if not source.exists():
             raise UsageError(f"{source}: no such file or folder")
         if source.is_dir() and any(source.glob("*.large.png")):
             samples += _read_samples(source, scale, enlarge)
-        elif source.is_dir():
-            photographs += [(path, str(path.relative_to(source))) for path in find_pictures(source)]
+            continue
+        paths = [source]
+        if source.is_dir():
+            paths = find_pictures(source)
         elif source.suffix.lower() == ".txt":
-            photographs += [(path, str(path)) for path in _read_list(source)]
-        else:
-            photographs.append((source, source.name))
-    pairs = samples + _read_photographs(photographs, scale, enlarge, least)
+            paths = _read_list(source)
+        for path in paths:
+            if path.name.endswith(".large.png"):
+                raise UsageError(f"{source}: has samples below it; give {path.parent} itself")
+            photographs.setdefault(path.resolve(), path)
+    pairs = samples + _read_photographs(list(photographs.values()), scale, enlarge, least)
     if not pairs:
         raise UserError(f"nothing to train on in {', '.join(map(str, sources))}")
     return pairs, not photographs
@@ -124,7 +134,7 @@ def read_pairs(sources: list[Path], scale: int, enlarge: bool, least: int = LEAS
 def _read_list(path: Path) -> list[Path]:
     """The paths in a text file, one a line, relative to the file's own folder."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows begins such files with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list of paths ({error})") from error
     paths = [path.parent / line.strip() for line in lines if line.strip()]
@@ -133,10 +143,15 @@ def _read_list(path: Path) -> list[Path]:
     return paths
 
 
-def _read_photographs(paths: list[tuple[Path, str]], scale: int, enlarge: bool, least: int) -> list[Pair]:
+def photograph_name(path: Path) -> str:
+    """By what a photograph is known: its name and its folder's, the same from wherever the program is run."""
+    return "/".join(path.resolve().parts[-2:])
+
+
+def _read_photographs(paths: list[Path], scale: int, enlarge: bool, least: int) -> list[Pair]:
     """Pairs of whole photographs, or of a window of each where all would not fit in memory."""
     pairs = []
-    for path, name in tqdm(paths, desc="photographs", leave=False, disable=not paths):
+    for path in tqdm(paths, desc="photographs", leave=False, disable=not paths):
         try:
             high = read_picture(path)
         except UserError as error:
@@ -146,7 +161,7 @@ def _read_photographs(paths: list[tuple[Path, str]], scale: int, enlarge: bool, 
             note(f"left out: {path}: {high.shape[-1]}×{high.shape[-2]} is smaller than {least}×{least}")
             continue
         high = _window(high, PIXELS_IN_MEMORY // len(paths), least + scale, seeded(len(pairs)))
-        pairs.append(Pair(*make_pair(high, scale, enlarge), name))
+        pairs.append(Pair(*make_pair(high, scale, enlarge), photograph_name(path)))
     return pairs
 
 
@@ -166,7 +181,7 @@ def _read_samples(folder: Path, scale: int, enlarge: bool) -> list[Pair]:
         raise UsageError(f"{folder}: cut for ×{wrong.pop()}, not ×{scale}: run gen_samples.py with -s {scale}")
     if not record:
         note(f"{folder}: no {RECORD}, so every sample counts as a photograph of its own")
-    pairs = []
+    pairs, misfits = [], []
     for large_path in tqdm(sorted(folder.glob("*.large.png")), desc="samples", leave=False):
         identity = large_path.name.removesuffix(".large.png")
         small_path = folder / f"{identity}.small.png"
@@ -184,7 +199,11 @@ def _read_samples(folder: Path, scale: int, enlarge: bool) -> list[Pair]:
         else:
             sizes = " beside ".join("×".join(map(str, reversed(part.shape[-2:]))) for part in (small, large))
             wanted = "pairs of equal size" if enlarge else f"a small one of 1/{scale} the size"
-            note(f"left out: {small_path}: {sizes}; this model wants {wanted}")
+            misfits.append(f"{small_path}: {sizes}; this model wants {wanted}")
+    if misfits and not pairs:
+        raise UsageError(f"{misfits[0]} (and {len(misfits) - 1} more such pairs)")
+    for misfit in misfits:
+        note(f"left out: {misfit}")
     return pairs
 
 
@@ -192,7 +211,9 @@ def _read_record(folder: Path) -> dict[str, dict]:
     """ID → row of samples.csv; empty where there is none."""
     try:
         with open(folder / RECORD, newline="", encoding="utf-8") as file:
-            return {row["id"]: {**row, "scale": int(row["scale"])} for row in csv.DictReader(file)}
+            return {
+                row["id"]: {"photograph": row["photograph"], "scale": int(row["scale"])} for row in csv.DictReader(file)
+            }
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
@@ -238,12 +259,13 @@ class Data:
     """Training pairs, held-out pairs, and the batch of every step."""
 
     def __init__(self, sources: list[Path], scale: int, enlarge: bool, batch: int, patch: int, seed: int):
-        pairs, self.ready_cut = read_pairs(sources, scale, enlarge, max(LEAST, patch * (1 if enlarge else scale)))
+        pairs, samples_only = read_pairs(sources, scale, enlarge, max(LEAST, patch * (1 if enlarge else scale)))
         self.training, held_out = split_by_photograph(pairs, seed)
         self.held_out = [centre(pair, HELD_OUT_SIDE) for pair in held_out]
-        smallest = min(min(pair.small.shape[-2:]) for pair in self.training)
-        # Samples are used whole: they are patches already.
-        self.patch = smallest if self.ready_cut else min(patch, smallest)
+        sides = {side for pair in self.training for side in pair.small.shape[-2:]}
+        # Samples of one size are patches already and used whole; large or unlike pairs are cut as photographs are.
+        self.ready_cut = samples_only and len(sides) == 1 and max(sides) <= 2 * patch
+        self.patch = min(sides) if self.ready_cut else min(patch, *sides)
         self.batch_size, self.seed = batch, seed
         self.updates_per_epoch = math.ceil(len(self.training) / batch) if self.ready_cut else UPDATES_PER_EPOCH
 
@@ -257,6 +279,11 @@ class Data:
         else:
             chosen = torch.randint(len(self.training), (self.batch_size,), generator=generator)
         return draw_batch([self.training[index] for index in chosen.tolist()], self.patch, generator)
+
+    def __str__(self) -> str:
+        kind = "samples" if self.ready_cut else "pictures, patches cut as it goes"
+        held_out = len({pair.photograph for pair in self.held_out})
+        return f"{len(self.training)} {kind}, {self.patch}×{self.patch}; {held_out} photographs held out"
 
     def summary(self) -> dict:
         """What is remembered of the pictures: an unfinished run goes on only with the same."""
@@ -285,25 +312,17 @@ def centre(pair: Pair, side: int) -> Pair:
 def fill_with_free_photographs(folder: Path) -> None:
     """Copy the photographs that come with scikit-image into an empty folder; nothing is downloaded."""
     data = importlib.resources.files("skimage") / "data"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in FREE_PHOTOGRAPHS:
-            with importlib.resources.as_file(data / name) as path:
-                shutil.copyfile(path, folder / name)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot fill it with scikit-image's photographs ({error}); put your own there"
-        ) from error
+    for name in FREE_PHOTOGRAPHS:
+        with importlib.resources.as_file(data / name) as path, replacing(folder / name) as temporary:
+            shutil.copyfile(path, temporary)
     note(f"{folder}: was empty, now has {len(FREE_PHOTOGRAPHS)} free photographs that come with scikit-image")
 
 
 def find_or_fill(folder: Path) -> list[Path]:
-    """The photographs in a folder, after filling it if it has none."""
-    try:
-        return find_pictures(folder)
-    except UsageError:
+    """The photographs in a folder, after filling it if there is nothing in it but its README.md."""
+    if not folder.is_dir() or all(path.name == "README.md" or path.name[0] == "." for path in folder.iterdir()):
         fill_with_free_photographs(folder)
-        return find_pictures(folder)
+    return find_pictures(folder)
 
 
 def usable_photographs(paths: list[Path], patch: int) -> list[Path]:
@@ -330,35 +349,37 @@ def cut_samples(count: int, patch: int, scale: int, seed: int, source: Path, tar
     The same seed and photographs give the same files. A photograph is shrunk whole and cut
     afterwards, so that a patch has real neighbours at its border. Raises UserError.
     """
-    if target.exists() and not (target / RECORD).exists():
+    if target.exists() and any(target.iterdir()) and not (target / RECORD).exists():
         raise UserError(f"{target}: is not a folder of samples that may be replaced (no {RECORD}); move it away")
     paths = usable_photographs(find_or_fill(source), patch)
     generator = seeded(seed)
     origins = torch.randint(len(paths), (count,), generator=generator).tolist()
-    part = target.with_name(f".{target.name}.part")
+    part, old = (target.with_name(f".{target.name}.{state}") for state in ("part", "old"))
     try:
-        shutil.rmtree(part, ignore_errors=True)
+        for folder in (part, old):
+            shutil.rmtree(folder, ignore_errors=True)
         part.mkdir(parents=True)
         rows = []
         with tqdm(total=count, desc="samples", leave=False) as bar:
             for origin in sorted(set(origins)):
                 identities = [index for index, one in enumerate(origins) if one == origin]
-                name = paths[origin].relative_to(source).as_posix()
-                rows += _cut_photograph(paths[origin], name, identities, patch, scale, generator, part)
+                rows += _cut_photograph(paths[origin], identities, patch, scale, generator, part)
                 bar.update(len(identities))
-        with open(part / RECORD, "w", newline="", encoding="utf-8") as file:
+        with open(part / RECORD, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, ["id", "photograph", "left", "top", "scale"])
             writer.writeheader()
             writer.writerows(sorted(rows, key=lambda row: row["id"]))
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
         part.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write samples into {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _cut_photograph(path, name, identities, patch, scale, generator, folder) -> list[dict]:
+def _cut_photograph(path, identities, patch, scale, generator, folder) -> list[dict]:
     """Write the samples of one photograph; the rows for the record."""
     high = read_picture(path)
     # A photograph that is only just large enough must not lose its last rows to the scale.
@@ -369,8 +390,10 @@ def _cut_photograph(path, name, identities, patch, scale, generator, folder) -> 
         top, left = random_below([high.shape[-2] - patch + 1, high.shape[-1] - patch + 1], generator)
         for kind, picture in (("small", small), ("large", large)):
             cut = picture[None, :, top : top + patch, left : left + patch]
-            to_image(cut.float() / 255).save(folder / f"{identity:06d}.{kind}.png")
-        rows.append({"id": f"{identity:06d}", "photograph": name, "left": left, "top": top, "scale": scale})
+            to_image(from_bytes(cut)).save(folder / f"{identity:06d}.{kind}.png")
+        rows.append(
+            {"id": f"{identity:06d}", "photograph": photograph_name(path), "left": left, "top": top, "scale": scale}
+        )
     return rows
 
 

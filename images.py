@@ -25,6 +25,9 @@ from tqdm import tqdm
 
 # A folder is searched for these names; a file named on the command line is judged by its content.
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+WRITTEN_FORMATS = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
+}  # fmt: skip
 
 
 class UserError(Exception):
@@ -46,17 +49,26 @@ def note(message: str) -> None:
 
 def run_command(command, options) -> int:
     """Call `command(options)` and return an exit code; what the person must know ends in one line, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal cannot show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         command(options)
         return 0
     except UserError as error:
         note(f"error: {error}")
         return error.exit_code
+    except (MemoryError, torch.OutOfMemoryError):
+        note("error: out of memory: try smaller pictures, or with train a smaller -b")
+        return 1
     except KeyboardInterrupt:
         note("stopped")
         return 130
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         sys.stdout = None
+        return 1
+    except OSError as error:
+        note(f"error: {error.filename or 'file system'}: {error.strerror or error}")
         return 1
 
 
@@ -73,6 +85,8 @@ def replacing(path):
     Raises UserError where the folder or the file cannot be written.
     """
     path = Path(path)
+    if not path.name or path.is_dir():
+        raise UsageError(f"{path}: is a folder; give the name of a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +145,8 @@ def read_picture(path) -> Tensor:
         raise UsageError(f"{path}: no such file") from error
     except PermissionError as error:
         raise UserError(f"{path}: no permission to read it") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path}: not a picture, or of a kind that Pillow cannot read") from error
     except Image.DecompressionBombError as error:
@@ -142,15 +158,28 @@ def read_picture(path) -> Tensor:
 
 def _pixels(image: Image.Image) -> numpy.ndarray:
     """A Pillow image as (H, W, 3) float32 in 0..1. The mode of the file gives the depth, never the values."""
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise UserError("its pixels have no agreed range (32 bits): save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion to RGB would clip it at 255
         grey = numpy.asarray(image).astype(numpy.float32) / 65535
         return numpy.repeat(grey.clip(0, 1)[:, :, None], 3, axis=2)
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range: save it with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return numpy.asarray(image.convert("RGB")).astype(numpy.float32) / 255
+
+
+def check_target(path: Path) -> None:
+    """Raise UsageError or UserError now if `write_picture` could not write there after minutes of work."""
+    if path.suffix.lower() not in WRITTEN_FORMATS:
+        raise UsageError(f"{path}: cannot write such a picture; its name must end in {', '.join(WRITTEN_FORMATS)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path.parent, os.W_OK)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    if not writable:
+        raise UserError(f"cannot write {path}: no permission to write in {path.parent}")
 
 
 def write_picture(path, picture: Tensor) -> None:
@@ -159,11 +188,13 @@ def write_picture(path, picture: Tensor) -> None:
     Raises UsageError for an unknown suffix, UserError if the file cannot be written.
     """
     path = Path(path)
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind not in Image.SAVE:
-        raise UsageError(f"{path}: cannot write a {path.suffix or 'nameless'} picture; use .png, .jpg, .webp or .tif")
+    check_target(path)
+    kind = WRITTEN_FORMATS[path.suffix.lower()]
     with replacing(path) as temporary:
-        to_image(picture).save(temporary, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+        try:
+            to_image(picture).save(temporary, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+        except ValueError as error:  # WebP and JPEG have a largest size
+            raise UserError(f"{path}: {kind} cannot hold it ({error}); use .png") from error
 
 
 def draw_sheet(rows: list[list[tuple[str, Tensor]]], path: Path) -> None:
@@ -316,7 +347,7 @@ def _measured_luma(picture: Tensor, border: int) -> Tensor:
     Rounded to 8 bits twice, as RGB and as luma, because MATLAB's rgb2ycbcr gives 8-bit luma for an
     8-bit picture. Without the second rounding bicubic on Set5 (×2, ×3, ×4) measures 0.03 / 0.02 / 0.01 dB higher.
     """
-    picture = round_to_8_bits(picture.double())
+    picture = round_to_8_bits(picture.cpu().double())  # on the CPU, for Apple's GPUs have no float64
     luma = rgb_to_luma(picture) if picture.shape[1] == 3 else picture
     luma = (255 * luma).round()
     return luma[..., border : luma.shape[-2] - border, border : luma.shape[-1] - border]
@@ -341,7 +372,7 @@ def ssim(restored: Tensor, high: Tensor, border: int = 0) -> Tensor:
     x, y = _measured_luma(restored, border), _measured_luma(high, border)
     if min(x.shape[-2:]) < 11:
         raise ValueError(f"SSIM needs 11 pixels a side inside the border, not {x.shape[-2]}×{x.shape[-1]}")
-    bell = torch.exp(-((torch.arange(11, dtype=torch.float64, device=x.device) - 5) ** 2) / (2 * 1.5**2))
+    bell = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
     bell = bell / bell.sum()
 
     def local_mean(picture: Tensor) -> Tensor:

@@ -25,8 +25,9 @@ Train a network. The next `train` of the same model, scale and shape goes on fro
            a discriminator that learns beside it to tell restored pictures from real ones
   srvgg    Real-ESRGAN's small and fast generator, stage one
 
-An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the samples
-in samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
+An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the newest
+samples, samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
+An unfinished run is finished first, with the epochs it was given; a finished one gets -e more.
 A tenth of the photographs is held out: PSNR is measured on them and the best weights are those that do best there
 (esrgan's: those nearest to the real picture in VGG19's features).
 """
@@ -72,13 +73,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--clip", type=positive_real, default=0.0, metavar="NORM", help="cut longer gradients to this norm")
     add("--learning-rate", type=positive_real, help="at the start of the run (defaults as in training.py)")
-    add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], default="9-5-5", help="of srcnn (default 9-5-5)")
+    add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], help="sides of srcnn's filters (default 9-5-5)")
     add("--blocks", type=positive, help="of rrdb and esrgan (default 6)")
     add("--features", type=positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
     add("--growth", type=positive, help="channels that a convolution adds in a dense block (default 16)")
-    add("--paper", action="store_true", help="rrdb and esrgan as published: 23 blocks, 64, 32; 4000 and 1600 epochs")
+    add("--paper", action="store_true", help="rrdb and esrgan as published; give -e 4000 and -e 1600 too")
     add(
-        "--perceptual", default="imagenet", metavar="imagenet|random|FILE",
+        "--perceptual", metavar="imagenet|random|FILE",
         help="VGG19's weights for esrgan: torchvision's, fetched once (default); random; or a file of them",
     )  # fmt: skip
     add("--gan-weight", type=not_negative_real, metavar="X", help="of the adversarial loss (default 5e-3; 0: without)")
@@ -117,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
             "-m", "--model", metavar="srcnn|rrdb|esrgan|srvgg|FILE", help="a kind of network, or a file of weights"
         )
         command.add_argument("--blend", type=Path, metavar="FILE", help="mix these weights in (network interpolation)")
-        command.add_argument("--alpha", type=share, default=0.5, help="-m's share of the mixture, 0 to 1 (default 0.5)")
+        command.add_argument("--alpha", type=share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
     for command in (train, upscale, evaluate):
         command.add_argument("--cpu", action="store_true", help="do not use a GPU")
     return parser
@@ -129,8 +130,8 @@ def positive(text: str) -> int:
 
 
 def not_negative(text: str) -> int:
-    """An argparse type: a whole number from 0 up."""
-    return _number(text, int, lambda number: number >= 0, "a whole number from 0 up")
+    """An argparse type: a whole number from 0 up, within 63 bits."""
+    return _number(text, int, lambda number: 0 <= number < 2**63, "a whole number from 0 up")
 
 
 def scale(text: str) -> int:
@@ -189,17 +190,21 @@ def chosen_settings(options: argparse.Namespace):
         raise UsageError(f"--paper: {model} has no such preset, only rrdb and esrgan")
     settings = preset(model, scale, options.paper)
     shape = dict(settings.shape)
-    if model == "srcnn":
+    if options.kernels:
+        if model != "srcnn":
+            raise UsageError(f"--kernels: {model} has none")
         shape["kernels"] = [int(side) for side in options.kernels.split("-")]
     for name in ("blocks", "features", "growth"):
         if (value := getattr(options, name)) is not None:
             if name not in shape:
                 raise UsageError(f"--{name}: {model} has none")
             shape[name] = value
+    judged = {"perceptual": options.perceptual, "adversarial_weight": options.gan_weight}
+    judged = {name: value for name, value in judged.items() if value is not None}
     if settings.adversarial:
-        changes = {"perceptual": options.perceptual}
-        changes |= {} if options.gan_weight is None else {"adversarial_weight": options.gan_weight}
-        settings = replace(settings, adversarial=replace(settings.adversarial, **changes))
+        settings = replace(settings, adversarial=replace(settings.adversarial, **judged))
+    elif judged:
+        raise UsageError("--perceptual and --gan-weight: are for -m esrgan")
     settings = replace(settings, shape=shape, accumulate=options.accumulate, clip=options.clip, seed=options.seed)
     given = {name: getattr(options, name) for name in ("batch", "learning_rate") if getattr(options, name) is not None}
     return replace(settings, **given)
@@ -224,12 +229,13 @@ def default_samples(model: str, scale: int, seed: int) -> list[Path]:
         cut_samples(DEFAULT_SAMPLES, 32, scale, seed, photographs, folders[1])
         return folders[1:]
     fitting = [folder for folder, found in scales.items() if found == scale]
+    fitting.sort(key=lambda folder: folder.stat().st_mtime)
     if not fitting:
         note(
             f"no samples for ×{scale} in {', '.join(map(str, scales))}: cutting patches from {photographs}/ as it goes"
         )
         find_or_fill(photographs)
-    return fitting or [photographs]
+    return fitting[-1:] or [photographs]
 
 
 def choose_network(options: argparse.Namespace, scale: int | None = None):
@@ -238,7 +244,7 @@ def choose_network(options: argparse.Namespace, scale: int | None = None):
     Returns (network, checkpoint), or None if there is none.
     """
     import checkpoints
-    from images import UserError
+    from images import UsageError, UserError
 
     if options.model is None or options.model in ("srcnn", "rrdb", "esrgan", "srvgg"):
         wanted = {"model": options.model} if options.model else {}
@@ -246,18 +252,23 @@ def choose_network(options: argparse.Namespace, scale: int | None = None):
         folders = (checkpoints.MODELS, checkpoints.PRETRAINED)
         found = (checkpoints.find_latest(folder, measured=True, **wanted) for folder in folders)
         path, checkpoint = next(filter(None, found), (None, None))
+        if checkpoint is None and options.blend:
+            raise UsageError("--blend: there is no network yet to blend with; give one with -m FILE")
         if checkpoint is None:
             return None
     else:
         path, checkpoint = Path(options.model), checkpoints.load_checkpoint(options.model)
     mixture = ""
+    if options.alpha is not None and not options.blend:
+        raise UsageError("--alpha: is the share in a mixture; give the other network with --blend")
     if options.blend:
+        alpha = 0.5 if options.alpha is None else options.alpha
         other = checkpoints.load_checkpoint(options.blend)
         if checkpoint["scale"] != other["scale"]:
             raise UserError(f"{path} and {options.blend} enlarge ×{checkpoint['scale']} and ×{other['scale']}")
-        params = checkpoints.blend(checkpoint["params"], other["params"], options.alpha)
+        params = checkpoints.blend(checkpoint["params"], other["params"], alpha)
         checkpoint = {**checkpoint, "params": params}
-        mixture = f", {options.alpha:g} of it and {1 - options.alpha:g} of {options.blend}"
+        mixture = f", {alpha:g} of it and {1 - alpha:g} of {options.blend}"
     network = checkpoints.load_network(checkpoint)
     print(f"network: {path} ({checkpoints.model_name(checkpoint)} ×{checkpoint['scale']}{mixture})")
     return network, checkpoint
@@ -271,7 +282,8 @@ def upscale_command(options: argparse.Namespace) -> None:
     inputs = list_inputs(options.input)
     chosen = choose_network(options)
     if chosen is None:
-        raise UsageError("no network yet: `python main.py train -e 20` trains one in a few minutes")
+        name = f" -m {options.model}" if options.model else ""
+        raise UsageError(f"no such network yet: `python main.py train{name} -e 20` trains one")
     network, checkpoint = chosen
     upscale_files(inputs, options.output, network.to(choose_device(options.cpu)), checkpoint)
 
@@ -328,8 +340,13 @@ COMMANDS = {"train": train_command, "upscale": upscale_command, "evaluate": eval
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line, run the command, return the exit code."""
     options = build_parser().parse_args(arguments)
-    from images import run_command
-
+    try:
+        from images import run_command
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is not installed here: activate .venv, or see Start in README.md", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return run_command(COMMANDS[options.command], options)
 
 

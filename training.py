@@ -21,8 +21,8 @@ from tqdm import tqdm
 import checkpoints
 import esrgan
 from gen_samples import Data, Pair, read_pairs
-from images import UsageError, from_bytes, note, psnr, rgb_to_luma
-from upscaling import draw_progress
+from images import UsageError, UserError, from_bytes, note, psnr, rgb_to_luma
+from upscaling import draw_progress, in_tiles
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,14 @@ class Settings:
     beta2: float = 0.99  # of Adam; 0.999 learnt 0.04 dB less in the same few thousand steps
     milestones: list = field(default_factory=list)  # the rate halves at these steps; without: half a cosine down to 0
     average: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
-    accumulate: int = 1  # a batch is computed in this many parts, for less memory
+    accumulate: int = 1  # so many batches are computed, one after the other, for one update
     clip: float = 0.0  # the gradient's norm is cut to this; 0: it is not
     seed: int = 0
     adversarial: Adversarial | None = None
+
+    def kind(self) -> dict:
+        """What a checkpoint must share to be the same network: a run goes on from the newest of its kind."""
+        return {name: getattr(self, name) for name in ("model", "scale", "degradation", "shape")}
 
 
 def preset(model: str, scale: int, paper: bool = False) -> Settings:
@@ -240,10 +244,18 @@ class AdversarialStage:
 
 @contextmanager
 def stop_when_asked():
-    """Yield a list that fills when Ctrl-C or SIGTERM arrives, so that the step in hand can be finished."""
+    """Yield a list that fills when Ctrl-C or SIGTERM arrives, so that the step in hand can be finished.
+
+    A second one does not wait for that.
+    """
     asked = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = {number: signal.signal(number, lambda *_: asked.append(True)) for number in numbers}
+
+    def handle(*_) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(True)
+
+    handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked
     finally:
@@ -263,9 +275,9 @@ def starting_weights(settings: Settings, fresh: bool, start: Path | None) -> dic
         note(f"starting from {start}")
         return checkpoint["params"]
     if settings.model == "esrgan":
-        wanted = {key: getattr(settings, key) for key in ("scale", "degradation", "shape")}
+        wanted = {**settings.kind(), "model": "rrdb"}
         folders = (checkpoints.MODELS, checkpoints.PRETRAINED)
-        for found in (checkpoints.find_latest(folder, measured=True, model="rrdb", **wanted) for folder in folders):
+        for found in (checkpoints.find_latest(folder, measured=True, **wanted) for folder in folders):
             if found:
                 note(f"starting from {found[0]}")
                 return found[1]["params"]
@@ -281,12 +293,11 @@ def starting_weights(settings: Settings, fresh: bool, start: Path | None) -> dic
 
 def new_run(settings: Settings, data: Data, weights: dict) -> dict:
     """A checkpoint of a network that has seen nothing yet."""
-    entries = {key: getattr(settings, key) for key in ("model", "scale", "degradation", "shape")}
     training = {
         "settings": asdict(settings), "data": data.summary(), "parts": {}, "sums": {},
         "step": 0, "first_step": 0, "last_step": 0, "best": -math.inf,
     }  # fmt: skip
-    return {**entries, "history": [], "params": weights, "training": training}
+    return {**settings.kind(), "history": [], "params": weights, "training": training}
 
 
 def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data) -> Path:
@@ -307,8 +318,8 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data) -> Path:
         )
     if unfinished:
         return path
-    if not same_data:
-        training["best"] = -math.inf  # measured on other pictures: no figure to hold the next epochs to
+    if not same_data or before.get("adversarial") != now["adversarial"]:
+        training["best"] = -math.inf  # measured on other pictures, or in another unit
     training.update(settings=now, data=data.summary(), sums={})
     # Steps are counted in epochs of the new data, so that every epoch draws a fresh order.
     training["step"] = training["last_step"] = len(checkpoint["history"]) * data.updates_per_epoch
@@ -320,13 +331,10 @@ def train(
 ) -> Path:
     """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
 
-    Beside the checkpoint it leaves a plot of the curves and a before/after picture.
+    Beside the checkpoint it leaves a plot of the curves and a before/after picture. Raises UserError, and
+    SystemExit where it was asked to stop: everything is saved then.
     """
-    perceptual = None
-    if settings.adversarial:  # first of all, for it may not be there
-        layers = settings.adversarial.layers
-        perceptual = esrgan.PerceptualLoss(esrgan.load_vgg19(settings.adversarial.perceptual, layers), layers)
-    wanted = {key: getattr(settings, key) for key in ("model", "scale", "degradation", "shape")}
+    wanted = settings.kind()
     found = None if fresh or start else checkpoints.find_latest(checkpoints.MODELS, **wanted)
     if found and "training" not in found[1]:  # weights alone, such as ship with the program
         found, start = None, found[0]
@@ -336,9 +344,15 @@ def train(
     batch = settings.batch * settings.accumulate
     data = Data(sources, settings.scale, enlarge, batch, settings.patch, settings.seed)
     watched = read_pairs(validation, settings.scale, enlarge)[0] if validation else []
+    note(f"training on {data}")
+    perceptual = None
+    if settings.adversarial:
+        layers = settings.adversarial.layers
+        perceptual = esrgan.PerceptualLoss(esrgan.load_vgg19(settings.adversarial.perceptual, layers), layers)
     if found:
         checkpoint, path = found[1], go_on(found[1], found[0], settings, data)
-        note(f"going on from {found[0]} after {len(checkpoint['history'])} epochs (-n starts anew)")
+        goal = "finishing" if path == found[0] else "going on from"
+        note(f"{goal} {found[0]} after {len(checkpoint['history'])} epochs (-n starts anew)")
     else:
         checkpoint = new_run(settings, data, weights)
         path = checkpoints.new_path(checkpoint)
@@ -351,12 +365,18 @@ def train(
     stage = (
         AdversarialStage(settings, weights, device, perceptual) if perceptual else PixelStage(settings, weights, device)
     )
-    for name, state in training["parts"].items():
-        stage.parts[name].load_state_dict(state)
+    try:
+        for name, state in training["parts"].items():
+            stage.parts[name].load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"{found[0]} has another discriminator: give its settings, or -n to start anew") from error
     if run_epochs(stage, checkpoint, path, data, watched):
         return path
     done, goal = (training[key] / data.updates_per_epoch for key in ("step", "last_step"))
-    note(f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: the same command goes on from there")
+    note(
+        f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: "
+        "the same command without -n and --from goes on from there"
+    )
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
 
 
@@ -365,10 +385,16 @@ def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pa
     training, history = checkpoint["training"], checkpoint["history"]
     first, last = training["first_step"], training["last_step"]
     started = drawn = time.monotonic()
+    checkpoints.save_checkpoint(checkpoint, path)  # better to learn now than after an epoch that this cannot be done
     with stop_when_asked() as asked, tqdm(total=last, initial=training["step"], unit="step") as bar:
         for step in range(training["step"], last):
             low, high = data.batch(step)
             figures = stage.update(low, high, rate_at(step, first, last, stage.settings), step)
+            if not math.isfinite(figures["loss"]):
+                raise UserError(
+                    f"the loss is no number any more at step {step + 1}: try -n with a lower --learning-rate"
+                )
+            stopping = bool(asked)
 
             training["step"] = step + 1
             for name, value in figures.items():
@@ -378,7 +404,7 @@ def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pa
             if epoch_is_over:
                 seconds, started = time.monotonic() - started, time.monotonic()
                 measure_epoch(stage, checkpoint, data, watched, seconds)
-            if epoch_is_over or asked:
+            if epoch_is_over or stopping:
                 training["parts"] = {name: part.state_dict() for name, part in stage.parts.items()}
                 checkpoints.save_checkpoint(checkpoint, path)
             if epoch_is_over and (step + 1 == last or time.monotonic() - drawn > 60):
@@ -392,7 +418,7 @@ def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pa
                     f"{figures['judge_restored']:.2f}",
                 )
             bar.set_postfix(shown, refresh=False)
-            if asked:
+            if stopping:
                 break
     return training["step"] == last
 
@@ -425,11 +451,12 @@ def measure_epoch(stage, checkpoint: dict, data: Data, watched: list[Pair], seco
 
 
 @torch.inference_mode()
-def validate(network: nn.Module, pairs: list[Pair], border: int) -> float:
+def validate(network: nn.Module, pairs: list[Pair], scale: int) -> float:
     """Mean PSNR in dB of what the network makes of the poor pictures; each pair counts once."""
     total = 0.0
     for pair in pairs:
         low, high = (as_seen_by(network, part[None]) for part in (pair.small, pair.large))
         # A patch of plain sky may be restored without any error: its infinity would hide all others.
-        total += psnr(network(low), high, border).clamp(max=100).item()
+        restored = in_tiles(network, low, 1 if network.luma else scale)
+        total += psnr(restored, high, scale).clamp(max=100).item()
     return total / len(pairs)

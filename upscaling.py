@@ -13,8 +13,10 @@ from checkpoints import load_network, model_name, now
 from gen_samples import Pair, centre
 from images import (
     PROTOCOL,
+    WRITTEN_FORMATS,
     UsageError,
     UserError,
+    check_target,
     crop_to_multiple,
     draw_sheet,
     find_pictures,
@@ -103,12 +105,15 @@ def upscale_files(inputs: list[tuple[Path, Path]], output: Path | None, network:
     A folder keeps the structure that the inputs have below theirs. A bad picture is named and the rest goes on;
     raises UserError at the end if there was one.
     """
+    if output and output.suffix.lower() in WRITTEN_FORMATS and len(inputs) > 1:
+        raise UsageError(f"-o {output}: is one file for {len(inputs)} pictures; give a folder")
     failed = 0
     for path, below in tqdm(inputs, unit="picture", disable=len(inputs) == 1):
         try:
             target = _target(path, below, output, len(inputs) == 1, checkpoint)
+            check_target(target)
             write_picture(target, upscale(network, read_picture(path), checkpoint["scale"]))
-        except UserError as error:
+        except (UserError, OSError) as error:
             if len(inputs) == 1:
                 raise
             note(f"failed: {error}")
@@ -162,10 +167,12 @@ def evaluate_folder(folder: Path, scale: int, network: nn.Module | None, vgg: nn
 
 def _measure(network: nn.Module | None, high: Tensor, scale: int, vgg: nn.Module | None) -> dict[str, float]:
     restored = restore_as_published(network, high, scale)
-    figures = {"psnr": psnr(restored, high, scale).item(), "ssim": ssim(restored, high, scale).item()}
+    # Equal pictures have an infinite PSNR, which would hide all others in the mean.
+    figures = {"psnr": psnr(restored, high, scale).clamp(max=100).item(), "ssim": ssim(restored, high, scale).item()}
     if vgg:
-        low = degrade.bicubic(high, scale)
-        restored = upscale(network, low, scale) if network else resize(low, scale)
+        if restored.shape[1] == 1:  # VGG wants colours
+            low = degrade.bicubic(high, scale)
+            restored = upscale(network, low, scale) if network else resize(low, scale)
         figures |= looks(round_to_8_bits(restored), high, vgg)
     return figures
 
@@ -204,7 +211,7 @@ def _fine_detail(picture: Tensor) -> Tensor:
     luma = rgb_to_luma(picture)
     binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
     blurred = F.conv2d(luma, torch.outer(binomial, binomial).view(1, 1, 3, 3))
-    return (luma[..., 1:-1, 1:-1] - blurred).square().mean()
+    return (luma[..., 1:-1, 1:-1] - blurred).square().mean() + 1e-12  # a flat picture has none
 
 
 def evaluate_sets(folders: list[Path], scale: int, network: nn.Module | None, vgg: nn.Module | None = None) -> dict:
@@ -228,7 +235,7 @@ def enlarged(small: Tensor, large: Tensor) -> Tensor:
 @torch.inference_mode()
 def draw_progress(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
     """Beside a checkpoint at `path`: the curves of its training, and held-out pictures before and after."""
-    pictures = [tuple(from_bytes(part[None]) for part in (pair.small, pair.large)) for pair in held_out]
+    pictures = [pair.pictures() for pair in held_out]
     bicubic = [psnr(enlarged(*pair), pair[1], checkpoint["scale"]).clamp(max=100).item() for pair in pictures]
     draw_curves(checkpoint["history"], sum(bicubic) / len(bicubic), path.with_suffix(".curves.png"))
     draw_before_after(checkpoint, held_out, path.with_suffix(".before_after.png"))
@@ -268,7 +275,7 @@ def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> Non
 
     rows = []
     for pair in sorted(held_out, key=detail, reverse=True)[:3]:
-        small, large = (from_bytes(part[None]) for part in (centre(pair, 96).small, centre(pair, 96).large))
+        small, large = centre(pair, 96).pictures()
         bicubic = enlarged(small, large)
         if network.luma:
             restored = rgb_to_ycbcr(small)

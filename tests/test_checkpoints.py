@@ -46,7 +46,7 @@ def test_the_newest_that_fits(place):
         ("2026-01-02", "srcnn_x2.b.pt", make_checkpoint((9, 5, 5))),
         ("2026-01-01", "srcnn_x3.c.pt", make_checkpoint(scale=3)),
         ("2026-01-04", "srcnn-real_x2.d.pt", make_checkpoint(degradation="real")),
-        ("2026-01-05", "srcnn_x2.e.pt", make_checkpoint(history=[])),
+        ("2026-01-05", "srcnn_x2.e.pt", make_checkpoint(history=[], training={})),
         ("2026-01-06", "mine.pt", make_checkpoint()),
     ):
         save_checkpoint(checkpoint, folder / name)

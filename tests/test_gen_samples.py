@@ -26,7 +26,7 @@ def test_samples_are_cut_where_the_record_says(photographs, place, scale):
     assert [row["id"] for row in rows] == [f"{index:06d}" for index in range(12)]
     assert len(list((place / "samples").iterdir())) == 25
     for row in rows:
-        high = read_picture(photographs / row["photograph"])
+        high = read_picture(photographs.parent / row["photograph"])
         left, top = int(row["left"]), int(row["top"])
         large = read_picture(place / "samples" / f"{row['id']}.large.png")
         assert torch.equal(large, high[..., top : top + 32, left : left + 32])
@@ -68,7 +68,9 @@ def test_bad_and_small_photographs_are_named_and_skipped(photographs, place, cap
     cut_samples(30, 32, 2, 0, photographs, place / "samples")
     told = capsys.readouterr().err
     assert all(name in told for name in ("broken.png", "text.jpg", "tiny.png"))
-    assert {row["photograph"] for row in record(place / "samples")} == {f"{number}.png" for number in range(5)}
+    assert {row["photograph"] for row in record(place / "samples")} == {
+        f"photographs/{number}.png" for number in range(5)
+    }
     with pytest.raises(UserError, match="larger"):
         cut_samples(3, 96, 2, 0, photographs, place / "other")
     assert not (place / "other").exists()
@@ -79,6 +81,14 @@ def test_an_empty_folder_is_filled_with_free_photographs(place):
     assert {path.name for path in paths} == set(gen_samples.FREE_PHOTOGRAPHS)
     readme = (Path(gen_samples.__file__).parent / "images_raw" / "README.md").read_text(encoding="utf-8")
     assert all(f"| {name} |" in readme for name in gen_samples.FREE_PHOTOGRAPHS)
+
+
+def test_a_folder_with_anything_in_it_is_not_filled(place):
+    (place / "images_raw").mkdir()
+    (place / "images_raw" / "holiday.heic").touch()
+    with pytest.raises(UsageError, match="no pictures"):
+        gen_samples.find_or_fill(place / "images_raw")
+    assert len(list((place / "images_raw").iterdir())) == 1
 
 
 def test_the_script(place, photographs):
@@ -104,9 +114,12 @@ def test_read_pairs_from_every_kind_of_source(photographs, place):
     (place / "list.txt").write_text("photographs/1.png\n\nphotographs/2.png\n", encoding="utf-8")
     samples, ready_cut = read_pairs([place / "samples"], 2, enlarge=True)
     assert ready_cut and len(samples) == 10
-    assert {pair.photograph for pair in samples} <= {f"{number}.png" for number in range(5)}
+    assert {pair.photograph for pair in samples} <= {f"photographs/{number}.png" for number in range(5)}
     several, ready_cut = read_pairs([place / "samples", photographs, place / "list.txt"], 2, enlarge=True)
-    assert not ready_cut and len(several) == 10 + 5 + 2
+    assert not ready_cut and len(several) == 10 + 5  # the list names two of the five again
+    assert len({pair.photograph for pair in several}) == 5
+    with pytest.raises(UsageError, match="has samples below it"):
+        read_pairs([place], 2, enlarge=True)
     (single,) = read_pairs([photographs / "3.png"], 3, enlarge=False)[0]
     assert single.large.shape == (3, 72, 69) and single.small.shape == (3, 24, 23)
     high = crop_to_multiple(read_picture(photographs / "3.png"), 3)
@@ -117,9 +130,8 @@ def test_wrong_sources_are_told(photographs, place, capsys):
     cut_samples(4, 32, 2, 0, photographs, place / "samples")
     with pytest.raises(UsageError, match="cut for ×2, not ×3"):
         read_pairs([place / "samples"], 3, enlarge=True)
-    with pytest.raises(UserError, match="nothing to train on"):
+    with pytest.raises(UsageError, match=r"32×32 beside 32×32; .*and 3 more"):
         read_pairs([place / "samples"], 2, enlarge=False)  # equal sizes are no pairs for a network that enlarges
-    assert "32×32 beside 32×32" in capsys.readouterr().err
     with pytest.raises(UsageError, match="no such file or folder"):
         read_pairs([place / "none.txt"], 2, enlarge=True)
     (place / "empty.txt").write_text("\n")
@@ -152,6 +164,19 @@ def test_too_small_pictures_are_named_and_left_out(photographs, place, capsys):
     with pytest.raises(UserError, match="nothing to train on"):
         read_pairs([place / "tiny"], 2, enlarge=True)
     assert "a.large.png: is smaller than 32×32" in capsys.readouterr().err
+
+
+def test_pairs_with_the_small_one_at_low_resolution(photographs, place):
+    for path in photographs.iterdir():
+        small, large = gen_samples.make_pair(read_picture(path), 2, enlarge=False)
+        write_picture(place / "pairs" / f"{path.stem}.small.png", small[None] / 255)
+        write_picture(place / "pairs" / f"{path.stem}.large.png", large[None] / 255)
+    write_picture(place / "pairs" / "0.small.png", torch.rand(1, 3, 30, 30))
+    data = gen_samples.Data([place / "pairs"], 2, False, batch=3, patch=24, seed=0)
+    assert len(data.training) + len(data.held_out) == 4  # one does not match and is left out
+    assert not data.ready_cut and data.patch == 24  # of unlike sizes, so they are cut as photographs are
+    small, large = data.batch(0)
+    assert small.shape == (3, 3, 24, 24) and large.shape == (3, 3, 48, 48)
 
 
 def test_the_split_is_by_photograph():

@@ -58,14 +58,16 @@ def model(place):
 
 
 def test_help_answers_at_once_and_without_torch():
-    times = []
     for command in ([], ["train"], ["upscale"], ["evaluate"]):
-        started = time.perf_counter()
         finished = run_script("-X", "importtime", PROGRAM, *command, "--help")
-        times.append(time.perf_counter() - started)
         assert finished.returncode == 0 and "usage: main.py" in finished.stdout
         assert "torch" not in finished.stderr and "numpy" not in finished.stderr
-    assert min(times) < 0.3
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            run_script(PROGRAM, *command, "--help")
+            times.append(time.perf_counter() - started)
+        assert min(times) < 0.3
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,8 @@ def test_help_answers_at_once_and_without_torch():
     [
         ["train", "-e", "0"], ["train", "-e", "many"], ["train", "-s", "1"], ["train", "--seed", "-1"],
         ["train", "--learning-rate", "nan"], ["train", "-b", "0"], ["train", "--kernels", "3-3-3"],
-        ["train", "-m", "unknown"], ["upscale"], ["evaluate"], ["dance"], ["train", "--dance"],
+        ["train", "-m", "unknown"], ["train", "--seed", "9" * 30], ["upscale"], ["evaluate"], ["dance"],
+        ["train", "--dance"],
     ],
 )  # fmt: skip
 def test_wrong_use_is_one_line_and_exit_code_2(place, arguments):
@@ -115,6 +118,16 @@ def test_bad_input_is_one_line(model, photograph):
         (2, "empty: no pictures", "train", "-i", "empty"),
         (2, "none: no such", "train", "-i", "none"),
         (1, "nothing to train on", "train", "-i", "text.jpg"),
+        (2, "--gan-weight", "train", "--gan-weight", "0"),
+        (2, "--blocks: srcnn has none", "train", "--blocks", "3"),
+        (2, "--kernels: rrdb has none", "train", "-m", "rrdb", "--kernels", "9-1-5"),
+        (2, "-s 3: rrdb enlarges", "train", "-m", "rrdb", "-s", "3"),
+        (2, "give the other network", "upscale", "-i", "good.png", "--alpha", "0.3"),
+        (2, "train -m esrgan", "upscale", "-i", "good.png", "-m", "esrgan"),
+        (2, "must end in", "upscale", "-i", "good.png", "-o", "x.gif"),
+        (2, "is one file for 2", "upscale", "-i", "good.png", "-i", "good.png", "-o", "x.png"),
+        (2, "is a folder", "evaluate", "-i", ".", "--json", "empty"),
+        (1, "File name too long", "upscale", "-i", "x" * 300),
     ):
         finished = run(*arguments)
         assert finished.returncode == code, (arguments, finished.stderr)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import esrgan
@@ -14,7 +15,7 @@ import gen_samples
 import training
 from checkpoints import load_checkpoint, load_network, save_checkpoint
 from gen_samples import Data, cut_samples, read_pairs
-from images import UsageError, psnr, rgb_to_luma
+from images import UsageError, UserError, psnr, rgb_to_luma
 from training import Adversarial, AdversarialStage, PixelStage, Settings, preset, rate_at, train, validate
 
 TINY = Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20)
@@ -81,7 +82,7 @@ def test_the_learning_rate_is_half_a_cosine_or_halves_at_milestones():
 class Unchanged(torch.nn.Linear):
     """A luma network that leaves its input as it is."""
 
-    luma = True
+    luma, radius = True, 0
 
     def __init__(self):
         super().__init__(1, 1)
@@ -112,6 +113,32 @@ def test_a_run_leaves_checkpoint_curves_and_picture(samples):
             assert min(picture.size) > 200
 
 
+def test_the_best_weights_are_kept_and_not_the_last(samples, monkeypatch):
+    # A constant learning rate, so that the first of two epochs is the same as one alone.
+    monkeypatch.setattr(training, "rate_at", lambda *_: 1e-3)
+    first = load_checkpoint(train(TINY, samples, 1, True, [], CPU))
+    figures = iter([30.0, 20.0])
+    monkeypatch.setattr(training, "validate", lambda *_: next(figures))
+    second = load_checkpoint(train(TINY, samples, 2, True, [], CPU))
+    assert second["training"]["best"] == 30 and [entry["psnr"] for entry in second["history"]] == [30, 20]
+    assert same_weights(first, second)
+    assert not torch.equal(second["params"]["map.weight"], second["training"]["parts"]["network"]["map.weight"])
+
+
+def test_a_loss_that_is_no_number_stops_the_run(samples, monkeypatch):
+    update = PixelStage.update
+    monkeypatch.setattr(PixelStage, "update", lambda *arguments: {**update(*arguments), "loss": math.nan})
+    with pytest.raises(UserError, match="lower --learning-rate"):
+        train(TINY, samples, 1, True, [], CPU)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_training(samples, place, monkeypatch):
+    (place / "models").write_text("in the way")
+    monkeypatch.setattr(PixelStage, "update", lambda *_: pytest.fail("it trained"))
+    with pytest.raises(UserError, match="cannot write models"):
+        train(TINY, samples, 1, True, [], CPU)
+
+
 def test_the_same_seed_gives_the_same_weights(samples):
     first, second, other = (
         load_checkpoint(train(settings, samples, 1, True, [], CPU)) for settings in (TINY, TINY, replace(TINY, seed=1))
@@ -136,7 +163,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(photographs, monkeypat
         patch.setattr(Data, "batch", stopping_batch)
         with pytest.raises(SystemExit) as caught:
             train(settings, samples, 2, True, [], CPU)
-    assert caught.value.code == 130 and "the same command goes on" in capsys.readouterr().err
+    assert caught.value.code == 130 and "the same command without -n" in capsys.readouterr().err
     with pytest.raises(UsageError, match=r"clip 0\.0 → 8"):
         train(replace(settings, clip=8), samples, 2, False, [], CPU)
     resumed = load_checkpoint(train(settings, samples, 2, False, [], CPU))
@@ -192,21 +219,16 @@ def fresh_weights(settings):
 
 def test_accumulating_is_the_update_of_the_whole_batch():
     low, high = make_batch()
-    weights = fresh_weights(RRDB)
-    whole, parts = (PixelStage(replace(RRDB, accumulate=count), weights, CPU) for count in (1, 4))
-    for stage in (whole, parts):
-        stage.network.double()
-        stage.parts["network"].zero_grad()
-        for small, large in zip(
-            low.chunk(stage.settings.accumulate), high.chunk(stage.settings.accumulate), strict=True
-        ):
-            (stage.loss(small.double() / 255, large.double() / 255) * len(small) / len(low)).backward()
-    for one, two in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, two.grad, atol=1e-12, rtol=1e-9)
-    # And by the real update, in single precision: the loss that is told is the mean over the whole batch.
-    whole, parts = (PixelStage(replace(RRDB, accumulate=count), weights, CPU) for count in (1, 4))
-    told = [stage.update(low, high, 1e-3, 0)["loss"] for stage in (whole, parts)]
-    assert told[0] == pytest.approx(told[1], rel=1e-5)
+    gradients = []
+    for count in (1, 4):
+        stage = PixelStage(replace(RRDB, accumulate=count), fresh_weights(RRDB), CPU)
+        stage.optimizer.step = lambda stage=stage: gradients.append(  # what the step would go along
+            [parameter.grad.clone() for parameter in stage.network.parameters()]
+        )
+        loss = stage.update(low, high, 1e-3, 0)["loss"]
+        assert loss == pytest.approx(F.l1_loss(stage.network(low / 255), high / 255).item(), rel=1e-5)
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-7, rtol=1e-4)
 
 
 def test_the_pixel_loss_falls_when_one_batch_is_learnt():
