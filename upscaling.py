@@ -261,6 +261,7 @@ def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
     right.axhline(bicubic, color="grey", linestyle="--", label="bicubic on the held-out")
     right.set(title="Quality", xlabel="epoch", ylabel="PSNR of luma (dB)")
     for axis in (left, right):
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
