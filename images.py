@@ -211,7 +211,7 @@ def draw_sheet(rows: list[list[tuple[str, Tensor]]], path: Path) -> None:
             axis.imshow(to_image(picture), interpolation="nearest", cmap="grey", vmin=0, vmax=255)
             axis.set_title(caption, fontsize=10)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+        figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight", pad_inches=0.1)
 
 
 def to_image(picture: Tensor) -> Image.Image:
