@@ -13,6 +13,7 @@ import json
 import sys
 from pathlib import Path
 
+MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
 DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two and a half minutes on two CPU cores
 
 TRAIN_HELP = """\
@@ -55,10 +56,28 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     raw = argparse.RawDescriptionHelpFormatter
-
     train = commands.add_parser("train", help="train a network", description=TRAIN_HELP, formatter_class=raw)
-    add = train.add_argument
-    add("-m", "--model", choices=["srcnn", "rrdb", "esrgan", "srvgg"], default="srcnn", help="which (default srcnn)")
+    upscale = commands.add_parser("upscale", help="enlarge pictures", description=UPSCALE_HELP, formatter_class=raw)
+    evaluate = commands.add_parser(
+        "evaluate", help="measure PSNR and SSIM", description=EVALUATE_HELP, formatter_class=raw
+    )
+    add_train_flags(train.add_argument)
+    add_upscale_flags(upscale.add_argument)
+    add_evaluate_flags(evaluate.add_argument)
+    for command in (upscale, evaluate):
+        command.add_argument(
+            "-m", "--model", metavar="|".join((*MODELS, "FILE")), help="a kind of network, or a file of weights"
+        )
+        command.add_argument("--blend", type=Path, metavar="FILE", help="mix these weights in (network interpolation)")
+        command.add_argument("--alpha", type=share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
+    for command in (train, upscale, evaluate):
+        command.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    return parser
+
+
+def add_train_flags(add) -> None:
+    """What `train` alone understands."""
+    add("-m", "--model", choices=MODELS, default="srcnn", help="which (default srcnn)")
     add("-e", "--epochs", type=positive, default=20, help="epochs of this run (default 20)")
     add(
         "-i", "--input", action="append", type=Path, metavar="DIR|LIST.txt",
@@ -86,42 +105,27 @@ def build_parser() -> argparse.ArgumentParser:
     add("--val", action="append", type=Path, metavar="DIR", help="pictures to watch besides; they choose nothing")
     add("--seed", type=not_negative, default=0, help="same seed, same result (default 0)")
 
-    upscale = commands.add_parser("upscale", help="enlarge pictures", description=UPSCALE_HELP, formatter_class=raw)
-    upscale.add_argument(
-        "-i",
-        "--input",
-        action="append",
-        type=Path,
-        required=True,
-        metavar="FILE|DIR",
-        help="a picture or a folder of them",
-    )
-    upscale.add_argument("-o", "--output", type=Path, metavar="FILE|DIR", help="where to (default images_upscaled/)")
 
-    evaluate = commands.add_parser(
-        "evaluate", help="measure PSNR and SSIM", description=EVALUATE_HELP, formatter_class=raw
-    )
-    evaluate.add_argument(
+def add_upscale_flags(add) -> None:
+    """What `upscale` alone understands."""
+    add(
+        "-i", "--input", action="append", type=Path, required=True, metavar="FILE|DIR",
+        help="a picture or a folder of them",
+    )  # fmt: skip
+    add("-o", "--output", type=Path, metavar="FILE|DIR", help="where to (default images_upscaled/)")
+
+
+def add_evaluate_flags(add) -> None:
+    """What `evaluate` alone understands."""
+    add(
         "-i", "--input", action="append", type=Path, required=True, metavar="DIR", help="a folder of sharp pictures"
-    )
-    evaluate.add_argument(
-        "-s", "--scale", type=scale, help="how many times smaller and larger (default: the network's)"
-    )
-    evaluate.add_argument(
+    )  # fmt: skip
+    add("-s", "--scale", type=scale, help="how many times smaller and larger (default: the network's)")
+    add(
         "--perceptual", metavar="imagenet|random|FILE",
         help="measure also what PSNR does not see: distance in VGG19's features, fine detail, shift of colour",
     )  # fmt: skip
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-
-    for command in (upscale, evaluate):
-        command.add_argument(
-            "-m", "--model", metavar="srcnn|rrdb|esrgan|srvgg|FILE", help="a kind of network, or a file of weights"
-        )
-        command.add_argument("--blend", type=Path, metavar="FILE", help="mix these weights in (network interpolation)")
-        command.add_argument("--alpha", type=share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
-    for command in (train, upscale, evaluate):
-        command.add_argument("--cpu", action="store_true", help="do not use a GPU")
-    return parser
+    add("--json", type=Path, metavar="FILE", help="write the figures there too")
 
 
 def positive(text: str) -> int:
@@ -246,7 +250,7 @@ def choose_network(options: argparse.Namespace, scale: int | None = None):
     import checkpoints
     from images import UsageError, UserError
 
-    if options.model is None or options.model in ("srcnn", "rrdb", "esrgan", "srvgg"):
+    if options.model is None or options.model in MODELS:
         wanted = {"model": options.model} if options.model else {}
         wanted |= {"scale": scale} if scale else {}
         folders = (checkpoints.MODELS, checkpoints.PRETRAINED)

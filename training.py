@@ -345,10 +345,6 @@ def train(
     data = Data(sources, settings.scale, enlarge, batch, settings.patch, settings.seed)
     watched = read_pairs(validation, settings.scale, enlarge)[0] if validation else []
     note(f"training on {data}")
-    perceptual = None
-    if settings.adversarial:
-        layers = settings.adversarial.layers
-        perceptual = esrgan.PerceptualLoss(esrgan.load_vgg19(settings.adversarial.perceptual, layers), layers)
     if found:
         checkpoint, path = found[1], go_on(found[1], found[0], settings, data)
         goal = "finishing" if path == found[0] else "going on from"
@@ -361,10 +357,7 @@ def train(
         training["first_step"] = training["step"]
         training["last_step"] = training["step"] + epochs * data.updates_per_epoch
 
-    settings = replace(settings, patch=data.patch)
-    stage = (
-        AdversarialStage(settings, weights, device, perceptual) if perceptual else PixelStage(settings, weights, device)
-    )
+    stage = make_stage(replace(settings, patch=data.patch), weights, device)
     try:
         for name, state in training["parts"].items():
             stage.parts[name].load_state_dict(state)
@@ -378,6 +371,15 @@ def train(
         "the same command without -n and --from goes on from there"
     )
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
+
+
+def make_stage(settings: Settings, weights: dict, device) -> PixelStage | AdversarialStage:
+    """What updates the network of these settings. Raises UserError where VGG19's weights cannot be had."""
+    if not settings.adversarial:
+        return PixelStage(settings, weights, device)
+    layers = settings.adversarial.layers
+    perceptual = esrgan.PerceptualLoss(esrgan.load_vgg19(settings.adversarial.perceptual, layers), layers)
+    return AdversarialStage(settings, weights, device, perceptual)
 
 
 def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pair]) -> bool:
