@@ -283,7 +283,7 @@ class Data:
     def __str__(self) -> str:
         kind = "samples" if self.ready_cut else "pictures, patches cut as it goes"
         held_out = len({pair.photograph for pair in self.held_out})
-        return f"{len(self.training)} {kind}, {self.patch}×{self.patch}; {held_out} photographs held out"
+        return f"{len(self.training)} {kind}, {self.patch}×{self.patch}; photographs held out: {held_out}"
 
     def summary(self) -> dict:
         """What is remembered of the pictures: an unfinished run goes on only with the same."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import checkpoints
@@ -123,8 +123,14 @@ def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
 
 
 def averaged(network: nn.Module, settings: Settings) -> AveragedModel:
-    """A copy that follows the network's weights slowly: what is measured, kept and used for upscaling."""
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
+    """A copy that follows the network's weights slowly (EMA): what is measured, kept and used for upscaling."""
+
+    def follow(average: Tensor, current: Tensor, updates) -> Tensor:
+        # Faster at first: at 0.999 alone the untrained weights would still count a third after 1000 updates.
+        decay = min(settings.average, (1 + int(updates)) / (10 + int(updates)))
+        return average.lerp(current, 1 - decay)
+
+    return AveragedModel(network, avg_fn=follow)
 
 
 def take_step(optimizer: torch.optim.Optimizer, learning_rate: float, clip: float) -> None:

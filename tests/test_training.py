@@ -237,13 +237,16 @@ def test_the_pixel_loss_falls_when_one_batch_is_learnt():
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_the_average_follows_the_weights_slowly():
-    stage, (low, high) = PixelStage(RRDB, fresh_weights(RRDB), CPU), make_batch(4)
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.9])
+def test_the_average_follows_the_weights_and_forgets_its_start(decay):
+    settings = replace(RRDB, average=decay)
+    stage, (low, high) = PixelStage(settings, fresh_weights(RRDB), CPU), make_batch(4)
     expected = None
-    for step in range(4):
+    for step in range(6):
         stage.update(low, high, 1e-3, step)
         now = stage.network.conv_last.weight.detach().clone()
-        expected = now if expected is None else 0.9 * expected + 0.1 * now
+        share = min(decay, (1 + step) / (10 + step))  # of the past
+        expected = now if expected is None else share * expected + (1 - share) * now
     torch.testing.assert_close(stage.average.module.conv_last.weight, expected)
 
 
