@@ -114,6 +114,11 @@ def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, d
     return newest
 
 
+def find_trained(**wanted) -> tuple[Path, dict] | None:
+    """The newest checkpoint in models/ that is as `wanted` and has been measured, else one that ships."""
+    return find_latest(MODELS, measured=True, **wanted) or find_latest(PRETRAINED, measured=True, **wanted)
+
+
 # ---------------------------------------------------------------------------------------------
 # Published key layouts: other programs' files, and what BasicSR calls the parameters in them
 # ---------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class Parser(argparse.ArgumentParser):
     """argparse, but wrong use is told in one line instead of after a page of usage."""
 
     def error(self, message: str):
+        """Say what is wrong and leave with exit code 2."""
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
@@ -185,6 +186,7 @@ def chosen_settings(options: argparse.Namespace):
     from dataclasses import replace
 
     from images import UsageError
+    from srcnn import KERNELS
     from training import preset
 
     model, scale = options.model, options.scale or (2 if options.model == "srcnn" else 4)
@@ -197,7 +199,7 @@ def chosen_settings(options: argparse.Namespace):
     if options.kernels:
         if model != "srcnn":
             raise UsageError(f"--kernels: {model} has none")
-        shape["kernels"] = [int(side) for side in options.kernels.split("-")]
+        shape["kernels"] = list(KERNELS[options.kernels])
     for name in ("blocks", "features", "growth"):
         if (value := getattr(options, name)) is not None:
             if name not in shape:
@@ -253,9 +255,7 @@ def choose_network(options: argparse.Namespace, scale: int | None = None):
     if options.model is None or options.model in MODELS:
         wanted = {"model": options.model} if options.model else {}
         wanted |= {"scale": scale} if scale else {}
-        folders = (checkpoints.MODELS, checkpoints.PRETRAINED)
-        found = (checkpoints.find_latest(folder, measured=True, **wanted) for folder in folders)
-        path, checkpoint = next(filter(None, found), (None, None))
+        path, checkpoint = checkpoints.find_trained(**wanted) or (None, None)
         if checkpoint is None and options.blend:
             raise UsageError("--blend: there is no network yet to blend with; give one with -m FILE")
         if checkpoint is None:

@@ -213,7 +213,8 @@ class AdversarialStage:
                 figures[name] = figures.get(name, 0.0) + share * value
         if step >= self.weights.head_start:
             take_step(self.optimizer, learning_rate, self.settings.clip)
-        self.optimizer.zero_grad()
+        else:
+            self.optimizer.zero_grad()
         if judging:
             take_step(self.judge_optimizer, learning_rate * self.weights.judge_rate, self.settings.clip)
         self.average.update_parameters(self.network)
@@ -281,12 +282,9 @@ def starting_weights(settings: Settings, fresh: bool, start: Path | None) -> dic
         note(f"starting from {start}")
         return checkpoint["params"]
     if settings.model == "esrgan":
-        wanted = {**settings.kind(), "model": "rrdb"}
-        folders = (checkpoints.MODELS, checkpoints.PRETRAINED)
-        for found in (checkpoints.find_latest(folder, measured=True, **wanted) for folder in folders):
-            if found:
-                note(f"starting from {found[0]}")
-                return found[1]["params"]
+        if found := checkpoints.find_trained(**{**settings.kind(), "model": "rrdb"}):
+            note(f"starting from {found[0]}")
+            return found[1]["params"]
         if not fresh:
             raise UsageError(
                 "esrgan starts from a trained rrdb, and there is none of this shape: `train -m rrdb` first, "
