@@ -338,7 +338,9 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             wanted = self.vgg(high)
         found = self.vgg(restored)
-        return sum(weight * F.l1_loss(found[layer], wanted[layer]) for layer, weight in self.weights.items())
+        return sum(
+            weight * F.l1_loss(found[layer].float(), wanted[layer].float()) for layer, weight in self.weights.items()
+        )
 
 
 def load_vgg19(source: str, layers=("conv5_4",)) -> VGG19Features:

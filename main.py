@@ -71,6 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--blend", type=Path, metavar="FILE", help="mix these weights in (network interpolation)")
         command.add_argument("--alpha", type=share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
+    train.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto",
+        help="of the convolutions; auto is the fastest that costs no quality (default %(default)s)",
+    )  # fmt: skip
     for command in (train, upscale, evaluate):
         command.add_argument("--cpu", action="store_true", help="do not use a GPU")
     return parser
@@ -174,20 +178,21 @@ def train_command(options: argparse.Namespace) -> None:
     from training import train
     from upscaling import choose_device
 
-    settings = chosen_settings(options)
     device = choose_device(options.cpu)
+    settings = chosen_settings(options, device)
     sources = options.input or default_samples(settings.model, settings.scale, options.seed)
     path = train(settings, sources, options.epochs, options.new, options.val or [], device, options.start)
     print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
 
 
-def chosen_settings(options: argparse.Namespace):
+def chosen_settings(options: argparse.Namespace, device):
     """The preset of the model with what the command line says in its place."""
     from dataclasses import replace
 
     from images import UsageError
     from srcnn import KERNELS
     from training import preset
+    from upscaling import choose_precision
 
     model, scale = options.model, options.scale or (2 if options.model == "srcnn" else 4)
     if model in ("rrdb", "esrgan") and scale not in (2, 4, 8):
@@ -211,7 +216,9 @@ def chosen_settings(options: argparse.Namespace):
         settings = replace(settings, adversarial=replace(settings.adversarial, **judged))
     elif judged:
         raise UsageError("--perceptual and --gan-weight: are for -m esrgan")
-    settings = replace(settings, shape=shape, accumulate=options.accumulate, clip=options.clip, seed=options.seed)
+    precision = choose_precision(options.precision, device, luma=model == "srcnn")
+    settings = replace(settings, shape=shape, precision=precision, accumulate=options.accumulate)
+    settings = replace(settings, clip=options.clip, seed=options.seed)
     given = {name: getattr(options, name) for name in ("batch", "learning_rate") if getattr(options, name) is not None}
     return replace(settings, **given)
 

@@ -22,7 +22,7 @@ import checkpoints
 import esrgan
 from gen_samples import Data, Pair, read_pairs
 from images import UsageError, UserError, from_bytes, note, psnr, rgb_to_luma
-from upscaling import draw_progress, in_tiles
+from upscaling import computing_in, draw_progress, in_tiles
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Settings:
     average: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
     accumulate: int = 1  # so many batches are computed, one after the other, for one update
     clip: float = 0.0  # the gradient's norm is cut to this; 0: it is not
+    precision: str = "fp32"  # of the convolutions; weights, their averages and the losses are always float32
     seed: int = 0
     adversarial: Adversarial | None = None
 
@@ -119,7 +120,7 @@ def build(settings: Settings, weights: dict, device) -> nn.Module:
 
 def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
     """The optimiser of both papers; the learning rate is set at every step."""
-    return torch.optim.Adam(network.parameters(), betas=(0.9, settings.beta2))
+    return torch.optim.Adam(network.parameters(), betas=(0.9, settings.beta2), fused=True)  # one pass over the weights
 
 
 def averaged(network: nn.Module, settings: Settings) -> AveragedModel:
@@ -133,14 +134,22 @@ def averaged(network: nn.Module, settings: Settings) -> AveragedModel:
     return AveragedModel(network, avg_fn=follow)
 
 
-def take_step(optimizer: torch.optim.Optimizer, learning_rate: float, clip: float) -> None:
+def take_step(
+    optimizer: torch.optim.Optimizer, learning_rate: float, clip: float, scaler: torch.amp.GradScaler
+) -> None:
     """One step of an optimiser along the gradient, which is cut first if it is longer than `clip` (0: never)."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
         if clip:
+            scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(group["params"], clip)
-    optimizer.step()
+    scaler.step(optimizer)
     optimizer.zero_grad()
+
+
+def new_scaler(settings: Settings, device) -> torch.amp.GradScaler:
+    """float16 has no room for small gradients: they are computed times a large number. Others need no such thing."""
+    return torch.amp.GradScaler(torch.device(device).type, enabled=settings.precision == "fp16")
 
 
 class PixelStage:
@@ -151,7 +160,10 @@ class PixelStage:
         self.network = build(settings, weights, device)
         self.average = averaged(self.network, settings)
         self.optimizer = adam(self.network, settings)
-        self.parts = {"network": self.network, "average": self.average, "optimizer": self.optimizer}
+        self.scaler = new_scaler(settings, device)
+        self.parts = {
+            "network": self.network, "average": self.average, "optimizer": self.optimizer, "scaler": self.scaler
+        }  # fmt: skip
 
     def update(self, low: Tensor, high: Tensor, learning_rate: float, step: int) -> dict[str, float]:
         """One step on uint8 pictures (N, 3, …); the loss by name. Every step is alike to it, whatever its number."""
@@ -159,19 +171,22 @@ class PixelStage:
         for small, large in zip(low.chunk(self.settings.accumulate), high.chunk(self.settings.accumulate), strict=True):
             loss = self.loss(as_seen_by(self.network, small), as_seen_by(self.network, large))
             loss = loss * (len(small) / len(low))  # so that the parts add up to the mean over the batch
-            loss.backward()
+            self.scaler.scale(loss).backward()
             total += loss.item()
-        take_step(self.optimizer, learning_rate, self.settings.clip)
+        take_step(self.optimizer, learning_rate, self.settings.clip, self.scaler)
+        self.scaler.update()
         self.average.update_parameters(self.network)
         return {"loss": total}
 
     def loss(self, low: Tensor, high: Tensor) -> Tensor:
         """The mean difference of restored and true pixels."""
+        with computing_in(self.settings.precision, low.device):
+            restored = self.network.forward_valid(low) if self.network.luma else self.network(low)
         if not self.network.luma:
-            return F.l1_loss(self.network(low), high)
+            return F.l1_loss(restored.float(), high)
         # No padding in training: the true neighbours of a patch are unknown, so its border is not judged.
         border = self.network.radius
-        return F.mse_loss(self.network.forward_valid(low), high[..., border:-border, border:-border])
+        return F.mse_loss(restored.float(), high[..., border:-border, border:-border])
 
 
 class AdversarialStage:
@@ -194,8 +209,9 @@ class AdversarialStage:
             )
         self.judge = judge.to(device, memory_format=torch.channels_last)
         self.judge_optimizer = adam(self.judge, settings)
+        self.scaler = new_scaler(settings, device)
         self.parts = {
-            "network": self.network, "average": self.average, "optimizer": self.optimizer,
+            "network": self.network, "average": self.average, "optimizer": self.optimizer, "scaler": self.scaler,
             "judge": self.judge, "judge_optimizer": self.judge_optimizer,
         }  # fmt: skip
 
@@ -212,34 +228,39 @@ class AdversarialStage:
             for name, value in told.items():
                 figures[name] = figures.get(name, 0.0) + share * value
         if step >= self.weights.head_start:
-            take_step(self.optimizer, learning_rate, self.settings.clip)
+            take_step(self.optimizer, learning_rate, self.settings.clip, self.scaler)
         else:
             self.optimizer.zero_grad()
         if judging:
-            take_step(self.judge_optimizer, learning_rate * self.weights.judge_rate, self.settings.clip)
+            judge_rate = learning_rate * self.weights.judge_rate
+            take_step(self.judge_optimizer, judge_rate, self.settings.clip, self.scaler)
+        self.scaler.update()
         self.average.update_parameters(self.network)
         return figures
 
     def generator_backward(self, low: Tensor, high: Tensor, share: float) -> tuple[Tensor, dict[str, float]]:
         """Gradients for the generator alone: L = L_percep + λ L_RaGAN + η L1 (equation 3)."""
         self.judge.requires_grad_(False)
-        restored = self.network(low)
+        with computing_in(self.settings.precision, low.device):
+            restored = self.network(low).float()
+            perceptual = self.perceptual(restored, high)
+            real, fake = self.judge(high).float(), self.judge(restored).float()
         pixel = F.l1_loss(restored, high)
-        perceptual = self.perceptual(restored, high)
-        adversarial = esrgan.relativistic_generator_loss(self.judge(high), self.judge(restored))
+        adversarial = esrgan.relativistic_generator_loss(real, fake)
         weights = self.weights
         loss = weights.pixel_weight * pixel + weights.perceptual_weight * perceptual
         loss = loss + weights.adversarial_weight * adversarial
-        (share * loss).backward()
+        self.scaler.scale(share * loss).backward()
         self.judge.requires_grad_(True)
         parts = {"loss": loss, "pixel": pixel, "perceptual": perceptual, "adversarial": adversarial}
         return restored, {name: value.item() for name, value in parts.items()}
 
     def judge_backward(self, restored: Tensor, high: Tensor, share: float) -> dict[str, float]:
         """Gradients for the discriminator alone. Its margin C(real) − C(restored) says how far it is ahead."""
-        real, fake = self.judge(high), self.judge(restored)
+        with computing_in(self.settings.precision, high.device):
+            real, fake = self.judge(high).float(), self.judge(restored).float()
         loss = esrgan.relativistic_discriminator_loss(real, fake)
-        (share * loss).backward()
+        self.scaler.scale(share * loss).backward()
         real, fake = real.mean().item(), fake.mean().item()
         return {"judge_loss": loss.item(), "judge_real": real, "judge_restored": fake, "margin": real - fake}
 
@@ -313,7 +334,8 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data) -> Path:
     unfinished = training["step"] < training["last_step"]
     same_data = training["data"] == data.summary()
     before, now = training["settings"], asdict(settings)
-    changed = [f"{name} {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]]
+    compared = now.keys() - {"precision"}  # a run may go on where the other machine has no bf16
+    changed = [f"{name} {before.get(name)} → {now[name]}" for name in sorted(compared) if before.get(name) != now[name]]
     changed += [] if same_data else ["other pictures"]
     if unfinished and changed:
         raise UsageError(
@@ -321,6 +343,7 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data) -> Path:
             "give the same ones to finish it, or -n to start anew"
         )
     if unfinished:
+        training["settings"] = now
         return path
     if not same_data or before.get("adversarial") != now["adversarial"]:
         training["best"] = -math.inf  # measured on other pictures, or in another unit
@@ -364,7 +387,8 @@ def train(
     stage = make_stage(replace(settings, patch=data.patch), weights, device)
     try:
         for name, state in training["parts"].items():
-            stage.parts[name].load_state_dict(state)
+            if state:  # a scaler that has nothing to do has nothing to remember
+                stage.parts[name].load_state_dict(state)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"{found[0]} has another discriminator: give its settings, or -n to start anew") from error
     if run_epochs(stage, checkpoint, path, data, watched):

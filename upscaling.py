@@ -49,6 +49,33 @@ def choose_device(cpu: bool = False) -> torch.device:
     return torch.device("cpu")
 
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(wanted: str, device: torch.device, luma: bool) -> str:
+    """fp32, bf16 or fp16: what `--precision` names, or for "auto" the fastest that does not cost quality.
+
+    Half precision halves the time on processors that compute with it, and takes several times longer on others.
+    SRCNN, a luma network, loses 0.02 to 0.05 dB by it and keeps float32; deep networks do not notice.
+    Raises UsageError for fp16 on a CPU, which has no use for it.
+    """
+    if wanted == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16: is for GPUs; bf16 is what some CPUs have")
+    if wanted != "auto":
+        return wanted
+    if luma or device.type not in ("cpu", "cuda"):
+        return "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+
+
+def computing_in(precision: str, device: torch.device):
+    """A context in which convolutions compute with this precision; weights and what must be exact stay float32."""
+    return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32")
+
+
 @torch.inference_mode()
 def upscale(network: nn.Module, low: Tensor, scale: int) -> Tensor:
     """(1, 3, H, W) in 0..1 → (1, 3, scale·H, scale·W) in 0..1, on the CPU.

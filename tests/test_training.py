@@ -231,6 +231,35 @@ def test_accumulating_is_the_update_of_the_whole_batch():
         torch.testing.assert_close(one, two, atol=1e-7, rtol=1e-4)
 
 
+def test_half_precision_computes_nearly_the_same_and_keeps_float32_weights():
+    """bf16 has three digits: the gradient of either stage points the same way, and what is stored stays exact."""
+    low, high = make_batch()
+    vgg = esrgan.PerceptualLoss(esrgan.load_vgg19("random", ("conv1_2",)), {"conv1_2": 1.0})
+    for make in (
+        lambda precision: PixelStage(replace(RRDB, precision=precision), fresh_weights(RRDB), CPU),
+        lambda precision: AdversarialStage(replace(JUDGED, precision=precision), fresh_weights(JUDGED), CPU, vgg),
+    ):
+        gradients, losses = [], []
+        for precision in ("fp32", "bf16"):
+            stage = make(precision)
+            stage.optimizer.step = lambda stage=stage, gradients=gradients: gradients.append(
+                torch.cat([parameter.grad.flatten() for parameter in stage.network.parameters()])
+            )
+            losses.append(stage.update(low, high, 1e-3, 0)["loss"])
+            assert all(parameter.dtype == torch.float32 for parameter in stage.average.parameters())
+        exact, rounded = gradients
+        assert not torch.equal(exact, rounded) and F.cosine_similarity(exact, rounded, dim=0) > 0.99
+        assert losses[0] == pytest.approx(losses[1], rel=2e-2)
+
+
+def test_an_unfinished_run_goes_on_in_another_precision(photographs, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(UserError):
+        patch.setattr(PixelStage, "update", lambda *_: {"loss": math.nan})
+        train(RRDB, [photographs], 1, True, [], CPU)
+    path = train(replace(RRDB, precision="bf16"), [photographs], 1, False, [], CPU)
+    assert load_checkpoint(path)["training"]["settings"]["precision"] == "bf16"
+
+
 def test_the_pixel_loss_falls_when_one_batch_is_learnt():
     stage, (low, high) = PixelStage(RRDB, fresh_weights(RRDB), CPU), make_batch(4)
     losses = [stage.update(low, high, 2e-3, step)["loss"] for step in range(30)]

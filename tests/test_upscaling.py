@@ -122,6 +122,20 @@ def run_upscale(inputs, output=None):
     upscaling.upscale_files(upscaling.list_inputs(inputs), output, delta_network(), make_checkpoint())
 
 
+@pytest.mark.parametrize(
+    ("able", "luma", "expected"),
+    [({"avx512_bf16": True}, False, "bf16"), ({"amx_bf16": True}, False, "bf16"), ({"avx2": True}, False, "fp32"),
+     ({"avx512_bf16": True}, True, "fp32")],
+)  # fmt: skip
+def test_half_precision_where_the_processor_has_it(monkeypatch, able, luma, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    cpu = torch.device("cpu")
+    assert upscaling.choose_precision("auto", cpu, luma) == expected
+    assert upscaling.choose_precision("bf16", cpu, luma) == "bf16"
+    with pytest.raises(UsageError, match="for GPUs"):
+        upscaling.choose_precision("fp16", cpu, luma)
+
+
 def test_files_and_folders(place, photograph):
     for name in ("a.png", "deep/a.png", "deep/a.bmp", "b.png"):
         write_picture(place / "in" / name, photograph[..., :20, :30])
