@@ -12,7 +12,6 @@ photograph: two patches of one wall, one on either side, make every network look
 import argparse
 import csv
 import importlib.resources
-import math
 import shutil
 import sys
 from dataclasses import dataclass
@@ -59,6 +58,7 @@ LEAST = 32  # pixels a side: what SRCNN's radius and a discriminator need
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 10
 # Of each held-out photograph the central square of this side is measured: enough to compare epochs.
 HELD_OUT_SIDE = 192
+REAL_MARGIN = 8  # pixels of the low picture around a patch while poor pictures are made
 # Over photographs an epoch has no natural end, so it is this many updates of the network.
 UPDATES_PER_EPOCH = 250
 
@@ -258,27 +258,81 @@ def draw_batch(pairs: list[Pair], patch: int, generator: torch.Generator) -> tup
 class Data:
     """Training pairs, held-out pairs, and the batch of every step."""
 
-    def __init__(self, sources: list[Path], scale: int, enlarge: bool, batch: int, patch: int, seed: int):
-        pairs, samples_only = read_pairs(sources, scale, enlarge, max(LEAST, patch * (1 if enlarge else scale)))
-        self.training, held_out = split_by_photograph(pairs, seed)
-        self.held_out = [centre(pair, HELD_OUT_SIDE) for pair in held_out]
+    def __init__(self, sources: list[Path], settings, device="cpu", rank: int = 0, processes: int = 1):
+        """`settings` are those of the run (stages.Settings); of `processes` this is number `rank`."""
+        self.settings, self.device = settings, torch.device(device)
+        self.rank, self.processes = rank, processes
+        self.enlarge = settings.model == "srcnn"
+        self.pool = None if settings.degradation == "bicubic" else degrade.PairPool()
+        patch, factor = settings.patch, 1 if self.enlarge else settings.scale
+        # Poor pictures are made of larger patches, of which the middle is used: a blur invents what lies outside.
+        self.margin = 0 if self.pool is None else REAL_MARGIN * (settings.scale if self.enlarge else 1)
+        if self.pool and any(Path(source).is_dir() and any(Path(source).glob("*.large.png")) for source in sources):
+            raise UsageError("-d real makes its own poor pictures: give photographs, not folders of pairs")
+        least = max(LEAST, (patch + 2 * self.margin) * factor + (settings.scale if self.pool else 0))
+        pairs, samples_only = read_pairs(sources, settings.scale, self.enlarge, least)
+        self.training, held_out = split_by_photograph(pairs, settings.seed)
+        self.held_out = self.degraded([centre(pair, HELD_OUT_SIDE) for pair in held_out])
         sides = {side for pair in self.training for side in pair.small.shape[-2:]}
         # Samples of one size are patches already and used whole; large or unlike pairs are cut as photographs are.
         self.ready_cut = samples_only and len(sides) == 1 and max(sides) <= 2 * patch
         self.patch = min(sides) if self.ready_cut else min(patch, *sides)
-        self.batch_size, self.seed = batch, seed
-        self.updates_per_epoch = math.ceil(len(self.training) / batch) if self.ready_cut else UPDATES_PER_EPOCH
+        self.batch_size = settings.batch * settings.accumulate
+        self.updates_per_epoch = UPDATES_PER_EPOCH
+        if self.ready_cut:  # one pass; a rest that is too small to be shared is left out
+            passes, rest = divmod(len(self.training), self.batch_size)
+            self.updates_per_epoch = passes + (rest >= processes)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The small and large patches of a step, uint8 (N, 3, …); the same step always draws the same."""
-        generator = seeded(self.seed, step)
+    def cut(self, step: int) -> tuple[Tensor, Tensor]:
+        """This process's share of the small and large patches of a step, uint8 (N, 3, …).
+
+        The same step always cuts the same; on poor pictures with a margin, for `degrade` to work on.
+        """
+        seed = self.settings.seed
+        generator = seeded(seed, step)
         if self.ready_cut:  # every sample once an epoch, in an order that the epoch decides
             epoch, place = divmod(step, self.updates_per_epoch)
-            order = torch.randperm(len(self.training), generator=seeded(self.seed, epoch, 0xE90C))
+            order = torch.randperm(len(self.training), generator=seeded(seed, epoch, 0xE90C))
             chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
         else:
             chosen = torch.randint(len(self.training), (self.batch_size,), generator=generator)
-        return draw_batch([self.training[index] for index in chosen.tolist()], self.patch, generator)
+        side = self.patch + 2 * self.margin
+        side += -side % self.settings.scale if self.pool else 0  # so that it can be shrunk by the scale
+        whole = draw_batch([self.training[index] for index in chosen.tolist()], side, generator)
+        share = len(chosen) // self.processes
+        return tuple(part[self.rank * share : (self.rank + 1) * share] for part in whole)
+
+    def degrade(self, patches: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
+        """What `cut` gave, ready to learn from: on poor pictures low is made anew, on the device, and pooled."""
+        if self.pool is None:
+            return patches
+        generator = seeded(self.settings.seed, step, self.rank, 0xDE64)
+        high = from_bytes(patches[1].to(self.device))
+        # Of the sharpened picture, which is what the network is to give: see stages.sharp_target.
+        low = self._poor(degrade.usm_sharpen(high), generator)
+        (low, high) = (self._middle(to_bytes(part), low.shape[-1]) for part in (low, high))
+        return self.pool.exchange(low, high, generator)
+
+    def degraded(self, pairs: list[Pair]) -> list[Pair]:
+        """Pairs to measure on: with poor pictures where the run is on such, always the same for the same seed."""
+        if self.pool is None:
+            return pairs
+        poor = []
+        for number, pair in enumerate(pairs):
+            large = crop_to_multiple(pair.large, self.settings.scale)
+            small = self._poor(from_bytes(large[None]), seeded(self.settings.seed, number, 0x7E57))
+            poor.append(Pair(to_bytes(small)[0], large, pair.photograph))
+        return poor
+
+    def _poor(self, high: Tensor, generator: torch.Generator) -> Tensor:
+        low = degrade.second_order(high, self.settings.scale, generator)
+        return resize(low, size=high.shape[-2:]) if self.enlarge else low
+
+    def _middle(self, picture: Tensor, low_side: int) -> Tensor:
+        """Cut the margin off, of a low picture or of a high one, which is larger in proportion."""
+        factor = picture.shape[-1] // low_side
+        first, side = self.margin * factor, self.patch * factor
+        return picture[..., first : first + side, first : first + side]
 
     def __str__(self) -> str:
         kind = "samples" if self.ready_cut else "pictures, patches cut as it goes"

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
+DEGRADATIONS = ("bicubic", "real")
 DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two and a half minutes on two CPU cores
 
 TRAIN_HELP = """\
@@ -83,12 +84,16 @@ def build_parser() -> argparse.ArgumentParser:
 def add_train_flags(add) -> None:
     """What `train` alone understands."""
     add("-m", "--model", choices=MODELS, default="srcnn", help="which (default srcnn)")
-    add("-e", "--epochs", type=positive, default=20, help="epochs of this run (default 20)")
+    add("-e", "--epochs", type=positive, help="epochs of this run (default 20)")
     add(
         "-i", "--input", action="append", type=Path, metavar="DIR|LIST.txt",
         help="samples, photographs or a list of photographs; may be given several times",
     )  # fmt: skip
     add("-s", "--scale", type=scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
+    add(
+        "-d", "--degradation", choices=DEGRADATIONS, default="bicubic",
+        help="how the poor pictures are made: only shrunk, or also blurred, noisy and compressed, as real ones are",
+    )  # fmt: skip
     add("-n", "--new", action="store_true", help="start anew instead of going on")
     add("--from", dest="start", type=Path, metavar="FILE", help="start a new run from these weights")
     add("-b", "--batch", type=positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
@@ -107,6 +112,7 @@ def add_train_flags(add) -> None:
         help="VGG19's weights for esrgan: torchvision's, fetched once (default); random; or a file of them",
     )  # fmt: skip
     add("--gan-weight", type=not_negative_real, metavar="X", help="of the adversarial loss (default 5e-3; 0: without)")
+    add("--save-every", type=positive_real, default=5.0, metavar="MINUTES", help="besides after epochs (default 5)")
     add("--val", action="append", type=Path, metavar="DIR", help="pictures to watch besides; they choose nothing")
     add("--seed", type=not_negative, default=0, help="same seed, same result (default 0)")
 
@@ -180,8 +186,12 @@ def train_command(options: argparse.Namespace) -> None:
 
     device = choose_device(options.cpu)
     settings = chosen_settings(options, device)
-    sources = options.input or default_samples(settings.model, settings.scale, options.seed)
-    path = train(settings, sources, options.epochs, options.new, options.val or [], device, options.start)
+    sources = options.input or default_samples(settings, options.seed)
+    said = [name for name in ("epochs", "learning_rate") if getattr(options, name) is not None]
+    path = train(
+        settings, sources, options.epochs or 20, options.new, options.val or [], device,
+        options.start, said, options.save_every,
+    )  # fmt: skip
     print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
 
 
@@ -191,7 +201,7 @@ def chosen_settings(options: argparse.Namespace, device):
 
     from images import UsageError
     from srcnn import KERNELS
-    from training import preset
+    from stages import preset
     from upscaling import choose_precision
 
     model, scale = options.model, options.scale or (2 if options.model == "srcnn" else 4)
@@ -199,7 +209,7 @@ def chosen_settings(options: argparse.Namespace, device):
         raise UsageError(f"-s {scale}: {model} enlarges by 2, 4 or 8")
     if options.paper and model not in ("rrdb", "esrgan"):
         raise UsageError(f"--paper: {model} has no such preset, only rrdb and esrgan")
-    settings = preset(model, scale, options.paper)
+    settings = preset(model, scale, options.paper, options.degradation)
     shape = dict(settings.shape)
     if options.kernels:
         if model != "srcnn":
@@ -223,17 +233,17 @@ def chosen_settings(options: argparse.Namespace, device):
     return replace(settings, **given)
 
 
-def default_samples(model: str, scale: int, seed: int) -> list[Path]:
+def default_samples(settings, seed: int) -> list[Path]:
     """The samples that are there for this scale, else new ones cut from images_raw/.
 
     Samples for another scale are somebody's work and stay: the photographs are then used as they are, as they
-    always are for networks that enlarge by themselves.
+    always are for networks that enlarge by themselves and for poor pictures, which are made while training.
     """
     from gen_samples import cut_samples, find_or_fill, sample_scale
     from images import note
 
-    photographs, folders = Path("images_raw"), [Path("samples_gen_64"), Path("samples_gen_32")]
-    if model != "srcnn":
+    photographs, folders, scale = Path("images_raw"), [Path("samples_gen_64"), Path("samples_gen_32")], settings.scale
+    if settings.model != "srcnn" or settings.degradation != "bicubic":
         find_or_fill(photographs)
         return [photographs]
     scales = {folder: sample_scale(folder) for folder in folders if folder.exists()}

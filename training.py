@@ -1,95 +1,32 @@
 """Training, as one visible loop: draw a batch, update the network, and once an epoch measure and save.
 
-There are two kinds of update: `PixelStage` compares pixels (SRCNN, the PSNR-oriented RRDB), `AdversarialStage` adds
-a perceptual loss and a judge (ESRGAN). Every random choice of a step comes from a generator seeded with
-(seed, step), so that a run that was stopped goes on exactly as if it had not been.
+What an update is, stages.py says. Every random choice of a step comes from a generator seeded with (seed, step), so
+that a run that was stopped goes on exactly as if it had not been. Under torchrun several processes share each batch;
+the first of them alone measures, draws, tells and writes.
 """
 
+import csv
 import math
+import os
 import signal
 import time
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 import checkpoints
-import esrgan
 from gen_samples import Data, Pair, read_pairs
-from images import UsageError, UserError, from_bytes, note, psnr, rgb_to_luma
-from upscaling import computing_in, draw_progress, in_tiles
+from images import UsageError, UserError, note, psnr, replacing
+from stages import Settings, as_seen_by, make_stage
+from upscaling import draw_progress, in_tiles
 
-
-@dataclass(frozen=True)
-class Adversarial:
-    """ESRGAN's second stage. The defaults are the paper's (Wang et al. 2018, section 4.1)."""
-
-    pixel_weight: float = 1e-2  # η, of the mean absolute difference
-    perceptual_weight: float = 1.0
-    adversarial_weight: float = 5e-3  # λ
-    layers: dict = field(default_factory=lambda: dict(esrgan.ESRGAN_LAYERS))
-    perceptual: str = "imagenet"
-    features: int = 64
-    normalisation: str = "batch"
-    judge_rate: float = 1.0  # the discriminator's learning rate, as a share of the generator's
-    judge_every: int = 1  # the discriminator is updated at every so many steps
-    head_start: int = 0  # so many steps at the start of the stage update the discriminator alone
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the result of a run, together with the pictures. The defaults are for SRCNN on two CPU cores."""
-
-    model: str = "srcnn"
-    scale: int = 2
-    degradation: str = "bicubic"
-    shape: dict = field(default_factory=lambda: {"kernels": [9, 5, 5]})
-    batch: int = 16  # SRCNN's paper does not say; its released settings take 128
-    patch: int = 48  # pixels a side of the poor picture; SRCNN's paper: 33, of which 17 remain after 9-5-5, here 32
-    learning_rate: float = 7e-4
-    beta2: float = 0.99  # of Adam; 0.999 learnt 0.04 dB less in the same few thousand steps
-    milestones: list = field(default_factory=list)  # the rate halves at these steps; without: half a cosine down to 0
-    average: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
-    accumulate: int = 1  # so many batches are computed, one after the other, for one update
-    clip: float = 0.0  # the gradient's norm is cut to this; 0: it is not
-    precision: str = "fp32"  # of the convolutions; weights, their averages and the losses are always float32
-    seed: int = 0
-    adversarial: Adversarial | None = None
-
-    def kind(self) -> dict:
-        """What a checkpoint must share to be the same network: a run goes on from the newest of its kind."""
-        return {name: getattr(self, name) for name in ("model", "scale", "degradation", "shape")}
-
-
-def preset(model: str, scale: int, paper: bool = False) -> Settings:
-    """Settings for a kind of network: compact ones for two CPU cores, or the paper's, for GPUs and days."""
-    if model == "srcnn":
-        return Settings(scale=scale)
-    if model == "srvgg":
-        shape = {"scale": scale, "features": 64, "convolutions": 16}
-    else:
-        features, growth, blocks = (64, 32, 23) if paper else (32, 16, 6)
-        shape = {"scale": scale, "features": features, "growth": growth, "blocks": blocks, "unshuffle": False}
-    common = {"model": model, "scale": scale, "shape": shape, "average": 0.999}
-    if paper:
-        # Sections 4.1 and 4.2; 1,000,000 updates of the first stage and 400,000 of the second, as the code does.
-        common |= {"batch": 16, "patch": 128 // scale, "beta2": 0.999}
-        pixels = {"learning_rate": 2e-4, "milestones": [200_000, 400_000, 600_000, 800_000]}
-        judged = {"learning_rate": 1e-4, "milestones": [50_000, 100_000, 200_000, 300_000]}
-        return Settings(**common, **(judged | {"adversarial": Adversarial()} if model == "esrgan" else pixels))
-    common |= {"batch": 8, "patch": 32}
-    if model == "esrgan":
-        return Settings(**common, learning_rate=1e-4, adversarial=COMPACT_ADVERSARIAL)
-    return Settings(**common, learning_rate=4e-4)
-
-
-# A short training needs a judge that does not win outright: half as wide, its steepness bounded by spectral norm.
-COMPACT_ADVERSARIAL = Adversarial(features=32, normalisation="spectral")
+SKIPPED_MOST = 10  # so many bad gradients in a row are no accident
 
 
 def rate_at(step: int, first: int, last: int, settings: Settings) -> float:
@@ -100,200 +37,63 @@ def rate_at(step: int, first: int, last: int, settings: Settings) -> float:
 
 
 # ---------------------------------------------------------------------------------------------
-# The two kinds of update
+# Several processes, which torchrun starts
 # ---------------------------------------------------------------------------------------------
 
 
-def as_seen_by(network: nn.Module, pixels: Tensor) -> Tensor:
-    """uint8 (N, 3, …) as the network wants it: RGB or luma in 0..1, channels-last, where convolutions are fastest."""
-    picture = from_bytes(pixels.to(next(network.parameters()).device))
-    picture = rgb_to_luma(picture) if network.luma else picture
-    return picture.contiguous(memory_format=torch.channels_last)
-
-
-def build(settings: Settings, weights: dict, device) -> nn.Module:
-    """The network of a run with these weights, ready to train."""
-    network = checkpoints.build_network(settings.model, settings.shape)
-    network.load_state_dict(weights)
-    return network.to(device, memory_format=torch.channels_last)
-
-
-def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
-    """The optimiser of both papers; the learning rate is set at every step."""
-    return torch.optim.Adam(network.parameters(), betas=(0.9, settings.beta2), fused=True)  # one pass over the weights
-
-
-def averaged(network: nn.Module, settings: Settings) -> AveragedModel:
-    """A copy that follows the network's weights slowly (EMA): what is measured, kept and used for upscaling."""
-
-    def follow(average: Tensor, current: Tensor, updates) -> Tensor:
-        # Faster at first: at 0.999 alone the untrained weights would still count a third after 1000 updates.
-        decay = min(settings.average, (1 + int(updates)) / (10 + int(updates)))
-        return average.lerp(current, 1 - decay)
-
-    return AveragedModel(network, avg_fn=follow)
-
-
-def take_step(
-    optimizer: torch.optim.Optimizer, learning_rate: float, clip: float, scaler: torch.amp.GradScaler
-) -> None:
-    """One step of an optimiser along the gradient, which is cut first if it is longer than `clip` (0: never)."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-        if clip:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(group["params"], clip)
-    scaler.step(optimizer)
-    optimizer.zero_grad()
-
-
-def new_scaler(settings: Settings, device) -> torch.amp.GradScaler:
-    """float16 has no room for small gradients: they are computed times a large number. Others need no such thing."""
-    return torch.amp.GradScaler(torch.device(device).type, enabled=settings.precision == "fp16")
-
-
-class PixelStage:
-    """The network learns to give the right pixels: SRCNN by squared differences, the others by absolute ones."""
-
-    def __init__(self, settings: Settings, weights: dict, device):
-        self.settings = settings
-        self.network = build(settings, weights, device)
-        self.average = averaged(self.network, settings)
-        self.optimizer = adam(self.network, settings)
-        self.scaler = new_scaler(settings, device)
-        self.parts = {
-            "network": self.network, "average": self.average, "optimizer": self.optimizer, "scaler": self.scaler
-        }  # fmt: skip
-
-    def update(self, low: Tensor, high: Tensor, learning_rate: float, step: int) -> dict[str, float]:
-        """One step on uint8 pictures (N, 3, …); the loss by name. Every step is alike to it, whatever its number."""
-        total = 0.0
-        for small, large in zip(low.chunk(self.settings.accumulate), high.chunk(self.settings.accumulate), strict=True):
-            loss = self.loss(as_seen_by(self.network, small), as_seen_by(self.network, large))
-            loss = loss * (len(small) / len(low))  # so that the parts add up to the mean over the batch
-            self.scaler.scale(loss).backward()
-            total += loss.item()
-        take_step(self.optimizer, learning_rate, self.settings.clip, self.scaler)
-        self.scaler.update()
-        self.average.update_parameters(self.network)
-        return {"loss": total}
-
-    def loss(self, low: Tensor, high: Tensor) -> Tensor:
-        """The mean difference of restored and true pixels."""
-        with computing_in(self.settings.precision, low.device):
-            restored = self.network.forward_valid(low) if self.network.luma else self.network(low)
-        if not self.network.luma:
-            return F.l1_loss(restored.float(), high)
-        # No padding in training: the true neighbours of a patch are unknown, so its border is not judged.
-        border = self.network.radius
-        return F.mse_loss(restored.float(), high[..., border:-border, border:-border])
-
-
-class AdversarialStage:
-    """ESRGAN: the generator learns to look right, to VGG19 and to a discriminator that learns beside it.
-
-    `--accumulate` computes a batch in parts here too, but that is not the update of the whole batch: the average
-    logits of RaGAN and the batch norm of the discriminator see only a part at a time.
-    """
-
-    def __init__(self, settings: Settings, weights: dict, device, perceptual: nn.Module):
-        self.settings, self.weights = settings, settings.adversarial
-        self.network = build(settings, weights, device)
-        self.average = averaged(self.network, settings)
-        self.optimizer = adam(self.network, settings)
-        self.perceptual = perceptual.to(device, memory_format=torch.channels_last)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed + 1)
-            judge = esrgan.VGGDiscriminator(
-                settings.patch * settings.scale, self.weights.features, self.weights.normalisation
-            )
-        self.judge = judge.to(device, memory_format=torch.channels_last)
-        self.judge_optimizer = adam(self.judge, settings)
-        self.scaler = new_scaler(settings, device)
-        self.parts = {
-            "network": self.network, "average": self.average, "optimizer": self.optimizer, "scaler": self.scaler,
-            "judge": self.judge, "judge_optimizer": self.judge_optimizer,
-        }  # fmt: skip
-
-    def update(self, low: Tensor, high: Tensor, learning_rate: float, step: int) -> dict[str, float]:
-        """One step of both on uint8 pictures (N, 3, …); every part of the loss by name, and what the judge said."""
-        figures: dict[str, float] = {}
-        judging = step % self.weights.judge_every == 0
-        for small, large in zip(low.chunk(self.settings.accumulate), high.chunk(self.settings.accumulate), strict=True):
-            share = len(small) / len(low)
-            target = as_seen_by(self.network, large)
-            restored, told = self.generator_backward(as_seen_by(self.network, small), target, share)
-            if judging:
-                told |= self.judge_backward(restored.detach(), target, share)
-            for name, value in told.items():
-                figures[name] = figures.get(name, 0.0) + share * value
-        if step >= self.weights.head_start:
-            take_step(self.optimizer, learning_rate, self.settings.clip, self.scaler)
-        else:
-            self.optimizer.zero_grad()
-        if judging:
-            judge_rate = learning_rate * self.weights.judge_rate
-            take_step(self.judge_optimizer, judge_rate, self.settings.clip, self.scaler)
-        self.scaler.update()
-        self.average.update_parameters(self.network)
-        return figures
-
-    def generator_backward(self, low: Tensor, high: Tensor, share: float) -> tuple[Tensor, dict[str, float]]:
-        """Gradients for the generator alone: L = L_percep + λ L_RaGAN + η L1 (equation 3)."""
-        self.judge.requires_grad_(False)
-        with computing_in(self.settings.precision, low.device):
-            restored = self.network(low).float()
-            perceptual = self.perceptual(restored, high)
-            real, fake = self.judge(high).float(), self.judge(restored).float()
-        pixel = F.l1_loss(restored, high)
-        adversarial = esrgan.relativistic_generator_loss(real, fake)
-        weights = self.weights
-        loss = weights.pixel_weight * pixel + weights.perceptual_weight * perceptual
-        loss = loss + weights.adversarial_weight * adversarial
-        self.scaler.scale(share * loss).backward()
-        self.judge.requires_grad_(True)
-        parts = {"loss": loss, "pixel": pixel, "perceptual": perceptual, "adversarial": adversarial}
-        return restored, {name: value.item() for name, value in parts.items()}
-
-    def judge_backward(self, restored: Tensor, high: Tensor, share: float) -> dict[str, float]:
-        """Gradients for the discriminator alone. Its margin C(real) − C(restored) says how far it is ahead."""
-        with computing_in(self.settings.precision, high.device):
-            real, fake = self.judge(high).float(), self.judge(restored).float()
-        loss = esrgan.relativistic_discriminator_loss(real, fake)
-        self.scaler.scale(share * loss).backward()
-        real, fake = real.mean().item(), fake.mean().item()
-        return {"judge_loss": loss.item(), "judge_real": real, "judge_restored": fake, "margin": real - fake}
-
-
-# ---------------------------------------------------------------------------------------------
-# The run: start it, go on with it, keep it
-# ---------------------------------------------------------------------------------------------
+def rank_and_size() -> tuple[int, int]:
+    """The number of this process, from 0, and how many there are."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
 
 
 @contextmanager
-def stop_when_asked():
-    """Yield a list that fills when Ctrl-C or SIGTERM arrives, so that the step in hand can be finished.
-
-    A second one does not wait for that.
-    """
-    asked = []
-
-    def handle(*_) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-
-    handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+def joined_processes(device: torch.device):
+    """Join the processes that torchrun has started, if it has; of what they tell, only the first is heard."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield asked
+        with open(os.devnull, "w") as nowhere:
+            if distributed.get_rank() == 0:
+                yield
+            else:
+                with redirect_stderr(nowhere):
+                    yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        distributed.destroy_process_group()
+
+
+def mean_over_processes(figures: dict[str, float], device) -> dict[str, float]:
+    """Each figure's mean over all processes, which must have the same ones."""
+    size = rank_and_size()[1]
+    if size == 1:
+        return figures
+    values = torch.tensor(list(figures.values()), dtype=torch.float32, device=device)
+    distributed.all_reduce(values)
+    return dict(zip(figures, (values / size).tolist(), strict=True))
+
+
+def from_the_first(value):
+    """What the first process has, in all of them."""
+    if rank_and_size()[1] == 1:
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box)
+    return box[0]
+
+
+# ---------------------------------------------------------------------------------------------
+# The run: start it, go on with it
+# ---------------------------------------------------------------------------------------------
 
 
 def starting_weights(settings: Settings, fresh: bool, start: Path | None) -> dict:
-    """What a new run begins with: `start`'s weights; for ESRGAN the latest PSNR-oriented ones; else a seeded draw.
+    """What a new run begins with: `start`'s weights; the latest of the stage before; else a seeded draw.
 
+    The stage before esrgan is rrdb, and before rrdb on poor pictures rrdb on bicubic ones, if there is one.
     Raises UsageError if ESRGAN has none to begin with and `fresh` does not say that noise is meant.
     """
     if start:
@@ -303,14 +103,18 @@ def starting_weights(settings: Settings, fresh: bool, start: Path | None) -> dic
         note(f"starting from {start}")
         return checkpoint["params"]
     if settings.model == "esrgan":
-        if found := checkpoints.find_trained(**{**settings.kind(), "model": "rrdb"}):
-            note(f"starting from {found[0]}")
-            return found[1]["params"]
-        if not fresh:
-            raise UsageError(
-                "esrgan starts from a trained rrdb, and there is none of this shape: `train -m rrdb` first, "
-                "or give --from FILE, or -n to start from noise, which seldom ends well"
-            )
+        before = {"model": "rrdb"}
+    else:
+        before = {"degradation": "bicubic"} if settings.degradation != "bicubic" else None
+    if before and (found := checkpoints.find_trained(**{**settings.kind(), **before})):
+        note(f"starting from {found[0]}")
+        return found[1]["params"]
+    if settings.model == "esrgan" and not fresh:
+        first = "train -m rrdb" + ("" if settings.degradation == "bicubic" else f" -d {settings.degradation}")
+        raise UsageError(
+            f"esrgan starts from a trained rrdb, and there is none of this shape: `{first}` first, "
+            "or give --from FILE, or -n to start from noise, which seldom ends well"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return checkpoints.build_network(settings.model, settings.shape).state_dict()
@@ -325,17 +129,20 @@ def new_run(settings: Settings, data: Data, weights: dict) -> dict:
     return {**settings.kind(), "history": [], "params": weights, "training": training}
 
 
-def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data) -> Path:
+def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=()) -> Path:
     """Prepare a checkpoint for more training; returns the file to write: its own if its run is unfinished.
 
-    Raises UsageError where an unfinished run was started with other settings or pictures.
+    An unfinished run keeps its learning rate unless it is among what was `said` on the command line, and may change
+    its precision, for another machine may have no bf16. Raises UsageError where anything else has changed.
     """
     training = checkpoint["training"]
     unfinished = training["step"] < training["last_step"]
     same_data = training["data"] == data.summary()
     before, now = training["settings"], asdict(settings)
-    compared = now.keys() - {"precision"}  # a run may go on where the other machine has no bf16
-    changed = [f"{name} {before.get(name)} → {now[name]}" for name in sorted(compared) if before.get(name) != now[name]]
+    if unfinished and "learning_rate" not in said:
+        now["learning_rate"] = before["learning_rate"]
+    compared = sorted(now.keys() - {"precision", "learning_rate"})
+    changed = [f"{name} {before.get(name)} → {now[name]}" for name in compared if before.get(name) != now[name]]
     changed += [] if same_data else ["other pictures"]
     if unfinished and changed:
         raise UsageError(
@@ -343,6 +150,8 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data) -> Path:
             "give the same ones to finish it, or -n to start anew"
         )
     if unfinished:
+        if now["learning_rate"] != before["learning_rate"]:
+            note(f"learning rate {before['learning_rate']:g} → {now['learning_rate']:g}")
         training["settings"] = now
         return path
     if not same_data or before.get("adversarial") != now["adversarial"]:
@@ -353,104 +162,192 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data) -> Path:
     return checkpoints.new_path(checkpoint)
 
 
-def train(
-    settings: Settings, sources: list[Path], epochs: int, fresh: bool, validation: list[Path], device, start=None
-) -> Path:
-    """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
-
-    Beside the checkpoint it leaves a plot of the curves and a before/after picture. Raises UserError, and
-    SystemExit where it was asked to stop: everything is saved then.
-    """
-    wanted = settings.kind()
-    found = None if fresh or start else checkpoints.find_latest(checkpoints.MODELS, **wanted)
-    if found and "training" not in found[1]:  # weights alone, such as ship with the program
-        found, start = None, found[0]
-    weights = found[1]["params"] if found else starting_weights(settings, fresh, start)
-
-    enlarge = settings.model == "srcnn"
-    batch = settings.batch * settings.accumulate
-    data = Data(sources, settings.scale, enlarge, batch, settings.patch, settings.seed)
-    watched = read_pairs(validation, settings.scale, enlarge)[0] if validation else []
-    note(f"training on {data}")
-    if found:
-        checkpoint, path = found[1], go_on(found[1], found[0], settings, data)
-        goal = "finishing" if path == found[0] else "going on from"
-        note(f"{goal} {found[0]} after {len(checkpoint['history'])} epochs (-n starts anew)")
-    else:
-        checkpoint = new_run(settings, data, weights)
-        path = checkpoints.new_path(checkpoint)
-    training = checkpoint["training"]
+def plan_epochs(training: dict, epochs: int, said, updates: int) -> None:
+    """Set the last step: of a new run `epochs` from here, of an unfinished one only if they were said."""
     if training["step"] == training["last_step"]:
         training["first_step"] = training["step"]
-        training["last_step"] = training["step"] + epochs * data.updates_per_epoch
+    elif "epochs" not in said:
+        return
+    # Not before the end of the epoch in hand: a run that has had more than its epochs is finished.
+    reached = math.ceil(training["step"] / updates) * updates
+    training["last_step"] = max(reached, training["first_step"] + epochs * updates)
 
-    stage = make_stage(replace(settings, patch=data.patch), weights, device)
-    try:
-        for name, state in training["parts"].items():
-            if state:  # a scaler that has nothing to do has nothing to remember
-                stage.parts[name].load_state_dict(state)
-    except (RuntimeError, ValueError) as error:
-        raise UsageError(f"{found[0]} has another discriminator: give its settings, or -n to start anew") from error
-    if run_epochs(stage, checkpoint, path, data, watched):
-        return path
+
+def prepare(settings: Settings, data: Data, epochs: int, fresh: bool, start: Path | None, said) -> tuple[dict, Path]:
+    """The checkpoint that a run starts from, new or found, and the file that it is written to."""
+    found = None if fresh or start else checkpoints.find_latest(checkpoints.MODELS, **settings.kind())
+    if found and "training" not in found[1]:  # weights alone, such as ship with the program
+        found, start = None, found[0]
+    if found:
+        path, checkpoint = found
+        target = go_on(checkpoint, path, settings, data, said)
+        goal = "finishing" if target == path else "going on from"
+        note(f"{goal} {path} after {len(checkpoint['history'])} epochs (-n starts anew)")
+    else:
+        checkpoint = new_run(settings, data, starting_weights(settings, fresh, start))
+        target = checkpoints.new_path(checkpoint)
+    plan_epochs(checkpoint["training"], epochs, said, data.updates_per_epoch)
+    return checkpoint, target
+
+
+def train(
+    settings: Settings, sources: list[Path], epochs: int, fresh: bool, validation: list[Path], device,
+    start: Path | None = None, said=(), save_every: float = 5.0,
+) -> Path:  # fmt: skip
+    """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
+
+    It is saved after every epoch, and every `save_every` minutes. `said` names the settings that were given on the
+    command line: "epochs" and "learning_rate" may change in an unfinished run. Beside the checkpoint it leaves the
+    history as a table, a plot of the curves and a before/after picture. Raises UserError, and SystemExit where it
+    was asked to stop: everything is saved then.
+    """
+    with joined_processes(torch.device(device)):
+        rank, size = rank_and_size()
+        batch = settings.batch * settings.accumulate
+        if batch % (size * settings.accumulate):
+            raise UsageError(f"-b {settings.batch}: does not divide among {size} processes")
+        data = Data(sources, settings, device, rank, size)
+        watched = data.degraded(read_pairs(validation, settings.scale, data.enlarge)[0]) if validation else []
+        note(f"training on {data}")
+        checkpoint, path = from_the_first(
+            prepare(settings, data, epochs, fresh, start, said) if rank == 0 else (None, None)
+        )
+        training = checkpoint["training"]
+        used = replace(settings, patch=data.patch, learning_rate=training["settings"]["learning_rate"])
+        stage = make_stage(used, checkpoint["params"], device)
+        if data.pool:
+            stage.parts["pool"] = data.pool
+        try:
+            for name, state in training["parts"].items():
+                if state:  # a scaler or a pool that has nothing to do has nothing to remember
+                    stage.parts[name].load_state_dict(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UsageError(f"{path} has another discriminator: give its settings, or -n to start anew") from error
+        if run_epochs(stage, checkpoint, path, data, watched, save_every):
+            return path
     done, goal = (training[key] / data.updates_per_epoch for key in ("step", "last_step"))
-    note(
-        f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: "
-        "the same command without -n and --from goes on from there"
-    )
+    if rank == 0:
+        note(
+            f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: "
+            "the same command without -n and --from goes on from there"
+        )
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
 
 
-def make_stage(settings: Settings, weights: dict, device) -> PixelStage | AdversarialStage:
-    """What updates the network of these settings. Raises UserError where VGG19's weights cannot be had."""
-    if not settings.adversarial:
-        return PixelStage(settings, weights, device)
-    layers = settings.adversarial.layers
-    perceptual = esrgan.PerceptualLoss(esrgan.load_vgg19(settings.adversarial.perceptual, layers), layers)
-    return AdversarialStage(settings, weights, device, perceptual)
+# ---------------------------------------------------------------------------------------------
+# The loop
+# ---------------------------------------------------------------------------------------------
 
 
-def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pair]) -> bool:
-    """The loop. Updates `checkpoint` and saves it once an epoch; False if it was asked to stop before the end."""
-    training, history = checkpoint["training"], checkpoint["history"]
-    first, last = training["first_step"], training["last_step"]
-    started = drawn = time.monotonic()
-    checkpoints.save_checkpoint(checkpoint, path)  # better to learn now than after an epoch that this cannot be done
-    with stop_when_asked() as asked, tqdm(total=last, initial=training["step"], unit="step") as bar:
-        for step in range(training["step"], last):
-            low, high = data.batch(step)
-            figures = stage.update(low, high, rate_at(step, first, last, stage.settings), step)
-            if not math.isfinite(figures["loss"]):
-                raise UserError(
-                    f"the loss is no number any more at step {step + 1}: try -n with a lower --learning-rate"
-                )
-            stopping = bool(asked)
+@contextmanager
+def stop_when_asked():
+    """Yield a list that fills when Ctrl-C or SIGTERM arrives, so that the step in hand can be finished.
 
+    A second signal of the same kind does not wait for that.
+    """
+    asked = []
+
+    def handle(number, _) -> None:
+        if number in asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def batches(data: Data, first: int, last: int, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Step, low and high of all steps. For a GPU the next patches are cut while it computes, in another thread."""
+    ahead = ThreadPoolExecutor(1) if device.type == "cuda" else None
+    try:
+        coming = ahead.submit(data.cut, first) if ahead and first < last else None
+        for step in range(first, last):
+            patches = coming.result() if ahead else data.cut(step)
+            if ahead and step + 1 < last:
+                coming = ahead.submit(data.cut, step + 1)
+            yield step, *data.degrade(patches, step)
+    finally:
+        if ahead:
+            ahead.shutdown(cancel_futures=True)
+
+
+def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pair], save_every: float) -> bool:
+    """The loop. Updates `checkpoint` and saves it; False if it was asked to stop before the end."""
+    training, history, settings = checkpoint["training"], checkpoint["history"], stage.settings
+    first, last, device = training["first_step"], training["last_step"], next(stage.network.parameters()).device
+    is_first = rank_and_size()[0] == 0
+    if is_first:
+        checkpoints.save_checkpoint(checkpoint, path)  # better to learn now than after an epoch that this cannot be
+    started = saved = drawn = time.monotonic()
+    skipped = 0
+    with stop_when_asked() as asked, progress_bar(training, settings) as bar:
+        for step, low, high in batches(data, training["step"], last, device):
+            figures = stage.update(low, high, rate_at(step, first, last, settings), step)
+            figures = mean_over_processes({**figures, "stopping": float(bool(asked))}, device)
+            stopping = figures.pop("stopping") > 0
+            skipped = count_skipped(figures.pop("skipped"), skipped, step)
             training["step"] = step + 1
-            for name, value in figures.items():
-                total, count = training["sums"].get(name, (0.0, 0))
-                training["sums"][name] = (total + value, count + 1)
+            if not skipped:
+                add_to_sums(training["sums"], figures)
             epoch_is_over = (step + 1) % data.updates_per_epoch == 0
-            if epoch_is_over:
+            if epoch_is_over and is_first:
                 seconds, started = time.monotonic() - started, time.monotonic()
                 measure_epoch(stage, checkpoint, data, watched, seconds)
-            if epoch_is_over or stopping:
+                write_history(history, path.with_suffix(".history.csv"))
+            if is_first and (epoch_is_over or stopping or time.monotonic() - saved > 60 * save_every):
                 training["parts"] = {name: part.state_dict() for name, part in stage.parts.items()}
                 checkpoints.save_checkpoint(checkpoint, path)
-            if epoch_is_over and (step + 1 == last or time.monotonic() - drawn > 60):
+                saved = time.monotonic()
+            if is_first and epoch_is_over and (step + 1 == last or time.monotonic() - drawn > 60):
                 draw_progress(checkpoint, data.held_out, path)
                 drawn = time.monotonic()
-            bar.update()
-            shown = {"loss": f"{figures['loss']:.2e}"} | ({"PSNR": f"{history[-1]['psnr']:.2f} dB"} if history else {})
-            if "margin" in figures:
-                shown["D(real)"], shown["D(restored)"] = (
-                    f"{figures['judge_real']:.2f}",
-                    f"{figures['judge_restored']:.2f}",
-                )
-            bar.set_postfix(shown, refresh=False)
+            show(bar, figures, history, settings.batch * settings.accumulate)
             if stopping:
                 break
     return training["step"] == last
+
+
+def progress_bar(training: dict, settings: Settings) -> tqdm:
+    """A bar that counts samples, of all processes."""
+    samples = settings.batch * settings.accumulate
+    total, initial = (samples * training[key] for key in ("last_step", "step"))
+    return tqdm(total=total, initial=initial, unit=" samples", unit_scale=True, dynamic_ncols=True)
+
+
+def show(bar: tqdm, figures: dict[str, float], history: list[dict], samples: int) -> None:
+    """The last step's loss, the last epoch's PSNR, and what the discriminator says of both pictures."""
+    shown = {"epoch": len(history) + 1, "loss": f"{figures['loss']:.2e}"}
+    if history:
+        shown["PSNR"] = f"{history[-1]['psnr']:.2f} dB"
+    if "margin" in figures:
+        shown |= {"D(real)": f"{figures['judge_real']:.2f}", "D(restored)": f"{figures['judge_restored']:.2f}"}
+    bar.set_postfix(shown, refresh=False)
+    bar.update(samples)
+
+
+def add_to_sums(sums: dict[str, tuple[float, int]], figures: dict[str, float]) -> None:
+    """Add a step's figures to the (sum, count) of the epoch, of which the history has the mean."""
+    for name, value in figures.items():
+        total, count = sums.get(name, (0.0, 0))
+        sums[name] = (total + value, count + 1)
+
+
+def count_skipped(skipped: float, in_a_row: int, step: int) -> int:
+    """How many steps in a row had a gradient that is no number. Raises UserError after ten."""
+    if not skipped:
+        return 0
+    note(f"step {step + 1}: the gradient is no number; this update is skipped")
+    if in_a_row + 1 == SKIPPED_MOST:
+        raise UserError(
+            f"{SKIPPED_MOST} updates in a row had a gradient that is no number: most likely the learning rate is too "
+            "high (--learning-rate), or the precision too low (--precision fp32), or long gradients want --clip; "
+            "the last checkpoint is from before"
+        )
+    return in_a_row + 1
 
 
 @torch.inference_mode()
@@ -464,7 +361,7 @@ def measure_epoch(stage, checkpoint: dict, data: Data, watched: list[Pair], seco
     entry |= {name: total / count for name, (total, count) in training["sums"].items()}
     entry["psnr"] = validate(network, data.held_out, checkpoint["scale"])
     score = entry["psnr"]
-    if "perceptual" in entry:
+    if stage.settings.adversarial:
         distances = [
             stage.perceptual(network(as_seen_by(network, pair.small[None])), as_seen_by(network, pair.large[None]))
             for pair in data.held_out
@@ -490,3 +387,12 @@ def validate(network: nn.Module, pairs: list[Pair], scale: int) -> float:
         restored = in_tiles(network, low, 1 if network.luma else scale)
         total += psnr(restored, high, scale).clamp(max=100).item()
     return total / len(pairs)
+
+
+def write_history(history: list[dict], path: Path) -> None:
+    """Every epoch's figures as a table, for plotting elsewhere."""
+    names = list(dict.fromkeys(name for entry in history for name in entry))
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(history)

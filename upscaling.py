@@ -1,6 +1,7 @@
 """Any picture through any network, and how good the result is."""
 
 import math
+import os
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ MARGIN = 32  # and at most so many around them
 def choose_device(cpu: bool = False) -> torch.device:
     """CUDA if there is one, then Apple's MPS, then the CPU; the CPU at once if asked for."""
     if not cpu and torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))  # torchrun gives each process one
     if not cpu and torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")

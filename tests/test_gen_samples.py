@@ -12,6 +12,7 @@ import degrade
 import gen_samples
 from gen_samples import Pair, cut_samples, draw_batch, read_pairs, seeded, split_by_photograph
 from images import UsageError, UserError, crop_to_multiple, read_picture, resize, to_bytes, write_picture
+from stages import Settings
 
 
 def record(folder):
@@ -172,10 +173,10 @@ def test_pairs_with_the_small_one_at_low_resolution(photographs, place):
         write_picture(place / "pairs" / f"{path.stem}.small.png", small[None] / 255)
         write_picture(place / "pairs" / f"{path.stem}.large.png", large[None] / 255)
     write_picture(place / "pairs" / "0.small.png", torch.rand(1, 3, 30, 30))
-    data = gen_samples.Data([place / "pairs"], 2, False, batch=3, patch=24, seed=0)
+    data = gen_samples.Data([place / "pairs"], Settings("rrdb", 2, batch=3, patch=24))
     assert len(data.training) + len(data.held_out) == 4  # one does not match and is left out
     assert not data.ready_cut and data.patch == 24  # of unlike sizes, so they are cut as photographs are
-    small, large = data.batch(0)
+    small, large = data.cut(0)
     assert small.shape == (3, 3, 24, 24) and large.shape == (3, 3, 48, 48)
 
 

@@ -10,13 +10,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+import checkpoints
 import esrgan
 import gen_samples
+import stages
 import training
 from checkpoints import load_checkpoint, load_network, save_checkpoint
 from gen_samples import Data, cut_samples, read_pairs
-from images import UsageError, UserError, psnr, rgb_to_luma
-from training import Adversarial, AdversarialStage, PixelStage, Settings, preset, rate_at, train, validate
+from images import UsageError, UserError, from_bytes, psnr, rgb_to_luma
+from stages import Adversarial, AdversarialStage, PixelStage, Settings, preset
+from training import rate_at, train, validate
 
 TINY = Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20)
 SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
@@ -39,8 +42,7 @@ def short_epochs(monkeypatch):
 
 def read(sources, settings=TINY):
     """The data of a run with these settings."""
-    enlarge = settings.model == "srcnn"
-    return Data(sources, settings.scale, enlarge, settings.batch, settings.patch, settings.seed)
+    return Data(sources, settings)
 
 
 def same_weights(one, two):
@@ -50,19 +52,19 @@ def same_weights(one, two):
 def test_an_epoch_is_one_pass_over_the_samples(samples):
     data = read(samples)
     assert data.updates_per_epoch == math.ceil(len(data.training) / 4) and data.patch == 32
-    seen = [large for step in range(data.updates_per_epoch) for large in data.batch(step)[1]]
+    seen = [large for step in range(data.updates_per_epoch) for large in data.cut(step)[1]]
     # A flip or a turn keeps the sum and the spread of the values, which tells the samples apart.
     marks = sorted((int(part.sum()), int(part.int().pow(2).sum())) for part in seen)
     assert marks == sorted((int(p.large.sum()), int(p.large.int().pow(2).sum())) for p in data.training)
     again = read(samples)
-    assert all(torch.equal(a, b) for step in (0, 7) for a, b in zip(data.batch(step), again.batch(step), strict=True))
-    assert not torch.equal(data.batch(0)[1], data.batch(data.updates_per_epoch)[1])
+    assert all(torch.equal(a, b) for step in (0, 7) for a, b in zip(data.cut(step), again.cut(step), strict=True))
+    assert not torch.equal(data.cut(0)[1], data.cut(data.updates_per_epoch)[1])
 
 
 def test_over_photographs_an_epoch_has_a_fixed_number_of_updates(photographs):
     data = read([photographs])
     assert data.updates_per_epoch == 3
-    small, large = data.batch(0)
+    small, large = data.cut(0)
     assert small.shape == large.shape == (4, 3, 20, 20) and small.dtype == torch.uint8
     held_out = {pair.photograph for pair in data.held_out}
     assert len(held_out) == 1 and held_out.isdisjoint(pair.photograph for pair in data.training)
@@ -125,11 +127,42 @@ def test_the_best_weights_are_kept_and_not_the_last(samples, monkeypatch):
     assert not torch.equal(second["params"]["map.weight"], second["training"]["parts"]["network"]["map.weight"])
 
 
-def test_a_loss_that_is_no_number_stops_the_run(samples, monkeypatch):
-    update = PixelStage.update
-    monkeypatch.setattr(PixelStage, "update", lambda *arguments: {**update(*arguments), "loss": math.nan})
-    with pytest.raises(UserError, match="lower --learning-rate"):
-        train(TINY, samples, 1, True, [], CPU)
+@pytest.mark.parametrize("settings", [TINY, RRDB, JUDGED])
+def test_a_gradient_that_is_no_number_is_skipped_and_ten_in_a_row_stop_the_run(photographs, monkeypatch, settings):
+    def training_with(bad_steps, epochs):
+        monkeypatch.setattr(stages, "from_bytes", from_bytes)
+        seen = []
+
+        def spoilt(pixels):
+            picture = from_bytes(pixels)
+            if not torch.is_inference_mode_enabled():
+                seen.append(0)
+                step = (len(seen) - 1) // 2  # a low and a high picture for every step
+                picture = picture * math.nan if step in bad_steps else picture
+            return picture
+
+        monkeypatch.setattr(stages, "from_bytes", spoilt)
+        return load_checkpoint(train(settings, [photographs], epochs, True, [], CPU))
+
+    checkpoint = training_with({1}, 1)
+    assert all(value.isfinite().all() for value in checkpoint["training"]["parts"]["network"].values())
+    assert all(math.isfinite(value) for value in checkpoint["history"][0].values())
+    training_with(set(range(9)), 4)
+    with pytest.raises(UserError, match="10 updates in a row"):
+        training_with(set(range(10)), 4)
+
+
+def test_a_skipped_step_leaves_everything_as_it_was():
+    low, high = make_batch()
+    for stage in (PixelStage(RRDB, fresh_weights(RRDB), CPU), make_stage()):
+        parts = ("network", "average", "judge") if "judge" in stage.parts else ("network", "average")
+        before = {name: [p.detach().clone() for p in stage.parts[name].parameters()] for name in parts}
+        for parameter in stage.network.parameters():
+            parameter.register_hook(lambda gradient: gradient * math.inf)
+        figures = stage.update(low, high, 1e-3, 0)
+        assert figures["skipped"] == 1 and math.isfinite(figures["loss"])
+        for old, new in zip(before["network"], stage.network.parameters(), strict=True):
+            assert torch.equal(old, new)
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_training(samples, place, monkeypatch):
@@ -151,16 +184,16 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(photographs, monkeypat
     samples = [photographs]
     whole = load_checkpoint(train(settings, samples, 2, True, [], CPU))
     assert whole["training"]["last_step"] == 6
-    batch, calls = Data.batch, []
+    cut, calls = Data.cut, []
 
-    def stopping_batch(self, step):
+    def stopping_cut(self, step):
         calls.append(step)
         if len(calls) == stop_after:
             os.kill(os.getpid(), signal.SIGINT)
-        return batch(self, step)
+        return cut(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Data, "batch", stopping_batch)
+        patch.setattr(Data, "cut", stopping_cut)
         with pytest.raises(SystemExit) as caught:
             train(settings, samples, 2, True, [], CPU)
     assert caught.value.code == 130 and "the same command without -n" in capsys.readouterr().err
@@ -253,11 +286,50 @@ def test_half_precision_computes_nearly_the_same_and_keeps_float32_weights():
 
 
 def test_an_unfinished_run_goes_on_in_another_precision(photographs, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(UserError):
-        patch.setattr(PixelStage, "update", lambda *_: {"loss": math.nan})
-        train(RRDB, [photographs], 1, True, [], CPU)
+    unfinished(photographs, monkeypatch)
     path = train(replace(RRDB, precision="bf16"), [photographs], 1, False, [], CPU)
     assert load_checkpoint(path)["training"]["settings"]["precision"] == "bf16"
+
+
+def unfinished(photographs, monkeypatch, epochs=2):
+    """Leave a run of RRDB that was killed in its second epoch."""
+    cut = Data.cut
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(Data, "cut", lambda self, step: cut(self, step) if step < 4 else raised(InterruptedError()))
+        train(RRDB, [photographs], epochs, True, [], CPU)
+
+
+def raised(error):
+    raise error
+
+
+def test_what_an_unfinished_run_takes_over(photographs, monkeypatch, capsys):
+    """What was said on the command line: the number of epochs and the learning rate. Nothing else may change."""
+    unfinished(photographs, monkeypatch)
+    faster = replace(RRDB, learning_rate=1e-3)
+    path = train(faster, [photographs], 9, False, [], CPU)
+    assert load_checkpoint(path)["training"]["settings"]["learning_rate"] == RRDB.learning_rate  # it was not said
+    assert len(load_checkpoint(path)["history"]) == 2
+    unfinished(photographs, monkeypatch)
+    path = train(faster, [photographs], 3, False, [], CPU, said=("epochs", "learning_rate"))
+    assert len(load_checkpoint(path)["history"]) == 3
+    assert load_checkpoint(path)["training"]["settings"]["learning_rate"] == 1e-3
+    assert "learning rate 0.0007 → 0.001" in capsys.readouterr().err
+    unfinished(photographs, monkeypatch, epochs=3)
+    path = train(RRDB, [photographs], 1, False, [], CPU, said=("epochs",))  # it has had that already
+    assert len(load_checkpoint(path)["history"]) == 1
+
+
+def test_saving_between_epochs_loses_no_more_than_a_step(photographs, monkeypatch):
+    whole = load_checkpoint(train(RRDB, [photographs], 2, True, [], CPU))
+    cut = Data.cut
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(Data, "cut", lambda self, step: cut(self, step) if step < 5 else raised(InterruptedError()))
+        train(RRDB, [photographs], 2, True, [], CPU, save_every=0)
+    found, checkpoint = checkpoints.find_latest(checkpoints.MODELS, model="rrdb")
+    assert checkpoint["training"]["step"] == 5
+    resumed = load_checkpoint(train(RRDB, [photographs], 2, False, [], CPU))
+    assert same_weights(whole, resumed) and found.with_suffix(".history.csv").read_text().count("\n") == 3
 
 
 def test_the_pixel_loss_falls_when_one_batch_is_learnt():

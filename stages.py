@@ -1,0 +1,359 @@
+"""What a network learns by: the settings of a run, and one update of each of the two kinds.
+
+    PixelStage          compare pixels: SRCNN, the PSNR-oriented RRDB, SRVGG; on poor pictures Real-ESRNet
+    AdversarialStage    compare features and convince a judge: ESRGAN, on poor pictures Real-ESRGAN
+
+A stage is told a batch and a learning rate and makes one step. It knows nothing of epochs, files and plots: that is
+training.py. Under torchrun each process computes its share of the batch and PyTorch averages the gradients.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+import checkpoints
+import degrade
+import esrgan
+from images import from_bytes, rgb_to_luma
+from upscaling import computing_in
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """The second stage. The defaults are ESRGAN's paper's (Wang et al. 2018, section 4.1)."""
+
+    pixel_weight: float = 1e-2  # η, of the mean absolute difference
+    perceptual_weight: float = 1.0
+    adversarial_weight: float = 5e-3  # λ
+    layers: dict = field(default_factory=lambda: dict(esrgan.ESRGAN_LAYERS))
+    perceptual: str = "imagenet"
+    judge: str = "vgg"  # ESRGAN's, with the relativistic loss; "unet": Real-ESRGAN's, with the vanilla one
+    features: int = 64
+    normalisation: str = "batch"  # of the VGG-style judge; the U-Net has spectral norm
+    judge_rate: float = 1.0  # the discriminator's learning rate, as a share of the generator's
+    judge_every: int = 1  # the discriminator is updated at every so many steps
+    head_start: int = 0  # so many steps at the start of the stage update the discriminator alone
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the result of a run, together with the pictures. The defaults are for SRCNN on two CPU cores."""
+
+    model: str = "srcnn"
+    scale: int = 2
+    degradation: str = "bicubic"
+    shape: dict = field(default_factory=lambda: {"kernels": [9, 5, 5]})
+    batch: int = 16  # SRCNN's paper does not say; its released settings take 128
+    patch: int = 48  # pixels a side of the poor picture; SRCNN's paper: 33, of which 17 remain after 9-5-5, here 32
+    learning_rate: float = 7e-4
+    beta2: float = 0.99  # of Adam; 0.999 learnt 0.04 dB less in the same few thousand steps
+    milestones: list = field(default_factory=list)  # the rate halves at these steps; without: half a cosine down to 0
+    average: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
+    accumulate: int = 1  # so many batches are computed, one after the other, for one update
+    clip: float = 0.0  # the gradient's norm is cut to this; 0: it is not
+    precision: str = "fp32"  # of the convolutions; weights, their averages and the losses are always float32
+    seed: int = 0
+    adversarial: Adversarial | None = None
+
+    def kind(self) -> dict:
+        """What a checkpoint must share to be the same network: a run goes on from the newest of its kind."""
+        return {name: getattr(self, name) for name in ("model", "scale", "degradation", "shape")}
+
+
+# Real-ESRGAN, section 4.1: five layers of VGG19, and pixels count as much as features.
+REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, dict(esrgan.REAL_ESRGAN_LAYERS), judge="unet")
+# A short training needs a judge that does not win outright: half as wide, its steepness bounded by spectral norm.
+COMPACT_ADVERSARIAL = Adversarial(features=32, normalisation="spectral")
+COMPACT_REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, dict(esrgan.REAL_ESRGAN_LAYERS), judge="unet", features=32)
+
+
+def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicubic") -> Settings:
+    """Settings for a kind of network: compact ones for two CPU cores, or the paper's, for GPUs and days."""
+    if model == "srcnn":
+        return Settings(scale=scale, degradation=degradation)
+    if model == "srvgg":
+        shape = {"scale": scale, "features": 64, "convolutions": 16}
+    else:
+        features, growth, blocks = (64, 32, 23) if paper else (32, 16, 6)
+        shape = {"scale": scale, "features": features, "growth": growth, "blocks": blocks, "unshuffle": False}
+    common = {"model": model, "scale": scale, "degradation": degradation, "shape": shape, "average": 0.999}
+    adversarial = model == "esrgan"
+    if not paper:
+        common |= {"batch": 8, "patch": 32, "learning_rate": 1e-4 if adversarial else 4e-4}
+        judged = COMPACT_ADVERSARIAL if degradation == "bicubic" else COMPACT_REAL_ADVERSARIAL
+    elif degradation == "bicubic":
+        # Sections 4.1 and 4.2; 1,000,000 updates of the first stage and 400,000 of the second, as the code does.
+        common |= {"batch": 16, "patch": 128 // scale, "beta2": 0.999, "learning_rate": 1e-4 if adversarial else 2e-4}
+        common["milestones"] = [50_000, 100_000, 200_000, 300_000] if adversarial else [*range(200_000, 10**6, 200_000)]
+        judged = Adversarial()
+    else:
+        # Real-ESRGAN, section 4.1: the same numbers of updates at one rate; β2 as in its code, the paper is silent.
+        rate = 1e-4 if adversarial else 2e-4
+        common |= {"batch": 48, "patch": 256 // scale, "learning_rate": rate, "milestones": [10**9]}
+        judged = REAL_ADVERSARIAL
+    return Settings(**common, adversarial=judged if adversarial else None)
+
+
+# ---------------------------------------------------------------------------------------------
+# What both kinds of update need
+# ---------------------------------------------------------------------------------------------
+
+
+def as_seen_by(network: nn.Module, pixels: Tensor) -> Tensor:
+    """uint8 (N, 3, …) as the network wants it: RGB or luma in 0..1, channels-last, where convolutions are fastest."""
+    picture = from_bytes(pixels.to(next(network.parameters()).device, non_blocking=True))
+    picture = rgb_to_luma(picture) if network.luma else picture
+    return picture.contiguous(memory_format=torch.channels_last)
+
+
+def build(settings: Settings, weights: dict, device) -> nn.Module:
+    """The network of a run with these weights, ready to train."""
+    network = checkpoints.build_network(settings.model, settings.shape)
+    network.load_state_dict(weights)
+    return network.to(device, memory_format=torch.channels_last)
+
+
+def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
+    """The optimiser of all these papers, in one pass over the weights; the learning rate is set at every step."""
+    return torch.optim.Adam(network.parameters(), betas=(0.9, settings.beta2), fused=True)
+
+
+def averaged(network: nn.Module, settings: Settings) -> AveragedModel:
+    """A copy that follows the network's weights slowly (EMA): what is measured, kept and used for upscaling."""
+
+    def follow(average: Tensor, current: Tensor, updates) -> Tensor:
+        # Faster at first: at 0.999 alone the untrained weights would still count a third after 1000 updates.
+        decay = min(settings.average, (1 + int(updates)) / (10 + int(updates)))
+        return average.lerp(current, 1 - decay)
+
+    return AveragedModel(network, avg_fn=follow)
+
+
+def new_scaler(settings: Settings, device) -> torch.amp.GradScaler:
+    """float16 has no room for small gradients: they are computed times a large number. Others need no such thing."""
+    return torch.amp.GradScaler(torch.device(device).type, enabled=settings.precision == "fp16")
+
+
+def take_step(
+    optimizer: torch.optim.Optimizer, learning_rate: float, clip: float, scaler: torch.amp.GradScaler
+) -> bool:
+    """One step along the gradient, which is cut first if it is longer than `clip` (0: never).
+
+    False, and no step, if there is anything but numbers in the gradient: one bad batch must not spoil all weights.
+    """
+    (group,) = optimizer.param_groups
+    group["lr"] = learning_rate
+    scaler.unscale_(optimizer)
+    length = nn.utils.clip_grad_norm_(group["params"], clip or math.inf)
+    finite = bool(length.isfinite())
+    if finite or scaler.is_enabled():  # a scaler sees that by itself, and lowers its number
+        scaler.step(optimizer)
+    optimizer.zero_grad()
+    return finite
+
+
+def spread(module: nn.Module, device) -> nn.Module:
+    """Under torchrun, the module with its gradients averaged over all processes; else itself."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return module
+    devices = [device] if torch.device(device).type == "cuda" else None
+    # Every process keeps its own statistics of batch norm, as it sees only its share.
+    return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+
+def in_parts(low: Tensor, high: Tensor, count: int, *modules: nn.Module) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """A batch in `count` parts, for less memory: (low, high, their share of the batch).
+
+    Gradients add up over the parts, and only with the last one are they averaged over the processes.
+    """
+    parts = list(zip(low.chunk(count), high.chunk(count), strict=True))
+    for number, (small, large) in enumerate(parts, start=1):
+        for module in modules:
+            if isinstance(module, DistributedDataParallel):
+                module.require_backward_grad_sync = number == len(parts)  # what its no_sync() does
+        yield small, large, len(small) / len(low)
+
+
+# ---------------------------------------------------------------------------------------------
+# Stage one: the right pixels
+# ---------------------------------------------------------------------------------------------
+
+
+class PixelLoss(nn.Module):
+    """The mean difference of restored and true pixels: squared for SRCNN, absolute for the others."""
+
+    def __init__(self, network: nn.Module, settings: Settings):
+        super().__init__()
+        self.network, self.settings = network, settings
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        with computing_in(self.settings.precision, low.device):
+            restored = self.network.forward_valid(low) if self.network.luma else self.network(low)
+        if not self.network.luma:
+            return F.l1_loss(restored.to(high.dtype), high)
+        # No padding in training: the true neighbours of a patch are unknown, so its border is not judged.
+        border = self.network.radius
+        return F.mse_loss(restored.to(high.dtype), high[..., border:-border, border:-border])
+
+
+class PixelStage:
+    """The network learns to give the right pixels, and where they cannot be known their average."""
+
+    def __init__(self, settings: Settings, weights: dict, device):
+        self.settings = settings
+        self.network = build(settings, weights, device)
+        self.loss = spread(PixelLoss(self.network, settings), device)
+        self.average = averaged(self.network, settings)
+        self.optimizer = adam(self.network, settings)
+        self.scaler = new_scaler(settings, device)
+        self.parts = {
+            "network": self.network, "average": self.average, "optimizer": self.optimizer, "scaler": self.scaler
+        }  # fmt: skip
+
+    def update(self, low: Tensor, high: Tensor, learning_rate: float, step: int) -> dict[str, float]:
+        """One step on uint8 pictures (N, 3, …): the loss, and how many updates were skipped for a bad gradient.
+
+        Every step is alike to it, whatever its number.
+        """
+        total = 0.0
+        for small, large, share in in_parts(low, high, self.settings.accumulate, self.loss):
+            target = sharp_target(as_seen_by(self.network, large), self.settings)
+            loss = share * self.loss(as_seen_by(self.network, small), target)
+            self.scaler.scale(loss).backward()
+            total += loss.item()
+        finite = take_step(self.optimizer, learning_rate, self.settings.clip, self.scaler)
+        self.scaler.update()
+        if finite:
+            self.average.update_parameters(self.network)
+        return {"loss": total, "skipped": float(not finite)}
+
+
+def sharp_target(high: Tensor, settings: Settings) -> Tensor:
+    """What to aim at: the photograph; on poor pictures a sharpened one, as in Real-ESRGAN (section 3.4)."""
+    return high if settings.degradation == "bicubic" else degrade.usm_sharpen(high)
+
+
+# ---------------------------------------------------------------------------------------------
+# Stage two: what looks right
+# ---------------------------------------------------------------------------------------------
+
+
+class JudgeLoss(nn.Module):
+    """What the discriminator learns by: (its loss, C(real), C(restored)), the latter averaged."""
+
+    def __init__(self, judge: nn.Module, loss, precision: str):
+        super().__init__()
+        self.judge, self.loss, self.precision = judge, loss, precision
+
+    def forward(self, restored: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with computing_in(self.precision, high.device):
+            # One after the other: batch norm must not mix the statistics of the two kinds.
+            real, fake = self.judge(high).float(), self.judge(restored).float()
+        return self.loss(real, fake), real.mean(), fake.mean()
+
+
+class AdversarialStage:
+    """The generator learns to look right, to VGG19 and to a discriminator that learns beside it.
+
+    `--accumulate` computes a batch in parts here too, but that is not the update of the whole batch: the average
+    logits of RaGAN and the batch norm of the discriminator see only a part at a time. Nor do they see the other
+    processes' shares under torchrun.
+    """
+
+    def __init__(self, settings: Settings, weights: dict, device, perceptual: nn.Module):
+        self.settings, self.weights = settings, settings.adversarial
+        self.network = build(settings, weights, device)
+        self.generator = spread(self.network, device)
+        self.average = averaged(self.network, settings)
+        self.optimizer = adam(self.network, settings)
+        self.perceptual = perceptual.to(device, memory_format=torch.channels_last)
+        self.judge = new_judge(settings).to(device, memory_format=torch.channels_last)
+        self.relativistic = self.weights.judge == "vgg"
+        loss = esrgan.relativistic_discriminator_loss if self.relativistic else esrgan.vanilla_discriminator_loss
+        self.judge_loss = spread(JudgeLoss(self.judge, loss, settings.precision), device)
+        self.judge_optimizer = adam(self.judge, settings)
+        self.scaler = new_scaler(settings, device)
+        self.parts = {
+            "network": self.network, "average": self.average, "optimizer": self.optimizer, "scaler": self.scaler,
+            "judge": self.judge, "judge_optimizer": self.judge_optimizer,
+        }  # fmt: skip
+
+    def update(self, low: Tensor, high: Tensor, learning_rate: float, step: int) -> dict[str, float]:
+        """One step of both on uint8 pictures (N, 3, …): every part of the loss, what the judge said, and how many
+        updates were skipped for a bad gradient.
+        """
+        figures: dict[str, float] = {}
+        judging = step % self.weights.judge_every == 0
+        learning = step >= self.weights.head_start
+        for small, large, share in in_parts(low, high, self.settings.accumulate, self.generator, self.judge_loss):
+            target = as_seen_by(self.network, large)
+            restored, told = self.generator_backward(as_seen_by(self.network, small), target, share)
+            if judging:
+                told |= self.judge_backward(restored.detach(), target, share)
+            for name, value in told.items():
+                figures[name] = figures.get(name, 0.0) + share * value
+        skipped = 0
+        if learning:
+            skipped += not take_step(self.optimizer, learning_rate, self.settings.clip, self.scaler)
+        else:
+            self.optimizer.zero_grad()
+        if judging:
+            judge_rate = learning_rate * self.weights.judge_rate
+            skipped += not take_step(self.judge_optimizer, judge_rate, self.settings.clip, self.scaler)
+        self.scaler.update()
+        self.average.update_parameters(self.network)
+        return figures | {"skipped": float(skipped)}
+
+    def generator_backward(self, low: Tensor, high: Tensor, share: float) -> tuple[Tensor, dict[str, float]]:
+        """Gradients for the generator alone: L = L_percep + λ L_G + η L1 (equation 3)."""
+        self.judge.requires_grad_(False)
+        target = sharp_target(high, self.settings)  # the judge compares with photographs that nobody has sharpened
+        with computing_in(self.settings.precision, low.device):
+            restored = self.generator(low).float()
+            perceptual = self.perceptual(restored, target)
+            fake = self.judge(restored).float()
+            if self.relativistic:
+                adversarial = esrgan.relativistic_generator_loss(self.judge(high).float(), fake)
+            else:
+                adversarial = esrgan.vanilla_generator_loss(fake)
+        pixel = F.l1_loss(restored, target)
+        weights = self.weights
+        loss = weights.pixel_weight * pixel + weights.perceptual_weight * perceptual
+        loss = loss + weights.adversarial_weight * adversarial
+        self.scaler.scale(share * loss).backward()
+        self.judge.requires_grad_(True)
+        parts = {"loss": loss, "pixel": pixel, "perceptual": perceptual, "adversarial": adversarial}
+        return restored, {name: value.item() for name, value in parts.items()}
+
+    def judge_backward(self, restored: Tensor, high: Tensor, share: float) -> dict[str, float]:
+        """Gradients for the discriminator alone. Its margin C(real) − C(restored) says how far it is ahead."""
+        loss, real, fake = self.judge_loss(restored, high)
+        self.scaler.scale(share * loss).backward()
+        real, fake = real.item(), fake.item()
+        return {"judge_loss": loss.item(), "judge_real": real, "judge_restored": fake, "margin": real - fake}
+
+
+def new_judge(settings: Settings) -> nn.Module:
+    """The discriminator of a run, the same for the same seed."""
+    adversarial = settings.adversarial
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed + 1)
+        if adversarial.judge == "unet":
+            return esrgan.UNetDiscriminator(adversarial.features)
+        patch = settings.patch * settings.scale
+        return esrgan.VGGDiscriminator(patch, adversarial.features, adversarial.normalisation)
+
+
+def make_stage(settings: Settings, weights: dict, device) -> PixelStage | AdversarialStage:
+    """What updates the network of these settings. Raises UserError where VGG19's weights cannot be had."""
+    if not settings.adversarial:
+        return PixelStage(settings, weights, device)
+    layers = settings.adversarial.layers
+    perceptual = esrgan.PerceptualLoss(esrgan.load_vgg19(settings.adversarial.perceptual, layers), layers)
+    return AdversarialStage(settings, weights, device, perceptual)
