@@ -1,8 +1,41 @@
-"""Sharp pictures → poor ones: where the training pairs and the test pairs come from."""
+"""Sharp pictures → poor ones: where training pairs and test pairs come from.
 
+A network learns to undo what was done to its pictures, and nothing else. Trained on bicubic's clean small pictures it
+takes the noise and the JPEG blocks of a real photograph for detail, and sharpens them too. Real-ESRGAN's cure is to
+do to the training pictures what the world does, at random (Wang et al., "Real-ESRGAN", ICCV workshops 2021):
+
+    bicubic         shrink                                              what the classical tables measure
+    first_order     blur → shrink → noise → JPEG                        a photograph as the camera saved it
+    second_order    blur → resize → noise → JPEG                        the camera,
+                    → blur → resize → noise → resize, sinc and JPEG     and then somebody's edit and upload
+
+    python degrade.py -i photo.jpg -o sheet.png       # every stage of second_order, with what was drawn
+
+Pictures are RGB in 0..1, (N, 3, H, W). First everything is drawn, as a list of steps, then it is done: the pieces below
+are plain functions of pictures and numbers, and a list of steps can be looked at, counted and repeated.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from images import crop_to_multiple, resize, round_to_8_bits
+from images import (
+    UsageError,
+    check_target,
+    crop_to_multiple,
+    draw_sheet,
+    read_picture,
+    resize,
+    round_to_8_bits,
+    run_command,
+)
 
 
 def bicubic(high: Tensor, scale: int) -> Tensor:
@@ -14,3 +47,581 @@ def bicubic(high: Tensor, scale: int) -> Tensor:
     """
     assert crop_to_multiple(high, scale).shape == high.shape, "crop the picture to a multiple of the scale first"
     return round_to_8_bits(resize(high, 1 / scale))
+
+
+# ---------------------------------------------------------------------------------------------
+# Blur: a kernel for each picture
+# ---------------------------------------------------------------------------------------------
+
+REACH = 10  # pixels from the middle of a kernel to its edge: all kernels lie in 21×21, the largest published size
+
+
+def _coordinates() -> tuple[Tensor, ...]:
+    """x (to the right) and y (downwards) of every tap, each (21, 21), 0 in the middle."""
+    return torch.meshgrid([torch.arange(-REACH, REACH + 1.0)] * 2, indexing="xy")
+
+
+def _cut_and_normalise(kernels: Tensor, size: Tensor) -> Tensor:
+    """(N, 21, 21): nothing outside the middle size×size taps, and a sum of 1, so that brightness stays."""
+    x, y = _coordinates()
+    inside = torch.maximum(x.abs(), y.abs()) <= (size // 2).view(-1, 1, 1)
+    kernels = kernels * inside
+    return kernels / kernels.sum(dim=(1, 2), keepdim=True)
+
+
+def squared_distance(sigma: Tensor, theta: Tensor) -> Tensor:
+    """Distance from the middle in units of σ, squared: d = zᵀ Σ⁻¹ z for every tap z, (N, 21, 21).
+
+    sigma (N, 2) in pixels along the ellipse's own two axes; theta (N,) in radians turns them from x towards y, which
+    on the screen is clockwise. Σ⁻¹ is the diagonal 1/σ² between two rotations.
+    """
+    x, y = _coordinates()
+    cosine, sine = torch.cos(theta).view(-1, 1, 1), torch.sin(theta).view(-1, 1, 1)
+    along, across = cosine * x + sine * y, -sine * x + cosine * y
+    return (along / sigma[:, 0].view(-1, 1, 1)) ** 2 + (across / sigma[:, 1].view(-1, 1, 1)) ** 2
+
+
+def gaussian_kernels(size: Tensor, sigma: Tensor, theta: Tensor) -> Tensor:
+    """exp(−d/2), (N, 21, 21); size (N,) is odd, sigma and theta as in `squared_distance`. Isotropic if both σ agree."""
+    return generalised_gaussian_kernels(size, sigma, theta, torch.ones(len(size)))
+
+
+def generalised_gaussian_kernels(size: Tensor, sigma: Tensor, theta: Tensor, beta: Tensor) -> Tensor:
+    """exp(−d^β/2), (N, 21, 21): under β (N,) = 1 peaked with long tails, at 1 the bell, over 1 flat on top."""
+    return _cut_and_normalise(torch.exp(-(squared_distance(sigma, theta) ** beta.view(-1, 1, 1)) / 2), size)
+
+
+def plateau_kernels(size: Tensor, sigma: Tensor, theta: Tensor, beta: Tensor) -> Tensor:
+    """1/(1 + d^β), (N, 21, 21): flat in the middle and slow to fall, somewhat like a lens out of focus."""
+    return _cut_and_normalise(1 / (1 + squared_distance(sigma, theta) ** beta.view(-1, 1, 1)), size)
+
+
+def sinc_kernels(size: Tensor, cutoff: Tensor) -> Tensor:
+    """ω J₁(ωr)/(2πr), (N, 21, 21): passes waves slower than cutoff ω (N,), 0 to π radians a pixel, in all directions.
+
+    The sharp edge in frequency rings in space: this makes the halos of oversharpened pictures. J₁ is Bessel's function;
+    the value in the middle is the limit ω²/(4π).
+    """
+    x, y = _coordinates()
+    radius, omega = torch.hypot(x, y), cutoff.view(-1, 1, 1)
+    ring = omega * torch.special.bessel_j1(omega * radius) / (2 * math.pi * radius.clamp(min=1))
+    return _cut_and_normalise(torch.where(radius > 0, ring, omega**2 / (4 * math.pi)), size)
+
+
+def pad(pictures: Tensor, margin: int) -> Tensor:
+    """Mirror the pictures beyond their border, the border pixel not repeated; repeat it where they are too small."""
+    mode = "reflect" if min(pictures.shape[-2:]) > margin else "replicate"
+    return F.pad(pictures, (margin, margin, margin, margin), mode=mode)
+
+
+def filter_each(pictures: Tensor, kernels: Tensor) -> Tensor:
+    """(N, C, H, W) filtered with (N, K, K), K odd: picture n with kernel n, the same size again."""
+    count, channels = pictures.shape[:2]
+    padded = pad(pictures, kernels.shape[-1] // 2)
+    # Every channel of every picture becomes a group of its own in one convolution.
+    weights = kernels.to(pictures).repeat_interleave(channels, dim=0)[:, None]
+    stack = padded.reshape(1, count * channels, *padded.shape[-2:])
+    return F.conv2d(stack, weights, groups=count * channels).view(pictures.shape)
+
+
+# ---------------------------------------------------------------------------------------------
+# Resize and noise
+# ---------------------------------------------------------------------------------------------
+
+RESIZE_MODES = ("area", "bilinear", "bicubic")
+
+
+def rescale(pictures: Tensor, reference: tuple[int, int], factor: float, mode: str) -> Tensor:
+    """To `factor` times the size `reference` (height, width), rounded down; mode is one of RESIZE_MODES.
+
+    Not anti-aliased (only area averages what it leaves out), as in Real-ESRGAN: the false patterns are part of what
+    is to be learnt. `images.resize` is the careful one. Bicubic has a = −0.75 here, as in PyTorch and OpenCV; what it
+    throws out of 0..1 is clipped. (The authors clip later, with the noise; here every step gives a picture.)
+    """
+    size = tuple(max(1, int(factor * side)) for side in reference)
+    return pictures if size == tuple(pictures.shape[-2:]) else F.interpolate(pictures, size, mode=mode).clamp(0, 1)
+
+
+def _add_noise(pictures: Tensor, grey: Tensor, strength: Tensor, error_of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Add strength (N,) times `error_of` what it lies on: the three channels, or where grey (N,) is true the luma."""
+    error = torch.empty_like(pictures)
+    luma = torch.einsum("c,nchw->nhw", _RGB_TO_YCC[0].to(pictures), pictures[grey])[:, None]
+    error[grey], error[~grey] = error_of(luma).expand(-1, 3, -1, -1), error_of(pictures[~grey])
+    return (pictures + strength.view(-1, 1, 1, 1).to(pictures) * error).clamp(0, 1)
+
+
+def gaussian_noise(pictures: Tensor, sigma: Tensor, grey: Tensor, generator: torch.Generator) -> Tensor:
+    """Add noise of standard deviation sigma (N,), on the scale 0..1; equal in all channels where grey (N,) is true.
+
+    The generator lives on the pictures' device. The result is clipped to 0..1.
+    """
+    return _add_noise(
+        pictures, grey, sigma, lambda x: torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    )
+
+
+def poisson_noise(pictures: Tensor, strength: Tensor, grey: Tensor, generator: torch.Generator) -> Tensor:
+    """Add strength (N,) times the error of counting photons, whose σ is √(brightness / photons at white).
+
+    As in the authors' code, white has as many photons as the picture has different levels, rounded up to a power of
+    two: 256 for nearly every photograph. Grey noise is that of the luma, for all channels.
+    The generator lives on the pictures' device. The result is clipped to 0..1.
+    """
+
+    def counting_error(channels: Tensor) -> Tensor:
+        channels = round_to_8_bits(channels)
+        seen = torch.zeros(len(channels), 256, device=channels.device)
+        seen.scatter_(1, (255 * channels).round().long().flatten(1), 1.0)
+        photons = (2 ** seen.sum(dim=1).log2().ceil()).view(-1, 1, 1, 1)
+        return torch.poisson(channels * photons, generator=generator) / photons - channels
+
+    return _add_noise(pictures, grey, strength, counting_error)
+
+
+# ---------------------------------------------------------------------------------------------
+# JPEG
+# ---------------------------------------------------------------------------------------------
+
+# JFIF's YCbCr: BT.601 like that of images.py, but with the full swing, Y and chroma from 0 to 255.
+_RGB_TO_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+_YCC_TO_RGB = torch.tensor([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])
+
+# How coarsely each frequency is stored at quality 50: Annex K of the JPEG standard (ITU-T T.81). The eye sees fine
+# detail badly, and finest of all fine colours: larger numbers to the right and the bottom, and in the second table.
+_LUMA_TABLE = torch.tensor([
+    [16, 11, 10, 16, 24, 40, 51, 61],
+    [12, 12, 14, 19, 26, 58, 60, 55],
+    [14, 13, 16, 24, 40, 57, 69, 56],
+    [14, 17, 22, 29, 51, 87, 80, 62],
+    [18, 22, 37, 56, 68, 109, 103, 77],
+    [24, 35, 55, 64, 81, 104, 113, 92],
+    [49, 64, 78, 87, 103, 121, 120, 101],
+    [72, 92, 95, 98, 112, 100, 103, 99],
+])  # fmt: skip
+_CHROMA_TABLE = torch.full((8, 8), 99)
+_CHROMA_TABLE[:4, :4] = torch.tensor([[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]])
+
+
+def _dct_matrix() -> Tensor:
+    """The 8×8 discrete cosine transform as an orthogonal matrix: row u is a cosine of u half waves."""
+    u, x = torch.arange(8.0)[:, None], torch.arange(8.0)
+    matrix = torch.cos((2 * x + 1) * u * math.pi / 16) / 2
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+_DCT = _dct_matrix()
+
+
+def quantisation_tables(quality: Tensor) -> Tensor:
+    """Whole qualities 1 to 100, (N,) → the steps for luma and chroma, (2, N, 8, 8), by libjpeg's formula."""
+    percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality).view(-1, 1, 1)
+    tables = torch.stack([(table * percent + 50) // 100 for table in (_LUMA_TABLE, _CHROMA_TABLE)])
+    return tables.clamp(1, 255)
+
+
+def round_straight_through(x: Tensor) -> Tensor:
+    """Rounded on the way forwards; on the way back the gradient passes as if nothing had been done."""
+    return x.round() + (x - x.detach()) if x.requires_grad else x.round()
+
+
+def _quantise_blocks(planes: Tensor, tables: Tensor) -> Tensor:
+    """What is left of each 8×8 block of (N, C, H, W), values around 0, when its frequencies are rounded to whole steps.
+
+    tables (N, 8, 8). The sides divide by 8. A plane is cut into blocks by views alone: (N, C, H/8, 8, W/8, 8).
+    """
+    count, channels, height, width = planes.shape
+    dct, steps = _DCT.to(planes), tables.to(planes).view(count, 1, 1, 8, 1, 8)
+    columns = dct @ planes.reshape(-1, 8, width)
+    frequencies = (columns.view(-1, 8) @ dct.T).view(count, channels, height // 8, 8, width // 8, 8)
+    frequencies = round_straight_through(frequencies / steps) * steps
+    rows = (frequencies.view(-1, 8) @ dct).view(-1, 8, width)
+    return (dct.T @ rows).view(planes.shape)
+
+
+def jpeg(pictures: Tensor, quality: Tensor) -> Tensor:
+    """Save (N, 3, H, W) as JPEG with 4:2:0 and open it again; quality (N,) is one whole number for each picture.
+
+    Agrees with libjpeg, which Pillow uses, to a level in most pixels: it rounds where libjpeg rounds, for a step of
+    quantisation multiplies the difference. Gradients pass straight through the rounding. Pictures may have any size.
+    """
+    height, width = pictures.shape[-2:]
+    luma_tables, chroma_tables = quantisation_tables(quality)
+    # Columns are filled up before chroma is halved, rows (but for an odd one) after it, each by repeating the last.
+    padded = F.pad(255 * pictures.clamp(0, 1), (0, -width % 16, 0, height % 2), mode="replicate")
+    ycc = torch.einsum("yc,nchw->nyhw", _RGB_TO_YCC.to(padded), padded)
+    # A file's Y lies in 0..255 and its chroma around 128; cosines want both around 0, so only Y is shifted here.
+    luma, chroma = round_straight_through(ycc[:, :1]) - 128, round_straight_through(ycc[:, 1:])
+    # The mean of four whole numbers often ends in a half: libjpeg rounds it down and up in turns.
+    nudge = torch.tensor([-0.1, 0.1]).to(padded).repeat(padded.shape[-1] // 4)
+    chroma = round_straight_through(F.avg_pool2d(chroma, 2) + nudge)
+    luma, chroma = (F.pad(plane, (0, 0, 0, -plane.shape[-2] % 8), mode="replicate") for plane in (luma, chroma))
+    luma, chroma = _quantise_blocks(luma, luma_tables), _quantise_blocks(chroma, chroma_tables)
+    luma, chroma = (round_straight_through(plane.clamp(-128, 127)) for plane in (luma, chroma))
+    # Decoders smooth the halved chroma with weights ¾ and ¼ when they double it, which is bilinear interpolation.
+    chroma = F.interpolate(chroma[..., : (height + 1) // 2, : (width + 1) // 2], scale_factor=2, mode="bilinear")
+    ycc = torch.cat([luma[..., :height, :width] + 128, chroma[..., :height, :width]], dim=1)
+    rgb = torch.einsum("cy,nyhw->nchw", _YCC_TO_RGB.to(ycc), ycc)
+    return round_straight_through(rgb.clamp(0, 255)) / 255
+
+
+# ---------------------------------------------------------------------------------------------
+# The published settings
+# ---------------------------------------------------------------------------------------------
+
+# "none" is a kernel too, a single 1, so that every picture of a batch is blurred or not for itself.
+KERNELS = (
+    "isotropic", "anisotropic", "generalised isotropic", "generalised anisotropic",
+    "plateau isotropic", "plateau anisotropic", "sinc", "none",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BlurSettings:
+    """Which kernels, how large and how wide. Defaults here and below are those of Real-ESRGAN's first round."""
+
+    probability: float = 1.0  # of any blur
+    sinc: float = 0.1  # share of sinc in all kernels
+    shares: tuple[float, ...] = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)  # of the others, in the order of KERNELS
+    sizes: tuple[int, ...] = (7, 9, 11, 13, 15, 17, 19, 21)
+    sigma: tuple[float, float] = (0.2, 3.0)  # pixels, along either axis
+    beta_generalised: tuple[float, float] = (0.5, 4.0)
+    beta_plateau: tuple[float, float] = (1.0, 2.0)
+    # The least ω of sinc, for kernels under 13 and from 13 up: the lower, the wider the rings. The most is π.
+    least_cutoff: tuple[float, float] = (math.pi / 3, math.pi / 5)
+
+
+@dataclass(frozen=True)
+class ResizeSettings:
+    """The odds of enlarging and of shrinking, else the size stays, and how far. All modes have even odds."""
+
+    up: float = 0.2
+    down: float = 0.7
+    factors: tuple[float, float] = (0.15, 1.5)
+
+
+@dataclass(frozen=True)
+class NoiseSettings:
+    """Gaussian or Poisson noise, and how strong."""
+
+    gaussian: float = 0.5  # else Poisson
+    sigma: tuple[float, float] = (1.0, 30.0)  # of Gaussian noise, on the scale 0..255
+    strength: tuple[float, float] = (0.05, 3.0)  # of Poisson noise
+    grey: float = 0.4  # share of noise that is equal in all channels
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round; JPEG's qualities are whole numbers, both ends included."""
+
+    blur: BlurSettings = BlurSettings()
+    resize: ResizeSettings = ResizeSettings()
+    noise: NoiseSettings = NoiseSettings()
+    quality: tuple[int, int] = (30, 95)
+
+
+@dataclass(frozen=True)
+class SecondOrderSettings:
+    """Real-ESRGAN's figures: the paper's section 4.1 and the option files of the authors' code."""
+
+    first: Round = Round()
+    second: Round = Round(
+        BlurSettings(probability=0.8, sigma=(0.2, 1.5)),
+        ResizeSettings(up=0.3, down=0.4, factors=(0.3, 1.2)),
+        NoiseSettings(sigma=(1.0, 25.0), strength=(0.05, 2.5)),
+    )
+    final_sinc: BlurSettings = BlurSettings(probability=0.8, sinc=1.0, least_cutoff=(math.pi / 3, math.pi / 3))
+
+
+TO_THE_SIZE = ResizeSettings(up=0, down=0)
+FIRST_ORDER, SECOND_ORDER = Round(), SecondOrderSettings()
+
+
+# ---------------------------------------------------------------------------------------------
+# Drawing steps
+# ---------------------------------------------------------------------------------------------
+
+# Kernels, the strength of noise and JPEG's quality are drawn for each picture; size and mode of a resize, the kind of
+# noise and the order of the end once for the batch, as in the authors' code: a tensor holds pictures of one size. So
+# the pictures of a batch are poor in like ways, and gradients swing from batch to batch. That is why training keeps a
+# pool of pairs, and mixes each batch from pairs that were made at different times.
+#
+# All draws come from one generator on the CPU, so that a GPU draws the same. Only the grain of the noise is made where
+# the pictures are, from a seed drawn here: moving millions of numbers would take longer than making them.
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step, drawn and not yet done: `apply(pictures, **parameters)` does it."""
+
+    name: str
+    apply: Callable[..., Tensor]
+    parameters: dict
+
+
+def _uniform(count: int, bounds: tuple[float, float], generator: torch.Generator) -> Tensor:
+    return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(count, generator=generator)
+
+
+def _chance(count: int, probability: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator) < probability
+
+
+def _choose(weights: list[float], count: int, generator: torch.Generator) -> Tensor:
+    """Indices (count,), drawn in proportion to the weights."""
+    return torch.multinomial(torch.tensor(weights, dtype=torch.float32), count, replacement=True, generator=generator)
+
+
+def draw_blur(count: int, settings: BlurSettings, generator: torch.Generator) -> Step:
+    """A kernel for each of `count` pictures: `kind` is a place in KERNELS, the rest is as in the kernels' functions."""
+
+    def exponents(bounds: tuple[float, float]) -> Tensor:
+        # As in the authors' code, β is under 1 as often as over 1, wherever the bounds are.
+        under, over = _uniform(count, (bounds[0], 1), generator), _uniform(count, (1, bounds[1]), generator)
+        return torch.where(_chance(count, 0.5, generator), under, over)
+
+    shares = [settings.probability * (1 - settings.sinc) * share for share in settings.shares]
+    kind = _choose([*shares, settings.probability * settings.sinc, 1 - settings.probability], count, generator)
+    size = torch.tensor(settings.sizes)[torch.randint(len(settings.sizes), (count,), generator=generator)]
+    sigma = _uniform(2 * count, settings.sigma, generator).view(count, 2)
+    sigma[kind % 2 == 0, 1] = sigma[kind % 2 == 0, 0]  # the isotropic ones
+    theta = _uniform(count, (-math.pi, math.pi), generator)
+    generalised, plateau = exponents(settings.beta_generalised), exponents(settings.beta_plateau)
+    beta = torch.where(kind < 2, 1.0, torch.where(kind < 4, generalised, plateau))  # 1 is the plain Gaussian
+    least = torch.where(size < 13, *settings.least_cutoff)
+    cutoff = least + (math.pi - least) * torch.rand(count, generator=generator)
+    parameters = {"kind": kind, "size": size, "sigma": sigma, "theta": theta, "beta": beta, "cutoff": cutoff}
+    return Step("blur", blur, parameters)
+
+
+def make_kernels(kind: Tensor, size: Tensor, sigma: Tensor, theta: Tensor, beta: Tensor, cutoff: Tensor) -> Tensor:
+    """The kernels (N, 21, 21) that `draw_blur` drew. Every kind is made for every picture: they are small."""
+    bell, plateau = generalised_gaussian_kernels(size, sigma, theta, beta), plateau_kernels(size, sigma, theta, beta)
+    none = torch.zeros_like(bell)
+    none[:, REACH, REACH] = 1
+    made = torch.stack([bell] * 4 + [plateau] * 2 + [sinc_kernels(size, cutoff), none])  # in the order of KERNELS
+    return made[kind, torch.arange(len(kind))]
+
+
+def blur(pictures: Tensor, **parameters: Tensor) -> Tensor:
+    """Filter each picture with the kernel that its parameters describe. What sinc throws out of 0..1 is clipped."""
+    return filter_each(pictures, make_kernels(**parameters)).clamp(0, 1)
+
+
+def draw_resize(reference: tuple[int, int], settings: ResizeSettings, generator: torch.Generator) -> Step:
+    """A factor and a mode. The factor is one of `reference` (height, width), not of the pictures as they then are."""
+    least, most = settings.factors
+    way = _choose([settings.up, settings.down, 1 - settings.up - settings.down], 1, generator)
+    factor = _uniform(1, ((1.0, most), (least, 1.0), (1.0, 1.0))[way], generator).item()
+    mode = RESIZE_MODES[torch.randint(len(RESIZE_MODES), (), generator=generator)]
+    return Step("resize", rescale, {"reference": reference, "factor": factor, "mode": mode})
+
+
+def draw_noise(count: int, settings: NoiseSettings, generator: torch.Generator) -> Step:
+    """A kind of noise for the batch, strength and grey or not for each picture, and the seed of the grain."""
+    kind = "Gaussian" if _chance(1, settings.gaussian, generator) else "Poisson"
+    sigma = tuple(bound / 255 for bound in settings.sigma)
+    strength = _uniform(count, sigma if kind == "Gaussian" else settings.strength, generator)
+    grey, seed = _chance(count, settings.grey, generator), torch.randint(2**63 - 1, (), generator=generator).item()
+    return Step("noise", noise, {"kind": kind, "strength": strength, "grey": grey, "seed": seed})
+
+
+def noise(pictures: Tensor, kind: str, strength: Tensor, grey: Tensor, seed: int) -> Tensor:
+    """Gaussian or Poisson noise; the same seed gives the same grain."""
+    generator = torch.Generator(pictures.device).manual_seed(seed)
+    return (gaussian_noise if kind == "Gaussian" else poisson_noise)(pictures, strength, grey, generator)
+
+
+def draw_jpeg(count: int, quality: tuple[int, int], generator: torch.Generator) -> Step:
+    """A quality for each picture."""
+    return Step("JPEG", jpeg, {"quality": torch.randint(quality[0], quality[1] + 1, (count,), generator=generator)})
+
+
+# ---------------------------------------------------------------------------------------------
+# The chains
+# ---------------------------------------------------------------------------------------------
+
+ROUNDING = Step("8 bits", round_to_8_bits, {})
+
+
+def _low_size(shape: torch.Size, scale: int) -> tuple[int, int]:
+    return max(1, shape[-2] // scale), max(1, shape[-1] // scale)
+
+
+def draw_first_order(
+    shape: torch.Size, scale: int, generator: torch.Generator, settings: Round = FIRST_ORDER
+) -> list[Step]:
+    """All that is random about blur → shrink → noise → JPEG, for pictures of shape (N, 3, H, W)."""
+    return [
+        draw_blur(shape[0], settings.blur, generator),
+        draw_resize(_low_size(shape, scale), TO_THE_SIZE, generator),  # settings.resize has no part in this
+        draw_noise(shape[0], settings.noise, generator),
+        draw_jpeg(shape[0], settings.quality, generator),
+        ROUNDING,
+    ]
+
+
+def draw_second_order(
+    shape: torch.Size, scale: int, generator: torch.Generator, settings: SecondOrderSettings = SECOND_ORDER
+) -> list[Step]:
+    """All that is random about two rounds and the end (section 3 of the paper), for pictures of shape (N, 3, H, W)."""
+    count, high_size, low_size = shape[0], tuple(shape[-2:]), _low_size(shape, scale)
+    first, second = settings.first, settings.second
+    rounds = [
+        draw_blur(count, first.blur, generator),
+        draw_resize(high_size, first.resize, generator),
+        draw_noise(count, first.noise, generator),
+        draw_jpeg(count, first.quality, generator),
+        draw_blur(count, second.blur, generator),
+        draw_resize(low_size, second.resize, generator),
+        draw_noise(count, second.noise, generator),
+    ]
+    # One program sharpens and then saves, another sharpens what was saved: either order, at even odds.
+    sharpen = [draw_resize(low_size, TO_THE_SIZE, generator), draw_blur(count, settings.final_sinc, generator)]
+    save = [draw_jpeg(count, second.quality, generator)]
+    end = sharpen + save if _chance(1, 0.5, generator) else save + sharpen
+    return [*rounds, *end, ROUNDING]
+
+
+def stages(high: Tensor, steps: list[Step]) -> Iterator[tuple[Step, Tensor]]:
+    """Do one step after the other: each step with the pictures (N, 3, …) after it, float32 in 0..1."""
+    pictures = high.float()
+    for step in steps:
+        # A network that trains in half precision must not have its pictures made in it.
+        with torch.autocast(pictures.device.type, enabled=False):
+            pictures = step.apply(pictures, **step.parameters)
+        yield step, pictures
+
+
+def _last(high: Tensor, steps: list[Step]) -> Tensor:
+    """The pictures after the last step; those between are not kept."""
+    for _, pictures in stages(high, steps):  # noqa: B007
+        pass
+    return pictures
+
+
+def first_order(high: Tensor, scale: int, generator: torch.Generator, settings: Round = FIRST_ORDER) -> Tensor:
+    """(N, 3, H, W) → (N, 3, H // scale, W // scale) with 8 bits: blur → shrink → noise → JPEG, once.
+
+    The generator lives on the CPU, wherever the pictures are. The same seed gives the same pictures, on the CPU bit
+    for bit. To see each step: `stages(high, draw_first_order(high.shape, scale, generator))`.
+    """
+    return _last(high, draw_first_order(high.shape, scale, generator, settings))
+
+
+def second_order(
+    high: Tensor, scale: int, generator: torch.Generator, settings: SecondOrderSettings = SECOND_ORDER
+) -> Tensor:
+    """(N, 3, H, W) → (N, 3, H // scale, W // scale) with 8 bits: Real-ESRGAN's two rounds. Else as `first_order`."""
+    return _last(high, draw_second_order(high.shape, scale, generator, settings))
+
+
+# ---------------------------------------------------------------------------------------------
+# The sharpened target
+# ---------------------------------------------------------------------------------------------
+
+USM_TAPS = 51
+USM_SIGMA = 0.3 * ((USM_TAPS - 1) * 0.5 - 1) + 0.8  # = 8 pixels, what OpenCV takes for so many taps
+
+
+def _wide_blur(pictures: Tensor) -> Tensor:
+    """The Gaussian of `usm_sharpen`, with mirrored borders: rows and columns one after the other.
+
+    Along an axis a blur is a matrix, and what it does to each unit vector are the matrix's columns. Multiplying by it
+    is several times faster than a convolution with 51 taps.
+    """
+    reach = USM_TAPS // 2
+    bell = torch.exp(-((torch.arange(USM_TAPS, dtype=torch.float64) - reach) ** 2) / (2 * USM_SIGMA**2))
+    bell = (bell / bell.sum()).view(1, 1, -1)
+
+    def matrix(length: int) -> Tensor:
+        units = torch.eye(length, dtype=torch.float64)[:, None]
+        padded = F.pad(units, (reach, reach), mode="reflect" if length > reach else "replicate")
+        return F.conv1d(padded, bell)[:, 0].T.to(pictures)
+
+    height, width = pictures.shape[-2:]
+    return matrix(height) @ pictures @ matrix(width).T
+
+
+def usm_sharpen(high: Tensor, weight: float = 0.5, threshold: float = 10.0) -> Tensor:
+    """Unsharp masking of (N, C, H, W): what a blur takes away is added once more, `weight` times.
+
+    Only where that is more than `threshold` of 255, so that noise in flat places stays; the mask is blurred too, so
+    that it has no edges of its own. Real-ESRGAN trains towards such targets (section 3.4 of the paper).
+    """
+    detail = high - _wide_blur(high)
+    mask = _wide_blur((255 * detail.abs() > threshold).to(high))
+    return high + mask * ((high + weight * detail).clamp(0, 1) - high)
+
+
+# ---------------------------------------------------------------------------------------------
+# The contact sheet
+# ---------------------------------------------------------------------------------------------
+
+SHEET_SIDE = 256  # pixels of the picture that are shown: about as many as a place on the sheet has
+SHEET_COLUMNS = 4
+
+
+def caption(step: Step, pictures: Tensor) -> str:
+    """What was drawn for the first picture of the batch, in at most two lines."""
+    drawn = {name: value[0].tolist() if isinstance(value, Tensor) else value for name, value in step.parameters.items()}
+    match step.name:
+        case "blur":
+            kind, (along, across) = KERNELS[drawn["kind"]], drawn["sigma"]
+            if kind == "none":
+                return "no blur\n"
+            numbers = f"σ {along:.1f}"
+            if "anisotropic" in kind:
+                numbers += f" and {across:.1f}, θ {math.degrees(drawn['theta']):.0f}°"
+            if " " in kind:
+                numbers += f", β {drawn['beta']:.1f}"
+            if kind == "sinc":
+                numbers = f"ω {drawn['cutoff'] / math.pi:.2f}π"
+            return f"blur: {kind} {drawn['size']}×{drawn['size']}\n{numbers}"
+        case "resize":
+            return f"resize: {drawn['mode']}\nto {pictures.shape[-1]}×{pictures.shape[-2]}"
+        case "noise":
+            strength = f"σ {255 * drawn['strength']:.0f}" if drawn["kind"] == "Gaussian" else f"{drawn['strength']:.2f}"
+            return f"noise: {drawn['kind']}\n{'grey' if drawn['grey'] else 'colour'}, {strength}"
+        case "JPEG":
+            return f"JPEG\nquality {drawn['quality']}"
+    return f"{step.name}\n"
+
+
+def draw_stages(high: Tensor, scale: int, seed: int, path: Path) -> None:
+    """The sharp picture (1, 3, H, W) and every stage of `second_order` on a contact sheet, as a PNG."""
+    pictures = [(f"sharp\n{high.shape[-1]}×{high.shape[-2]}", high)]
+    for step, poor in stages(high, draw_second_order(high.shape, scale, torch.Generator().manual_seed(seed))):
+        pictures.append((caption(step, poor), poor))
+    draw_sheet([pictures[index : index + SHEET_COLUMNS] for index in range(0, len(pictures), SHEET_COLUMNS)], path)
+
+
+def main(arguments: list[str]) -> None:
+    """The command line of this script."""
+    parser = argparse.ArgumentParser(
+        description="Draw what Real-ESRGAN's degradation does to the middle of a photograph, step by step."
+    )
+    parser.error = lambda message: parser.exit(2, f"error: {message} (see degrade.py --help)\n")
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="PHOTO", help="the photograph")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHEET.png", help="the sheet to write")
+    parser.add_argument("-s", "--scale", type=int, default=4, help="how many times smaller it ends (default 4)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same (default 0)")
+    options = parser.parse_args(arguments)
+    if not 1 <= options.scale <= 8:
+        parser.error("-s must be 1 to 8")
+    if not 0 <= options.seed < 2**63:
+        parser.error("--seed must be 0 or more, and less than 2 to the power of 63")
+    if options.output.suffix.lower() != ".png":
+        parser.error(f"-o {options.output}: the sheet is a PNG; its name must end in .png")
+    if options.output.exists() and options.input.exists() and options.output.samefile(options.input):
+        raise UsageError(f"{options.output}: is the photograph itself; give the sheet another name")
+    check_target(options.output)
+    high = read_picture(options.input)
+    top, left = (max(0, side - SHEET_SIDE) // 2 for side in high.shape[-2:])
+    high = high[..., top : top + SHEET_SIDE, left : left + SHEET_SIDE]
+    draw_stages(high, options.scale, options.seed, options.output)
+    print(f"every step, with the seed {options.seed}: {options.output}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
