@@ -1,4 +1,4 @@
-"""Photographs → training samples, and the data sets that training draws from.
+"""Photographs → training samples for SRCNN.
 
     python gen_samples.py 400          # 400 random patches of 32×32 from images_raw/ into samples_gen_32/
     python gen_samples.py 400 -64      # of 64×64, into samples_gen_64/
@@ -14,31 +14,14 @@ import csv
 import importlib.resources
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-import degrade
-from images import (
-    UsageError,
-    UserError,
-    crop_to_multiple,
-    find_pictures,
-    from_bytes,
-    note,
-    read_picture,
-    replacing,
-    resize,
-    run_command,
-    to_bytes,
-    to_image,
-)
+from data import RECORD, make_pair, photograph_name, random_below, read_record, seeded
+from images import UserError, find_pictures, from_bytes, note, read_picture, replacing, run_command, to_image
 
-RECORD = "samples.csv"
 # Natural photographs inside the scikit-image package, free to use: images_raw/README.md has the licences.
 FREE_PHOTOGRAPHS = (
     "astronaut.png",
@@ -51,316 +34,6 @@ FREE_PHOTOGRAPHS = (
     "gravel.png",
     "rocket.jpg",
 )
-# Photographs are kept in memory as bytes. Where they would fill more than this many pixels together,
-# of each large one only a window is kept.
-PIXELS_IN_MEMORY = 300_000_000
-LEAST = 32  # pixels a side: what SRCNN's radius and a discriminator need
-HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 10
-# Of each held-out photograph the central square of this side is measured: enough to compare epochs.
-HELD_OUT_SIDE = 192
-REAL_MARGIN = 8  # pixels of the low picture around a patch while poor pictures are made
-# Over photographs an epoch has no natural end, so it is this many updates of the network.
-UPDATES_PER_EPOCH = 250
-
-
-def seeded(*numbers: int) -> torch.Generator:
-    """A generator for one purpose, such as (seed, step): what a step draws depends on nothing before it."""
-    return torch.Generator().manual_seed(int(numpy.random.SeedSequence(numbers).generate_state(1, numpy.uint64)[0]))
-
-
-def random_below(bounds: list[int], generator: torch.Generator) -> list[int]:
-    """One whole number 0 ≤ n < bound for each bound."""
-    return [int(torch.randint(bound, (), generator=generator)) for bound in bounds]
-
-
-# ---------------------------------------------------------------------------------------------
-# Pairs
-# ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A poor and a sharp picture as uint8 (3, height, width), and the photograph that they come from."""
-
-    small: Tensor
-    large: Tensor
-    photograph: str
-
-    def pictures(self) -> tuple[Tensor, Tensor]:
-        """Both as (1, 3, height, width) in 0..1."""
-        return from_bytes(self.small[None]), from_bytes(self.large[None])
-
-
-def make_pair(high: Tensor, scale: int, enlarge: bool) -> tuple[Tensor, Tensor]:
-    """(1, 3, H, W) in 0..1 → small and large as uint8 (3, …): large is cropped to a multiple of the scale.
-
-    Small is 1/scale of large, or the same size again if `enlarge`, as SRCNN wants it.
-    """
-    large = crop_to_multiple(high, scale)
-    small = degrade.bicubic(large, scale)
-    if enlarge:
-        small = resize(small, scale)
-    return to_bytes(small)[0], to_bytes(large)[0]
-
-
-def read_pairs(sources: list[Path], scale: int, enlarge: bool, least: int = LEAST) -> tuple[list[Pair], bool]:
-    """Everything that `-i` names: folders of samples, folders of photographs, .txt lists, single photographs.
-
-    Returns the pairs, and whether they are all ready-cut samples. Bad files, and photographs with fewer than `least`
-    pixels a side, are named and left out. Raises UserError where nothing usable is left.
-    """
-    samples, photographs = [], {}  # photographs by their resolved path, so that none is there twice
-    for source in map(Path, sources):
-        if not source.exists():
-            raise UsageError(f"{source}: no such file or folder")
-        if source.is_dir() and any(source.glob("*.large.png")):
-            samples += _read_samples(source, scale, enlarge)
-            continue
-        paths = [source]
-        if source.is_dir():
-            paths = find_pictures(source)
-        elif source.suffix.lower() == ".txt":
-            paths = _read_list(source)
-        for path in paths:
-            if path.name.endswith(".large.png"):
-                raise UsageError(f"{source}: has samples below it; give {path.parent} itself")
-            photographs.setdefault(path.resolve(), path)
-    pairs = samples + _read_photographs(list(photographs.values()), scale, enlarge, least)
-    if not pairs:
-        raise UserError(f"nothing to train on in {', '.join(map(str, sources))}")
-    return pairs, not photographs
-
-
-def _read_list(path: Path) -> list[Path]:
-    """The paths in a text file, one a line, relative to the file's own folder."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows begins such files with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of paths ({error})") from error
-    paths = [path.parent / line.strip() for line in lines if line.strip()]
-    if not paths:
-        raise UserError(f"{path}: no paths in this list")
-    return paths
-
-
-def photograph_name(path: Path) -> str:
-    """By what a photograph is known: its name and its folder's, the same from wherever the program is run."""
-    return "/".join(path.resolve().parts[-2:])
-
-
-def _read_photographs(paths: list[Path], scale: int, enlarge: bool, least: int) -> list[Pair]:
-    """Pairs of whole photographs, or of a window of each where all would not fit in memory."""
-    pairs = []
-    for path in tqdm(paths, desc="photographs", leave=False, disable=not paths):
-        try:
-            high = read_picture(path)
-        except UserError as error:
-            note(f"left out: {error}")
-            continue
-        if min(crop_to_multiple(high, scale).shape[-2:]) < least:
-            note(f"left out: {path}: {high.shape[-1]}×{high.shape[-2]} is smaller than {least}×{least}")
-            continue
-        high = _window(high, PIXELS_IN_MEMORY // len(paths), least + scale, seeded(len(pairs)))
-        pairs.append(Pair(*make_pair(high, scale, enlarge), photograph_name(path)))
-    return pairs
-
-
-def _window(picture: Tensor, pixels: int, least: int, generator: torch.Generator) -> Tensor:
-    """A random window of about so many pixels with the picture's proportions, but no side under `least`."""
-    height, width = picture.shape[-2:]
-    share = min(1.0, (pixels / (height * width)) ** 0.5)
-    window_height, window_width = (min(side, max(least, int(side * share))) for side in (height, width))
-    top, left = random_below([height - window_height + 1, width - window_width + 1], generator)
-    return picture[..., top : top + window_height, left : left + window_width]
-
-
-def _read_samples(folder: Path, scale: int, enlarge: bool) -> list[Pair]:
-    """The pairs ID.large.png and ID.small.png of a folder; what does not match is named and left out."""
-    record = _read_record(folder)
-    if record and enlarge and (wrong := {row["scale"] for row in record.values()} - {scale}):
-        raise UsageError(f"{folder}: cut for ×{wrong.pop()}, not ×{scale}: run gen_samples.py with -s {scale}")
-    if not record:
-        note(f"{folder}: no {RECORD}, so every sample counts as a photograph of its own")
-    pairs, misfits = [], []
-    for large_path in tqdm(sorted(folder.glob("*.large.png")), desc="samples", leave=False):
-        identity = large_path.name.removesuffix(".large.png")
-        small_path = folder / f"{identity}.small.png"
-        try:
-            small, large = (to_bytes(read_picture(path))[0] for path in (small_path, large_path))
-        except UserError as error:
-            note(f"left out: {error}")
-            continue
-        ratio = 1 if enlarge else scale
-        if min(large.shape[-2:]) < LEAST:
-            note(f"left out: {large_path}: is smaller than {LEAST}×{LEAST}")
-        elif tuple(large.shape[-2:]) == tuple(ratio * side for side in small.shape[-2:]):
-            name = record[identity]["photograph"] if identity in record else identity
-            pairs.append(Pair(small, large, name))
-        else:
-            sizes = " beside ".join("×".join(map(str, reversed(part.shape[-2:]))) for part in (small, large))
-            wanted = "pairs of equal size" if enlarge else f"a small one of 1/{scale} the size"
-            misfits.append(f"{small_path}: {sizes}; this model wants {wanted}")
-    if misfits and not pairs:
-        raise UsageError(f"{misfits[0]} (and {len(misfits) - 1} more such pairs)")
-    for misfit in misfits:
-        note(f"left out: {misfit}")
-    return pairs
-
-
-def _read_record(folder: Path) -> dict[str, dict]:
-    """ID → row of samples.csv; empty where there is none."""
-    try:
-        with open(folder / RECORD, newline="", encoding="utf-8") as file:
-            return {
-                row["id"]: {"photograph": row["photograph"], "scale": int(row["scale"])} for row in csv.DictReader(file)
-            }
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / RECORD}: cannot be read ({error}); run gen_samples.py again") from error
-
-
-def sample_scale(folder: Path) -> int | None:
-    """By how much the samples in a folder were shrunk and enlarged; None where there is no record of it."""
-    scales = {row["scale"] for row in _read_record(folder).values()}
-    return scales.pop() if len(scales) == 1 else None
-
-
-def split_by_photograph(pairs: list[Pair], seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Training pairs and held-out pairs: a tenth of the photographs, at least one and at most ten, held out."""
-    names = sorted({pair.photograph for pair in pairs})
-    if len(names) == 1:
-        note("only one photograph: PSNR is measured on what the network is trained on")
-        return pairs, pairs
-    count = max(1, min(HELD_OUT_MOST, int(HELD_OUT_SHARE * len(names))))
-    order = torch.randperm(len(names), generator=seeded(seed, 0x5EED)).tolist()
-    held_out = {names[index] for index in order[:count]}
-    return [pair for pair in pairs if pair.photograph not in held_out], [p for p in pairs if p.photograph in held_out]
-
-
-def draw_batch(pairs: list[Pair], patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A patch of each pair at a random place, flipped and turned at random: uint8 small and large, (N, 3, …).
-
-    `patch` is the side in the small picture; the large patch is as many times larger as its picture is.
-    """
-    smalls, larges = [], []
-    for pair in pairs:
-        scale = pair.large.shape[-1] // pair.small.shape[-1]
-        rows, columns = (side - patch + 1 for side in pair.small.shape[-2:])
-        top, left, flip, turns = random_below([rows, columns, 2, 4], generator)
-        for picture, factor, patches in ((pair.small, 1, smalls), (pair.large, scale, larges)):
-            y, x, side = top * factor, left * factor, patch * factor
-            cut = picture[:, y : y + side, x : x + side]
-            patches.append((cut.flip(-1) if flip else cut).rot90(turns, (-2, -1)))
-    return torch.stack(smalls), torch.stack(larges)
-
-
-class Data:
-    """Training pairs, held-out pairs, and the batch of every step."""
-
-    def __init__(self, sources: list[Path], settings, device="cpu", rank: int = 0, processes: int = 1):
-        """`settings` are those of the run (stages.Settings); of `processes` this is number `rank`."""
-        self.settings, self.device = settings, torch.device(device)
-        self.rank, self.processes = rank, processes
-        self.enlarge = settings.model == "srcnn"
-        self.pool = None if settings.degradation == "bicubic" else degrade.PairPool()
-        patch, factor = settings.patch, 1 if self.enlarge else settings.scale
-        # Poor pictures are made of larger patches, of which the middle is used: a blur invents what lies outside.
-        self.margin = 0 if self.pool is None else REAL_MARGIN * (settings.scale if self.enlarge else 1)
-        if self.pool and any(Path(source).is_dir() and any(Path(source).glob("*.large.png")) for source in sources):
-            raise UsageError("-d real makes its own poor pictures: give photographs, not folders of pairs")
-        least = max(LEAST, (patch + 2 * self.margin) * factor + (settings.scale if self.pool else 0))
-        pairs, samples_only = read_pairs(sources, settings.scale, self.enlarge, least)
-        self.training, held_out = split_by_photograph(pairs, settings.seed)
-        self.held_out = self.degraded([centre(pair, HELD_OUT_SIDE) for pair in held_out])
-        sides = {side for pair in self.training for side in pair.small.shape[-2:]}
-        # Samples of one size are patches already and used whole; large or unlike pairs are cut as photographs are.
-        self.ready_cut = samples_only and len(sides) == 1 and max(sides) <= 2 * patch
-        self.patch = min(sides) if self.ready_cut else min(patch, *sides)
-        self.batch_size = settings.batch * settings.accumulate
-        self.updates_per_epoch = UPDATES_PER_EPOCH
-        if self.ready_cut:  # one pass; a rest that is too small to be shared is left out
-            passes, rest = divmod(len(self.training), self.batch_size)
-            self.updates_per_epoch = passes + (rest >= processes)
-
-    def cut(self, step: int) -> tuple[Tensor, Tensor]:
-        """This process's share of the small and large patches of a step, uint8 (N, 3, …).
-
-        The same step always cuts the same; on poor pictures with a margin, for `degrade` to work on.
-        """
-        seed = self.settings.seed
-        generator = seeded(seed, step)
-        if self.ready_cut:  # every sample once an epoch, in an order that the epoch decides
-            epoch, place = divmod(step, self.updates_per_epoch)
-            order = torch.randperm(len(self.training), generator=seeded(seed, epoch, 0xE90C))
-            chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        else:
-            chosen = torch.randint(len(self.training), (self.batch_size,), generator=generator)
-        side = self.patch + 2 * self.margin
-        side += -side % self.settings.scale if self.pool else 0  # so that it can be shrunk by the scale
-        whole = draw_batch([self.training[index] for index in chosen.tolist()], side, generator)
-        share = len(chosen) // self.processes
-        return tuple(part[self.rank * share : (self.rank + 1) * share] for part in whole)
-
-    def degrade(self, patches: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
-        """What `cut` gave, ready to learn from: on poor pictures low is made anew, on the device, and pooled."""
-        if self.pool is None:
-            return patches
-        generator = seeded(self.settings.seed, step, self.rank, 0xDE64)
-        high = from_bytes(patches[1].to(self.device))
-        # Of the sharpened picture, which is what the network is to give: see stages.sharp_target.
-        low = self._poor(degrade.usm_sharpen(high), generator)
-        (low, high) = (self._middle(to_bytes(part), low.shape[-1]) for part in (low, high))
-        return self.pool.exchange(low, high, generator)
-
-    def degraded(self, pairs: list[Pair]) -> list[Pair]:
-        """Pairs to measure on: with poor pictures where the run is on such, always the same for the same seed."""
-        if self.pool is None:
-            return pairs
-        poor = []
-        for number, pair in enumerate(pairs):
-            large = crop_to_multiple(pair.large, self.settings.scale)
-            small = self._poor(from_bytes(large[None]), seeded(self.settings.seed, number, 0x7E57))
-            poor.append(Pair(to_bytes(small)[0], large, pair.photograph))
-        return poor
-
-    def _poor(self, high: Tensor, generator: torch.Generator) -> Tensor:
-        low = degrade.second_order(high, self.settings.scale, generator)
-        return resize(low, size=high.shape[-2:]) if self.enlarge else low
-
-    def _middle(self, picture: Tensor, low_side: int) -> Tensor:
-        """Cut the margin off, of a low picture or of a high one, which is larger in proportion."""
-        factor = picture.shape[-1] // low_side
-        first, side = self.margin * factor, self.patch * factor
-        return picture[..., first : first + side, first : first + side]
-
-    def __str__(self) -> str:
-        kind = "samples" if self.ready_cut else "pictures, patches cut as it goes"
-        held_out = len({pair.photograph for pair in self.held_out})
-        return f"{len(self.training)} {kind}, {self.patch}×{self.patch}; photographs held out: {held_out}"
-
-    def summary(self) -> dict:
-        """What is remembered of the pictures: an unfinished run goes on only with the same."""
-        return {
-            "pairs": len(self.training),
-            "photographs": sorted({pair.photograph for pair in self.training}),
-            "held_out": sorted({pair.photograph for pair in self.held_out}),
-        }
-
-
-def centre(pair: Pair, side: int) -> Pair:
-    """The central square of a pair, of at most `side` pixels in the sharp picture."""
-    scale = pair.large.shape[-1] // pair.small.shape[-1]
-    height, width = pair.small.shape[-2:]
-    top, left, side = max(0, height - side // scale) // 2, max(0, width - side // scale) // 2, side // scale
-    small = pair.small[:, top : top + side, left : left + side]
-    large = pair.large[:, top * scale : (top + side) * scale, left * scale : (left + side) * scale]
-    return Pair(small, large, pair.photograph)
-
-
-# ---------------------------------------------------------------------------------------------
-# Cutting samples
-# ---------------------------------------------------------------------------------------------
 
 
 def fill_with_free_photographs(folder: Path) -> None:
@@ -377,6 +50,12 @@ def find_or_fill(folder: Path) -> list[Path]:
     if not folder.is_dir() or all(path.name == "README.md" or path.name[0] == "." for path in folder.iterdir()):
         fill_with_free_photographs(folder)
     return find_pictures(folder)
+
+
+def sample_scale(folder: Path) -> int | None:
+    """By how much the samples in a folder were shrunk and enlarged; None where there is no record of it."""
+    scales = {row["scale"] for row in read_record(folder).values()}
+    return scales.pop() if len(scales) == 1 else None
 
 
 def usable_photographs(paths: list[Path], patch: int) -> list[Path]:

@@ -21,7 +21,7 @@ from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 import checkpoints
-from gen_samples import Data, Pair, read_pairs
+from data import Data, Pair, read_pairs
 from images import UsageError, UserError, note, psnr, replacing
 from stages import Settings, as_seen_by, make_stage
 from upscaling import draw_progress, in_tiles

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 import degrade
 from checkpoints import load_network, model_name, now
-from gen_samples import Pair, centre
+from data import Pair, centre
 from images import (
     PROTOCOL,
     WRITTEN_FORMATS,

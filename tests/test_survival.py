@@ -26,18 +26,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-import gen_samples
+import data
 from images import run_command
 from stages import Adversarial, Settings
 from training import train
 
-gen_samples.UPDATES_PER_EPOCH = 6
+data.UPDATES_PER_EPOCH = 6
+data.REAL_MARGIN = 2
 SHAPE = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
 JUDGED = Adversarial(layers={"conv1_2": 1.0}, features=4, perceptual="random")
 SETTINGS = {
     "srcnn": Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20),
     "rrdb": Settings("rrdb", 4, shape=SHAPE, batch=4, patch=8, average=0.9, accumulate=2),
     "esrgan": Settings("esrgan", 4, shape=SHAPE, batch=4, patch=8, average=0.9, adversarial=JUDGED),
+    "rrdb-real": Settings("rrdb", 4, "real", shape=SHAPE, batch=4, patch=8, average=0.9),
 }
 def main(options):
     settings = SETTINGS[sys.argv[1]]
@@ -63,7 +65,8 @@ def finish(process: subprocess.Popen, expected: int = 0) -> str:
 
 
 def newest(model: str) -> tuple[Path, dict]:
-    return checkpoints.find_latest(checkpoints.MODELS, model=model)
+    model, _, degradation = model.partition("-")
+    return checkpoints.find_latest(checkpoints.MODELS, model=model, degradation=degradation or "bicubic")
 
 
 def everything(checkpoint: dict) -> dict:
@@ -120,7 +123,7 @@ def kill_and_go_on(model: str, after: float) -> dict:
     return load_checkpoint(path) if not finished_before else checkpoint
 
 
-@pytest.mark.parametrize("model", ["srcnn", "rrdb", "esrgan"])
+@pytest.mark.parametrize("model", ["srcnn", "rrdb", "esrgan", "rrdb-real"])
 def test_a_killed_run_goes_on_to_the_same_weights(photographs, model):
     whole, seconds = left_in_peace(model)
     assert whole["training"]["step"] == 24
@@ -193,7 +196,7 @@ from pathlib import Path
 import torch
 import stages
 import training
-from gen_samples import Data
+from data import Data
 
 build, from_bytes = stages.build, stages.from_bytes
 stages.build = lambda *arguments: build(*arguments).double()

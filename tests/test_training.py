@@ -12,11 +12,11 @@ from PIL import Image
 
 import checkpoints
 import esrgan
-import gen_samples
 import stages
 import training
 from checkpoints import load_checkpoint, load_network, save_checkpoint
-from gen_samples import Data, cut_samples, read_pairs
+from data import Data, read_pairs
+from gen_samples import cut_samples
 from images import UsageError, UserError, from_bytes, psnr, rgb_to_luma
 from stages import Adversarial, AdversarialStage, PixelStage, Settings, preset
 from training import rate_at, train, validate
@@ -37,7 +37,7 @@ def samples(photographs, place):
 
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch):
-    monkeypatch.setattr(gen_samples, "UPDATES_PER_EPOCH", 3)
+    monkeypatch.setattr("data.UPDATES_PER_EPOCH", 3)
 
 
 def read(sources, settings=TINY):
