@@ -27,9 +27,14 @@ Train a network. The next `train` of the same model, scale and shape goes on fro
            a discriminator that learns beside it to tell restored pictures from real ones
   srvgg    Real-ESRGAN's small and fast generator, stage one
 
+With -d bicubic the poor pictures of the training are clean small ones, as in the published tables. With -d real they
+are blurred, noisy and compressed too, twice over, as pictures from the web are: rrdb is then Real-ESRNet (it starts
+from the latest bicubic rrdb, if there is one) and esrgan Real-ESRGAN. The two kinds are kept apart.
+
 An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the newest
 samples, samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
-An unfinished run is finished first, with the epochs it was given; a finished one gets -e more.
+An unfinished run is finished first, and takes over -e and --learning-rate if they are given; a finished one gets
+-e more epochs. Ctrl-C saves and stops.
 A tenth of the photographs is held out: PSNR is measured on them and the best weights are those that do best there
 (esrgan's: those nearest to the real picture in VGG19's features).
 """
