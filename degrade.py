@@ -165,7 +165,8 @@ def poisson_noise(pictures: Tensor, strength: Tensor, grey: Tensor, generator: t
         channels = round_to_8_bits(channels)
         seen = torch.zeros(len(channels), 256, device=channels.device)
         seen.scatter_(1, (255 * channels).round().long().flatten(1), 1.0)
-        photons = (2 ** seen.sum(dim=1).log2().ceil()).view(-1, 1, 1, 1)
+        # A hair less, lest log2(256) be a hair over 8 on some processor: that would double the photons.
+        photons = (2 ** (seen.sum(dim=1).log2() - 0.001).ceil()).view(-1, 1, 1, 1)
         return torch.poisson(channels * photons, generator=generator) / photons - channels
 
     return _add_noise(pictures, grey, strength, counting_error)
