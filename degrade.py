@@ -26,16 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from images import (
-    UsageError,
-    check_target,
-    crop_to_multiple,
-    draw_sheet,
-    read_picture,
-    resize,
-    round_to_8_bits,
-    run_command,
-)
+from images import UsageError, crop_to_multiple, draw_sheet, read_picture, resize, round_to_8_bits, run_command
 
 
 def bicubic(high: Tensor, scale: int) -> Tensor:
@@ -155,9 +146,11 @@ def gaussian_noise(pictures: Tensor, sigma: Tensor, grey: Tensor, generator: tor
 
     The generator lives on the pictures' device. The result is clipped to 0..1.
     """
-    return _add_noise(
-        pictures, grey, sigma, lambda x: torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    )
+
+    def bell(channels: Tensor) -> Tensor:
+        return torch.randn(channels.shape, generator=generator, device=channels.device, dtype=channels.dtype)
+
+    return _add_noise(pictures, grey, sigma, bell)
 
 
 def poisson_noise(pictures: Tensor, strength: Tensor, grey: Tensor, generator: torch.Generator) -> Tensor:
@@ -172,7 +165,8 @@ def poisson_noise(pictures: Tensor, strength: Tensor, grey: Tensor, generator: t
         channels = round_to_8_bits(channels)
         seen = torch.zeros(len(channels), 256, device=channels.device)
         seen.scatter_(1, (255 * channels).round().long().flatten(1), 1.0)
-        photons = (2 ** seen.sum(dim=1).log2().ceil()).view(-1, 1, 1, 1)
+        # A hair less, lest log2(256) be a hair over 8 on some processor: that would double the photons.
+        photons = (2 ** (seen.sum(dim=1).log2() - 0.001).ceil()).view(-1, 1, 1, 1)
         return torch.poisson(channels * photons, generator=generator) / photons - channels
 
     return _add_noise(pictures, grey, strength, counting_error)
@@ -269,7 +263,8 @@ def jpeg(pictures: Tensor, quality: Tensor) -> Tensor:
 # The published settings
 # ---------------------------------------------------------------------------------------------
 
-# "none" is a kernel too, a single 1, so that every picture of a batch is blurred or not for itself.
+# "none" is a kernel too, a single 1, so that every picture of a batch is blurred or not for itself. (The authors' code
+# leaves out the second blur for a whole batch; the odds are the same.)
 KERNELS = (
     "isotropic", "anisotropic", "generalised isotropic", "generalised anisotropic",
     "plateau isotropic", "plateau anisotropic", "sinc", "none",
@@ -411,7 +406,7 @@ def blur(pictures: Tensor, **parameters: Tensor) -> Tensor:
 def draw_resize(reference: tuple[int, int], settings: ResizeSettings, generator: torch.Generator) -> Step:
     """A factor and a mode. The factor is one of `reference` (height, width), not of the pictures as they then are."""
     least, most = settings.factors
-    way = _choose([settings.up, settings.down, 1 - settings.up - settings.down], 1, generator)
+    way = _choose([settings.up, settings.down, max(0.0, 1 - settings.up - settings.down)], 1, generator)
     factor = _uniform(1, ((1.0, most), (least, 1.0), (1.0, 1.0))[way], generator).item()
     mode = RESIZE_MODES[torch.randint(len(RESIZE_MODES), (), generator=generator)]
     return Step("resize", rescale, {"reference": reference, "factor": factor, "mode": mode})
@@ -572,7 +567,7 @@ def caption(step: Step, pictures: Tensor) -> str:
                 return "no blur\n"
             numbers = f"σ {along:.1f}"
             if "anisotropic" in kind:
-                numbers += f" and {across:.1f}, θ {math.degrees(drawn['theta']):.0f}°"
+                numbers += f" and {across:.1f}, θ {math.degrees(drawn['theta']) % 180:.0f}°"
             if " " in kind:
                 numbers += f", β {drawn['beta']:.1f}"
             if kind == "sinc":
@@ -581,11 +576,12 @@ def caption(step: Step, pictures: Tensor) -> str:
         case "resize":
             return f"resize: {drawn['mode']}\nto {pictures.shape[-1]}×{pictures.shape[-2]}"
         case "noise":
-            strength = f"σ {255 * drawn['strength']:.0f}" if drawn["kind"] == "Gaussian" else f"{drawn['strength']:.2f}"
-            return f"noise: {drawn['kind']}\n{'grey' if drawn['grey'] else 'colour'}, {strength}"
+            gaussian, colour = drawn["kind"] == "Gaussian", "grey" if drawn["grey"] else "colour"
+            strength = f"σ {255 * drawn['strength']:.0f} of 255" if gaussian else f"strength {drawn['strength']:.2f}"
+            return f"noise: {drawn['kind']}\n{colour}, {strength}"
         case "JPEG":
             return f"JPEG\nquality {drawn['quality']}"
-    return f"{step.name}\n"
+    return f"{step.name}\n{pictures.shape[-1]}×{pictures.shape[-2]}"
 
 
 def draw_stages(high: Tensor, scale: int, seed: int, path: Path) -> None:
@@ -615,7 +611,6 @@ def main(arguments: list[str]) -> None:
         parser.error(f"-o {options.output}: the sheet is a PNG; its name must end in .png")
     if options.output.exists() and options.input.exists() and options.output.samefile(options.input):
         raise UsageError(f"{options.output}: is the photograph itself; give the sheet another name")
-    check_target(options.output)
     high = read_picture(options.input)
     top, left = (max(0, side - SHEET_SIDE) // 2 for side in high.shape[-2:])
     high = high[..., top : top + SHEET_SIDE, left : left + SHEET_SIDE]
