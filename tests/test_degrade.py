@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import ndimage, special, stats
 
 import degrade
+import distortions
 from images import from_bytes, read_picture, resize, round_to_8_bits, run_command, to_image, write_picture
 
 
@@ -39,7 +40,7 @@ def moments(kernel):
 
 
 def test_isotropic_gaussian_is_scipys():
-    kernel = degrade.gaussian_kernels(several(21), several([1.7, 1.7]), several(0.4))[0]
+    kernel = distortions.gaussian_kernels(several(21), several([1.7, 1.7]), several(0.4))[0]
     impulse = numpy.zeros((21, 21))
     impulse[10, 10] = 1
     numpy.testing.assert_allclose(kernel, ndimage.gaussian_filter(impulse, 1.7, radius=10), atol=1e-7)
@@ -47,7 +48,7 @@ def test_isotropic_gaussian_is_scipys():
 
 @pytest.mark.parametrize("theta", [0.0, 0.6, -2.0, math.pi / 2])
 def test_anisotropic_gaussian_is_scipys_and_turns_with_theta(theta):
-    kernel = degrade.gaussian_kernels(several(21), several([2.2, 1.1]), several(theta))[0]
+    kernel = distortions.gaussian_kernels(several(21), several([2.2, 1.1]), several(theta))[0]
     turn = numpy.array([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
     covariance = turn @ numpy.diag([2.2**2, 1.1**2]) @ turn.T
     y, x = grid()
@@ -59,8 +60,8 @@ def test_anisotropic_gaussian_is_scipys_and_turns_with_theta(theta):
 
 def test_generalised_and_plateau_kernels_are_their_formulas():
     size, sigma, theta, beta = several(21, 13), several([2.0, 0.8], [1.5, 1.5]), several(0.5, 0.0), several(0.6, 3.0)
-    bells = degrade.generalised_gaussian_kernels(size, sigma, theta, beta)
-    plateaus = degrade.plateau_kernels(size, sigma, theta, beta)
+    bells = distortions.generalised_gaussian_kernels(size, sigma, theta, beta)
+    plateaus = distortions.plateau_kernels(size, sigma, theta, beta)
     for index in range(2):
         bell, plateau = numpy.zeros((21, 21)), numpy.zeros((21, 21))
         cosine, sine, (along, across) = math.cos(theta[index]), math.sin(theta[index]), sigma[index].tolist()
@@ -90,8 +91,8 @@ def test_make_kernels_makes_the_kind_that_was_drawn():
     size, theta, beta = torch.full((count,), 15), torch.full((count,), 0.7), torch.full((count,), 1.5)
     sigma, cutoff = several([2.0, 1.0]).expand(count, 2), torch.full((count,), 1.2)
     kernels = degrade.make_kernels(kind, size, sigma, theta, beta, cutoff)
-    bell = degrade.generalised_gaussian_kernels(size, sigma, theta, beta)[0]
-    plateau, sinc = degrade.plateau_kernels(size, sigma, theta, beta)[0], degrade.sinc_kernels(size, cutoff)[0]
+    bell = distortions.generalised_gaussian_kernels(size, sigma, theta, beta)[0]
+    plateau, sinc = distortions.plateau_kernels(size, sigma, theta, beta)[0], distortions.sinc_kernels(size, cutoff)[0]
     for name, kernel in zip(degrade.KERNELS, kernels, strict=True):
         if name == "none":
             assert kernel[10, 10] == 1 and kernel.abs().sum() == 1
@@ -101,7 +102,7 @@ def test_make_kernels_makes_the_kind_that_was_drawn():
 
 @pytest.mark.parametrize("cutoff", [math.pi / 3, 0.5 * math.pi, 0.65 * math.pi])
 def test_sinc_is_its_formula_and_cuts_at_its_frequency(cutoff):
-    kernel = degrade.sinc_kernels(several(21), several(cutoff))[0].double().numpy()
+    kernel = distortions.sinc_kernels(several(21), several(cutoff))[0].double().numpy()
     y, x = grid()
     radius = numpy.hypot(x, y)
     with numpy.errstate(invalid="ignore"):
@@ -121,14 +122,14 @@ def test_sinc_is_its_formula_and_cuts_at_its_frequency(cutoff):
 def test_each_picture_is_filtered_with_its_own_kernel():
     pictures = torch.rand(3, 3, 24, 17, generator=seeded())
     kernels = torch.rand(3, 21, 21, generator=seeded(1))  # lopsided ones, to see that nothing is turned round
-    filtered = degrade.filter_each(pictures, kernels)
+    filtered = distortions.filter_each(pictures, kernels)
     for picture, kernel, result in zip(pictures, kernels, filtered, strict=True):
         for channel in range(3):
             expected = ndimage.correlate(picture[channel].numpy(), kernel.numpy(), mode="mirror")
             numpy.testing.assert_allclose(result[channel], expected, rtol=1e-5)
     small = torch.rand(1, 3, 4, 9, generator=seeded())
     expected = ndimage.correlate(small[0, 0].numpy(), kernels[0].numpy(), mode="nearest")
-    numpy.testing.assert_allclose(degrade.filter_each(small, kernels[:1])[0, 0], expected, rtol=1e-5)
+    numpy.testing.assert_allclose(distortions.filter_each(small, kernels[:1])[0, 0], expected, rtol=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -139,20 +140,20 @@ def test_each_picture_is_filtered_with_its_own_kernel():
 def test_rescale_is_relative_to_the_reference_and_not_anti_aliased():
     pictures = torch.rand(2, 3, 32, 48, generator=seeded())
     blocks = pictures.view(2, 3, 8, 4, 12, 4)
-    shrunk = {mode: degrade.rescale(pictures, (16, 24), 0.5, mode) for mode in degrade.RESIZE_MODES}
+    shrunk = {mode: distortions.rescale(pictures, (16, 24), 0.5, mode) for mode in distortions.RESIZE_MODES}
     torch.testing.assert_close(shrunk["area"], blocks.mean(dim=(3, 5)))
     torch.testing.assert_close(shrunk["bilinear"], blocks[:, :, :, 1:3, :, 1:3].mean(dim=(3, 5)))
     # Bicubic halfway between two pixels, with a = −0.75: four rows and columns, and no more of them.
     weights = several(-0.09375, 0.59375, 0.59375, -0.09375)
     expected = torch.einsum("ncyaxb,a,b->ncyx", blocks, weights, weights)
     torch.testing.assert_close(shrunk["bicubic"], expected.clamp(0, 1))
-    assert degrade.rescale(pictures, (33, 7), 1.1, "area").shape[-2:] == (36, 7)
-    assert degrade.rescale(pictures, (3, 3), 0.15, "bicubic").shape[-2:] == (1, 1)
+    assert distortions.rescale(pictures, (33, 7), 1.1, "area").shape[-2:] == (36, 7)
+    assert distortions.rescale(pictures, (3, 3), 0.15, "bicubic").shape[-2:] == (1, 1)
 
 
 def test_gaussian_noise_has_the_sigma_asked_for():
     pictures, sigma = torch.full((4, 3, 200, 200), 0.5), several(1, 10, 20, 30) / 255
-    error = degrade.gaussian_noise(pictures, sigma, several(True, False, True, False), seeded()) - pictures
+    error = distortions.gaussian_noise(pictures, sigma, several(True, False, True, False), seeded()) - pictures
     torch.testing.assert_close(error.std(dim=(1, 2, 3)), sigma, rtol=0.02, atol=0)
     assert error.mean(dim=(1, 2, 3)).abs().max() < 0.001
     for picture, grey in zip(error, (True, False, True, False), strict=True):
@@ -165,7 +166,7 @@ def test_poisson_noise_grows_with_brightness():
     # 256 levels, so 256 photons at white; the darkest and brightest are left out, because clipping narrows them.
     ramp = (torch.arange(256.0) / 255).view(1, 1, 256, 1).expand(4, 3, 256, 400)
     strength, grey = several(0.5, 0.5, 1.0, 1.0), several(True, False, True, False)
-    error = (degrade.poisson_noise(ramp, strength, grey, seeded()) - ramp)[:, :, 32:192]
+    error = (distortions.poisson_noise(ramp, strength, grey, seeded()) - ramp)[:, :, 32:192]
     for picture, times, is_grey in zip(error, strength, grey, strict=True):
         variance = picture.var(dim=-1).view(3, 10, 16).mean(dim=(0, 2))
         expected = times**2 * ramp[0, 0, 32:192, 0].view(10, 16).mean(dim=1) / 256
@@ -173,7 +174,7 @@ def test_poisson_noise_grows_with_brightness():
         assert picture.mean().abs() < 0.001
         assert torch.equal(picture[0], picture[1]) == is_grey
     few = (torch.arange(5.0) / 8 + 0.25).view(1, 1, 5, 1).expand(1, 3, 5, 4000)  # five levels: eight photons
-    error = degrade.poisson_noise(few, several(0.1), several(False), seeded()) - few
+    error = distortions.poisson_noise(few, several(0.1), several(False), seeded()) - few
     torch.testing.assert_close(error.var(dim=-1).mean(dim=1)[0], 0.01 * few[0, 0, :, 0] / 8, rtol=0.06, atol=0)
 
 
@@ -206,22 +207,22 @@ def test_jpeg_is_pillows(quality):
         # Sides that divide by 16, odd ones, and even ones.
         for picture in (photograph[..., :224, :240], photograph[..., 9:202, 20:227], photograph[..., 50:72, 60:166]):
             expected, tables = through_pillow(picture, quality)
-            assert decibels(degrade.jpeg(picture, several(quality)), expected) > 45
-            ours = degrade.quantisation_tables(several(quality))
+            assert decibels(distortions.jpeg(picture, several(quality)), expected) > 45
+            ours = distortions.quantisation_tables(several(quality))
             assert [ours[index, 0].flatten().tolist() for index in (0, 1)] == [tables[0], tables[1]]
 
 
 def test_jpeg_has_a_quality_for_each_picture(photograph):
     qualities = several(30, 60, 95)
-    together = degrade.jpeg(photograph.expand(3, -1, -1, -1), qualities)
+    together = distortions.jpeg(photograph.expand(3, -1, -1, -1), qualities)
     for result, quality in zip(together, qualities, strict=True):
-        assert decibels(result, degrade.jpeg(photograph, quality[None])[0]) > 60
+        assert decibels(result, distortions.jpeg(photograph, quality[None])[0]) > 60
     assert torch.equal(together, round_to_8_bits(together))
 
 
 def test_jpegs_gradient_passes_straight_through(photograph):
     picture = (0.5 * photograph + 0.25).requires_grad_()
-    degrade.jpeg(picture, several(50)).sum().backward()
+    distortions.jpeg(picture, several(50)).sum().backward()
     # Cosines, means and colours all keep the sum, so without the rounding a brighter pixel is a brighter pixel.
     torch.testing.assert_close(picture.grad, torch.ones_like(picture), atol=1e-3, rtol=0)
 
@@ -295,10 +296,10 @@ def test_resizes_and_the_order_of_the_end_are_drawn_with_the_published_odds(monk
         assert_odds((factors - 1).sign().tolist(), {1: up, -1: down, 0: 1 - up - down})
         assert_uniform(factors[factors > 1], 1, most)
         assert_uniform(factors[factors < 1], least, 1)
-        assert_odds([one["mode"] for one in drawn], dict.fromkeys(degrade.RESIZE_MODES, 1 / 3))
+        assert_odds([one["mode"] for one in drawn], dict.fromkeys(distortions.RESIZE_MODES, 1 / 3))
     final = [next(step for step in steps[-4:-1] if step.name == "resize").parameters for steps in draws]
     assert all(one["factor"] == 1 and one["reference"] == (16, 24) for one in final)
-    assert_odds([one["mode"] for one in final], dict.fromkeys(degrade.RESIZE_MODES, 1 / 3))
+    assert_odds([one["mode"] for one in final], dict.fromkeys(distortions.RESIZE_MODES, 1 / 3))
 
 
 @pytest.mark.parametrize("number, sigma, strength", [(0, (1, 30), (0.05, 3)), (1, (1, 25), (0.05, 2.5))])
@@ -370,7 +371,7 @@ def test_every_stage_is_a_picture():
             degrade.draw_first_order(high.shape, 3, seeded(seed)),
             degrade.draw_second_order(high.shape, 3, seeded(seed)),
         ):
-            for step, pictures in degrade.stages(high, steps):
+            for step, pictures in degrade.step_by_step(high, steps):
                 assert pictures.isfinite().all() and pictures.min() >= 0 and pictures.max() <= 1, step
                 assert pictures.shape[:2] == (2, 3)
             assert torch.equal(pictures, round_to_8_bits(pictures))
