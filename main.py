@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
-DEGRADATIONS = ("bicubic", "real")
 DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two and a half minutes on two CPU cores
 
 TRAIN_HELP = """\
@@ -43,7 +42,8 @@ Enlarge pictures. Without -m the newest checkpoint in models/ is used, else one 
 Results go to images_upscaled/NAME.xS.MODEL.DATE.png.
 """
 EVALUATE_HELP = """\
-Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic.
+Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. With
+-d real each is made poor 20 times, by draws that --seed decides, and the figures are means over them.
 """
 
 
@@ -77,6 +77,13 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--blend", type=Path, metavar="FILE", help="mix these weights in (network interpolation)")
         command.add_argument("--alpha", type=share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
+    for command in (train, evaluate):
+        command.add_argument(
+            "-d", "--degradation", choices=("bicubic", "real"), default="bicubic",
+            help="how the poor pictures are made: only shrunk (bicubic, the default), or also blurred, noisy and "
+            "compressed, as real ones are",
+        )  # fmt: skip
+        command.add_argument("--seed", type=not_negative, default=0, help="same seed, same result (default 0)")
     train.add_argument(
         "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto",
         help="of the convolutions; auto is the fastest that costs no quality (default %(default)s)",
@@ -95,10 +102,6 @@ def add_train_flags(add) -> None:
         help="samples, photographs or a list of photographs; may be given several times",
     )  # fmt: skip
     add("-s", "--scale", type=scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
-    add(
-        "-d", "--degradation", choices=DEGRADATIONS, default="bicubic",
-        help="how the poor pictures are made: only shrunk, or also blurred, noisy and compressed, as real ones are",
-    )  # fmt: skip
     add("-n", "--new", action="store_true", help="start anew instead of going on")
     add("--from", dest="start", type=Path, metavar="FILE", help="start a new run from these weights")
     add("-b", "--batch", type=positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
@@ -119,7 +122,6 @@ def add_train_flags(add) -> None:
     add("--gan-weight", type=not_negative_real, metavar="X", help="of the adversarial loss (default 5e-3; 0: without)")
     add("--save-every", type=positive_real, default=5.0, metavar="MINUTES", help="besides after epochs (default 5)")
     add("--val", action="append", type=Path, metavar="DIR", help="pictures to watch besides; they choose nothing")
-    add("--seed", type=not_negative, default=0, help="same seed, same result (default 0)")
 
 
 def add_upscale_flags(add) -> None:
@@ -266,8 +268,10 @@ def default_samples(settings, seed: int) -> list[Path]:
     return fitting[-1:] or [photographs]
 
 
-def choose_network(options: argparse.Namespace, scale: int | None = None):
+def choose_network(options: argparse.Namespace, scale: int | None = None, degradation: str | None = None):
     """The network that -m and --blend name, else the newest in models/, else one that ships.
+
+    Of those that -m names, rather one that was trained on this degradation.
 
     Returns (network, checkpoint), or None if there is none.
     """
@@ -277,7 +281,9 @@ def choose_network(options: argparse.Namespace, scale: int | None = None):
     if options.model is None or options.model in MODELS:
         wanted = {"model": options.model} if options.model else {}
         wanted |= {"scale": scale} if scale else {}
-        path, checkpoint = checkpoints.find_trained(**wanted) or (None, None)
+        like = {"degradation": degradation} if degradation else {}
+        found = checkpoints.find_trained(**wanted, **like) or checkpoints.find_trained(**wanted)
+        path, checkpoint = found or (None, None)
         if checkpoint is None and options.blend:
             raise UsageError("--blend: there is no network yet to blend with; give one with -m FILE")
         if checkpoint is None:
@@ -317,10 +323,11 @@ def upscale_command(options: argparse.Namespace) -> None:
 def evaluate_command(options: argparse.Namespace) -> None:
     """`main.py evaluate`."""
     from esrgan import load_vgg19
+    from evaluation import Examination, evaluate_sets
     from images import UsageError, note, replacing
-    from upscaling import choose_device, evaluate_sets
+    from upscaling import choose_device
 
-    chosen = choose_network(options, options.scale)
+    chosen = choose_network(options, options.scale, options.degradation)
     network, checkpoint = chosen or (None, None)
     scale = options.scale or (checkpoint["scale"] if checkpoint else None)
     if scale is None:
@@ -334,14 +341,17 @@ def evaluate_command(options: argparse.Namespace) -> None:
     else:
         network = network.to(choose_device(options.cpu))
     vgg = load_vgg19(options.perceptual, ("conv3_4", "conv5_4")) if options.perceptual else None
-    report = evaluate_sets(options.input, scale, network, vgg)
+    report = evaluate_sets(options.input, Examination(scale, network, vgg, options.degradation, options.seed))
     print_report(report)
     if options.json:
         with replacing(options.json) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-FORMATS = {"psnr": "8.2f", "ssim": "8.4f", "conv3_4": "9.3f", "conv5_4": "9.3f", "detail": "8.2f", "colour": "8.2f"}
+FORMATS = {
+    "psnr": "8.2f", "error": "7.2f", "ssim": "8.4f",
+    "conv3_4": "9.3f", "conv5_4": "9.3f", "detail": "8.2f", "colour": "8.2f",
+}  # fmt: skip
 
 
 def print_report(report: dict) -> None:

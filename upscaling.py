@@ -5,20 +5,16 @@ import os
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-import degrade
 from checkpoints import load_network, model_name, now
 from data import Pair, centre
 from images import (
-    PROTOCOL,
     WRITTEN_FORMATS,
     UsageError,
     UserError,
     check_target,
-    crop_to_multiple,
     draw_sheet,
     find_pictures,
     from_bytes,
@@ -29,8 +25,6 @@ from images import (
     resize,
     rgb_to_luma,
     rgb_to_ycbcr,
-    round_to_8_bits,
-    ssim,
     unused,
     write_picture,
     ycbcr_to_rgb,
@@ -160,94 +154,6 @@ def _target(path: Path, below: Path, output: Path | None, single: bool, checkpoi
         return output
     stem = f"{below.stem}.x{checkpoint['scale']}.{model_name(checkpoint)}.{now()}"
     return unused(((output or UPSCALED) / below).with_name(f"{stem}.png"))
-
-
-def evaluate_folder(folder: Path, scale: int, network: nn.Module | None, vgg: nn.Module | None = None) -> dict:
-    """Crop, shrink, enlarge and compare every picture of a folder by the protocol of images.PROTOCOL.
-
-    Returns {"bicubic": {"psnr", "ssim"}, "model": {…}, "images": [{"name", "bicubic", "model"}]}; no "model"
-    without a network; what `looks` measures besides, with a VGG19. Bad pictures are named and left out; raises
-    UserError if none is left.
-    """
-    rows = []
-    for path in find_pictures(folder):
-        try:
-            high = crop_to_multiple(read_picture(path), scale)
-        except UserError as error:
-            note(f"left out: {error}")
-            continue
-        if min(high.shape[-2:]) < 11 + 2 * scale:
-            note(f"left out: {path}: only {high.shape[-1]}×{high.shape[-2]} pixels, too few to measure")
-            continue
-        row = {"name": path.relative_to(folder).as_posix(), "bicubic": _measure(None, high, scale, vgg)}
-        if network is not None:
-            row["model"] = _measure(network, high, scale, vgg)
-        rows.append(row)
-    if not rows:
-        raise UserError(f"{folder}: no picture that can be measured")
-    means = {
-        method: {metric: sum(row[method][metric] for row in rows) / len(rows) for metric in rows[0][method]}
-        for method in rows[0]
-        if method != "name"
-    }
-    return {**means, "images": rows}
-
-
-def _measure(network: nn.Module | None, high: Tensor, scale: int, vgg: nn.Module | None) -> dict[str, float]:
-    restored = restore_as_published(network, high, scale)
-    # Equal pictures have an infinite PSNR, which would hide all others in the mean.
-    figures = {"psnr": psnr(restored, high, scale).clamp(max=100).item(), "ssim": ssim(restored, high, scale).item()}
-    if vgg:
-        if restored.shape[1] == 1:  # VGG wants colours
-            low = degrade.bicubic(high, scale)
-            restored = upscale(network, low, scale) if network else resize(low, scale)
-        figures |= looks(round_to_8_bits(restored), high, vgg)
-    return figures
-
-
-def restore_as_published(network: nn.Module | None, high: Tensor, scale: int) -> Tensor:
-    """Shrink a picture (1, 3, H, W) and restore it in the order in which the published figures were made.
-
-    For a network on RGB, RGB is shrunk to 8 bits and the result is RGB. For luma networks, and bicubic itself
-    (`network` None), luma with 8 bits is shrunk and enlarged in floating point, as SRCNN's authors do it, and the
-    result is luma. With one 8-bit RGB picture for all, SRCNN and bicubic would measure 0.01 to 0.03 dB less.
-    """
-    if network is not None and not network.luma:
-        return upscale(network, degrade.bicubic(high, scale), scale)
-    luma = round_to_8_bits(rgb_to_luma(high))
-    enlarged_luma = resize(resize(luma, 1 / scale), scale)
-    return enlarged_luma if network is None else in_tiles(network, enlarged_luma)
-
-
-@torch.inference_mode()
-def looks(restored: Tensor, high: Tensor, vgg: nn.Module) -> dict[str, float]:
-    """What PSNR does not see, of two pictures (1, 3, H, W):
-
-    conv…    mean absolute difference of VGG19's features before activation, for each layer that `vgg` gives
-    detail   energy of the finest detail, as a share of the sharp picture's: under 1 is blurred, over 1 is noisy
-    colour   the largest shift of a colour channel's mean, in 8-bit levels
-    """
-    found, wanted = vgg(restored), vgg(high)
-    figures = {layer: (found[layer] - wanted[layer]).abs().mean().item() for layer in wanted}
-    figures["detail"] = (_fine_detail(restored) / _fine_detail(high)).item()
-    figures["colour"] = 255 * (restored - high).mean(dim=(2, 3)).abs().max().item()
-    return figures
-
-
-def _fine_detail(picture: Tensor) -> Tensor:
-    """Mean square of what a 3×3 binomial blur takes away from luma: the top octave of frequencies."""
-    luma = rgb_to_luma(picture)
-    binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
-    blurred = F.conv2d(luma, torch.outer(binomial, binomial).view(1, 1, 3, 3))
-    return (luma[..., 1:-1, 1:-1] - blurred).square().mean() + 1e-12  # a flat picture has none
-
-
-def evaluate_sets(folders: list[Path], scale: int, network: nn.Module | None, vgg: nn.Module | None = None) -> dict:
-    """`evaluate_folder` for several folders, in the form that `evaluate --json` writes."""
-    names = [Path(folder).resolve().name for folder in folders]
-    names = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
-    sets = {name: evaluate_folder(folder, scale, network, vgg) for name, folder in zip(names, folders, strict=True)}
-    return {"protocol": PROTOCOL, "scale": scale, "sets": sets}
 
 
 # ---------------------------------------------------------------------------------------------

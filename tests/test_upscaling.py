@@ -5,20 +5,14 @@ import torch
 from test_checkpoints import make_checkpoint
 from test_srcnn import delta_network
 
-import degrade
 import upscaling
-from esrgan import RRDBNet, load_vgg19
+from esrgan import RRDBNet
 from images import (
     UsageError,
     UserError,
-    crop_to_multiple,
-    psnr,
     read_picture,
     resize,
-    rgb_to_luma,
     rgb_to_ycbcr,
-    round_to_8_bits,
-    ssim,
     to_bytes,
     write_picture,
 )
@@ -59,63 +53,6 @@ def test_tiles_of_a_network_that_enlarges():
         torch.testing.assert_close(tiled, network(picture), atol=1e-12, rtol=0)
     result = upscaling.upscale(network.float(), picture.float(), 2)
     assert result.shape == (1, 3, 100, 122) and result.min() >= 0 and result.max() <= 1
-
-
-def test_what_looks_measures(photograph):
-    vgg = load_vgg19("random", ("conv3_4", "conv5_4"))
-    same = upscaling.looks(photograph, photograph, vgg)
-    assert same == {"conv3_4": 0, "conv5_4": 0, "detail": 1, "colour": 0}
-    tinted = photograph * 0.5
-    tinted[:, 2] += 10 / 255
-    figures = upscaling.looks(tinted, photograph * 0.5, vgg)
-    assert figures["colour"] == pytest.approx(10, abs=1e-3) and figures["detail"] == pytest.approx(1, abs=1e-3)
-    blurred = upscaling.looks(resize(resize(photograph, 0.5), 2), photograph, vgg)
-    assert blurred["detail"] < 0.5 and blurred["conv3_4"] > 0
-    assert upscaling.looks(photograph * 2, photograph, vgg)["detail"] == pytest.approx(4, rel=1e-4)
-
-
-def test_evaluation_by_hand(place, photograph):
-    sizes = {"one": (60, 71), "two": (47, 90)}
-    for name, (height, width) in sizes.items():
-        write_picture(place / "Set" / f"{name}.png", photograph[..., :height, :width])
-    (place / "Set" / "broken.png").write_text("no picture")
-    write_picture(place / "Set" / "tiny.png", photograph[..., :12, :12])
-    figures = upscaling.evaluate_folder(place / "Set", 3, delta_network())
-    assert [row["name"] for row in figures["images"]] == ["one.png", "two.png"]
-    for row, (height, width) in zip(figures["images"], sizes.values(), strict=True):
-        high = crop_to_multiple(photograph[..., :height, :width], 3)
-        luma = round_to_8_bits(rgb_to_luma(high))
-        restored = resize(resize(luma, 1 / 3), 3)
-        assert row["bicubic"] == {"psnr": psnr(restored, luma, 3).item(), "ssim": ssim(restored, luma, 3).item()}
-        assert row["model"]["psnr"] == pytest.approx(row["bicubic"]["psnr"], abs=1e-3)
-    mean = sum(row["bicubic"]["psnr"] for row in figures["images"]) / 2
-    assert figures["bicubic"]["psnr"] == pytest.approx(mean)
-    assert "model" not in upscaling.evaluate_folder(place / "Set", 3, None)
-    (place / "bad").mkdir()
-    (place / "bad" / "x.png").write_text("")
-    with pytest.raises(UserError, match="no picture that can be measured"):
-        upscaling.evaluate_folder(place / "bad", 2, None)
-
-
-def test_networks_on_rgb_are_measured_on_rgb(photograph):
-    class Bicubic(torch.nn.Conv2d):
-        """Enlarges RGB as `resize` does."""
-
-        luma, radius = False, 4
-
-        def forward(self, low):
-            return resize(low, 2)
-
-    high = photograph[..., :60, :60]
-    restored = upscaling.restore_as_published(Bicubic(1, 1, 1), high, 2)
-    torch.testing.assert_close(restored, resize(degrade.bicubic(high, 2), 2).clamp(0, 1))
-
-
-def test_sets_of_one_name_stay_apart(place, photograph):
-    for folder in ("a/Set5", "b/Set5"):
-        write_picture(place / folder / "x.png", photograph[..., :40, :40])
-    report = upscaling.evaluate_sets([place / "a" / "Set5", place / "b" / "Set5"], 2, None)
-    assert len(report["sets"]) == 2
 
 
 def run_upscale(inputs, output=None):
