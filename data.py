@@ -243,9 +243,10 @@ class PairPool:
         """Put a batch in and take as many pairs out at random; until the pool is full, the batch itself."""
         if self.low is None:
             self.low, self.high = low[:0], high[:0]
+        self.low, self.high = self.low.to(low.device), self.high.to(high.device)  # it may have been loaded elsewhere
         free = self.size - len(self.low)
-        self.low, self.high = torch.cat((self.low, low[:free])), torch.cat((self.high, high[:free]))
         if free > 0:
+            self.low, self.high = torch.cat((self.low, low[:free])), torch.cat((self.high, high[:free]))
             return low, high
         places = torch.randperm(self.size, generator=generator)[: len(low)].to(low.device)
         count = len(places)  # a batch may be larger than the pool: the rest passes by
@@ -259,8 +260,7 @@ class PairPool:
 
     def load_state_dict(self, state: dict) -> None:
         """Go on with what was in a pool."""
-        device = "cpu" if self.low is None else self.low.device
-        self.low, self.high = state["low"].to(device), state["high"].to(device)
+        self.low, self.high = state["low"], state["high"]
 
 
 class Data:
@@ -268,7 +268,8 @@ class Data:
 
     def __init__(self, sources: list[Path], settings, device="cpu", rank: int = 0, processes: int = 1):
         """`settings` are those of the run (stages.Settings); of `processes` this is number `rank`."""
-        self.settings, self.device = settings, torch.device(device)
+        # Apple's GPUs have no Poisson noise: poor pictures are made on the CPU there.
+        self.settings, self.device = settings, torch.device("cpu" if torch.device(device).type == "mps" else device)
         self.rank, self.processes = rank, processes
         self.enlarge = settings.model == "srcnn"
         self.pool = None if settings.degradation == "bicubic" else PairPool()
@@ -277,10 +278,10 @@ class Data:
         self.margin = 0 if self.pool is None else REAL_MARGIN * (settings.scale if self.enlarge else 1)
         if self.pool and any(Path(source).is_dir() and any(Path(source).glob("*.large.png")) for source in sources):
             raise UsageError("-d real makes its own poor pictures: give photographs, not folders of pairs")
-        least = max(LEAST, (patch + 2 * self.margin) * factor + (settings.scale if self.pool else 0))
+        least = max(LEAST, (patch + 2 * self.margin) * factor + (settings.scale if self.pool and self.enlarge else 0))
         pairs, samples_only = read_pairs(sources, settings.scale, self.enlarge, least)
         self.training, held_out = split_by_photograph(pairs, settings.seed)
-        self.held_out = self.degraded([centre(pair, HELD_OUT_SIDE) for pair in held_out])
+        self.held_out = self.poor_versions([centre(pair, HELD_OUT_SIDE) for pair in held_out])
         sides = {side for pair in self.training for side in pair.small.shape[-2:]}
         # Samples of one size are patches already and used whole; large or unlike pairs are cut as photographs are.
         self.ready_cut = samples_only and len(sides) == 1 and max(sides) <= 2 * patch
@@ -290,11 +291,13 @@ class Data:
         if self.ready_cut:  # one pass; a rest that is too small to be shared is left out
             passes, rest = divmod(len(self.training), self.batch_size)
             self.updates_per_epoch = passes + (rest >= processes)
+            if not self.updates_per_epoch:
+                raise UsageError(f"{len(self.training)} samples are too few for {processes} processes")
 
     def cut(self, step: int) -> tuple[Tensor, Tensor]:
         """This process's share of the small and large patches of a step, uint8 (N, 3, …).
 
-        The same step always cuts the same; on poor pictures with a margin, for `degrade` to work on.
+        The same step always cuts the same; on poor pictures with a margin, for `finish` to work on.
         """
         seed = self.settings.seed
         generator = seeded(seed, step)
@@ -305,12 +308,13 @@ class Data:
         else:
             chosen = torch.randint(len(self.training), (self.batch_size,), generator=generator)
         side = self.patch + 2 * self.margin
-        side += -side % self.settings.scale if self.pool else 0  # so that it can be shrunk by the scale
+        if self.pool and self.enlarge:
+            side += -side % self.settings.scale  # so that it can be shrunk by the scale
         whole = draw_batch([self.training[index] for index in chosen.tolist()], side, generator)
         share = len(chosen) // self.processes
         return tuple(part[self.rank * share : (self.rank + 1) * share] for part in whole)
 
-    def degrade(self, patches: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
+    def finish(self, patches: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
         """What `cut` gave, ready to learn from: on poor pictures low is made anew, on the device, and pooled."""
         if self.pool is None:
             return patches
@@ -321,7 +325,7 @@ class Data:
         (low, high) = (self._middle(to_bytes(part), low.shape[-1]) for part in (low, high))
         return self.pool.exchange(low, high, generator)
 
-    def degraded(self, pairs: list[Pair]) -> list[Pair]:
+    def poor_versions(self, pairs: list[Pair]) -> list[Pair]:
         """Pairs to measure on: with poor pictures where the run is on such, always the same for the same seed."""
         if self.pool is None:
             return pairs

@@ -5,6 +5,8 @@ one draw says little: how good a network looks depends far more on what was done
 """
 
 import math
+import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +68,9 @@ def evaluate_folder(folder: Path, examination: Examination) -> dict:
             note(f"left out: {path}: only {high.shape[-1]}×{high.shape[-2]} pixels, too few to measure")
             continue
         # Drawn by the picture's name, so that another picture in the folder changes nothing about this one.
-        drawn_by = int.from_bytes(path.stem.encode()[:8], "big")
-        row = {"name": path.relative_to(folder).as_posix(), "bicubic": _measure(None, high, examination, drawn_by)}
+        name = path.relative_to(folder).as_posix()
+        drawn_by = zlib.crc32(os.fsencode(name))
+        row = {"name": name, "bicubic": _measure(None, high, examination, drawn_by)}
         if examination.network is not None:
             row["model"] = _measure(examination.network, high, examination, drawn_by)
         rows.append(row)

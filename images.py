@@ -8,10 +8,12 @@ Files become tensors here and tensors become files here, and nowhere else.
     write_picture("small.png", small)
 """
 
+import glob
 import math
 import os
 import re
 import sys
+import time
 import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,6 +92,7 @@ def replacing(path):
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -99,6 +102,14 @@ def replacing(path):
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete what processes that were killed while writing this file have left, once it is an hour old."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > 3600:
+                leftover.unlink()
 
 
 def unused(path: Path) -> Path:

@@ -109,7 +109,7 @@ def add_train_flags(add) -> None:
         "--accumulate", type=positive, default=1, metavar="N", help="compute N batches for each update, for less memory"
     )
     add("--clip", type=positive_real, default=0.0, metavar="NORM", help="cut longer gradients to this norm")
-    add("--learning-rate", type=positive_real, help="at the start of the run (defaults as in training.py)")
+    add("--learning-rate", type=positive_real, help="at the start of the run (defaults as in stages.py)")
     add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], help="sides of srcnn's filters (default 9-5-5)")
     add("--blocks", type=positive, help="of rrdb and esrgan (default 6)")
     add("--features", type=positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
@@ -188,18 +188,19 @@ def _number(text, kind, allowed, wanted):
 
 def train_command(options: argparse.Namespace) -> None:
     """`main.py train`."""
-    from training import train
+    from training import from_the_first, joined_processes, train
     from upscaling import choose_device
 
     device = choose_device(options.cpu)
     settings = chosen_settings(options, device)
-    sources = options.input or default_samples(settings, options.seed)
     said = [name for name in ("epochs", "learning_rate") if getattr(options, name) is not None]
-    path = train(
-        settings, sources, options.epochs or 20, options.new, options.val or [], device,
-        options.start, said, options.save_every,
-    )  # fmt: skip
-    print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
+    with joined_processes(device):
+        sources = options.input or from_the_first(lambda: default_samples(settings, options.seed))
+        path = train(
+            settings, sources, options.epochs or 20, options.new, options.val or [], device,
+            options.start, said, options.save_every,
+        )  # fmt: skip
+        print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
 
 
 def chosen_settings(options: argparse.Namespace, device):

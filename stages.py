@@ -127,17 +127,17 @@ def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
 def averaged(network: nn.Module, settings: Settings) -> AveragedModel:
     """A copy that follows the network's weights slowly (EMA): what is measured, kept and used for upscaling."""
 
-    def follow(average: Tensor, current: Tensor, updates) -> Tensor:
+    def follow(averages: list[Tensor], current: list[Tensor], updates) -> None:
         # Faster at first: at 0.999 alone the untrained weights would still count a third after 1000 updates.
         decay = min(settings.average, (1 + int(updates)) / (10 + int(updates)))
-        return average.lerp(current, 1 - decay)
+        torch._foreach_lerp_(averages, current, 1 - decay)
 
-    return AveragedModel(network, avg_fn=follow)
+    return AveragedModel(network, multi_avg_fn=follow)
 
 
 def new_scaler(settings: Settings, device) -> torch.amp.GradScaler:
     """float16 has no room for small gradients: they are computed times a large number. Others need no such thing."""
-    return torch.amp.GradScaler(torch.device(device).type, enabled=settings.precision == "fp16")
+    return torch.amp.GradScaler(torch.device(device).type, init_scale=2.0**12, enabled=settings.precision == "fp16")
 
 
 def take_step(
@@ -298,17 +298,19 @@ class AdversarialStage:
                 told |= self.judge_backward(restored.detach(), target, share)
             for name, value in told.items():
                 figures[name] = figures.get(name, 0.0) + share * value
-        skipped = 0
-        if learning:
-            skipped += not take_step(self.optimizer, learning_rate, self.settings.clip, self.scaler)
-        else:
-            self.optimizer.zero_grad()
+        finite = []
         if judging:
             judge_rate = learning_rate * self.weights.judge_rate
-            skipped += not take_step(self.judge_optimizer, judge_rate, self.settings.clip, self.scaler)
-        self.scaler.update()
-        self.average.update_parameters(self.network)
-        return figures | {"skipped": float(skipped)}
+            finite.append(take_step(self.judge_optimizer, judge_rate, self.settings.clip, self.scaler))
+        if learning:
+            finite.append(take_step(self.optimizer, learning_rate, self.settings.clip, self.scaler))
+            if finite[-1]:
+                self.average.update_parameters(self.network)
+        else:
+            self.optimizer.zero_grad()
+        if finite:
+            self.scaler.update()
+        return figures | {"skipped": float(not all(finite))}
 
     def generator_backward(self, low: Tensor, high: Tensor, share: float) -> tuple[Tensor, dict[str, float]]:
         """Gradients for the generator alone: L = L_percep + λ L_G + η L1 (equation 3)."""

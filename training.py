@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -54,14 +54,22 @@ def joined_processes(device: torch.device):
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    rank, size = rank_and_size()
     try:
-        with open(os.devnull, "w") as nowhere:
-            if distributed.get_rank() == 0:
-                yield
-            else:
-                with redirect_stderr(nowhere):
-                    yield
+        with open(os.devnull, "w") as nowhere, ExitStack() as stack:
+            if rank:
+                stack.enter_context(redirect_stderr(nowhere))
+                stack.enter_context(redirect_stdout(nowhere))
+            yield
+    except UserError as error:
+        if rank == 0:
+            raise
+        raise SystemExit(error.exit_code) from None  # the first tells it
+    except RuntimeError as error:  # another process is gone, above all
+        raise UserError(f"process {rank} of {size}: {str(error).splitlines()[0]}") from error
     finally:
         distributed.destroy_process_group()
 
@@ -76,12 +84,20 @@ def mean_over_processes(figures: dict[str, float], device) -> dict[str, float]:
     return dict(zip(figures, (values / size).tolist(), strict=True))
 
 
-def from_the_first(value):
-    """What the first process has, in all of them."""
-    if rank_and_size()[1] == 1:
-        return value
-    box = [value]
+def from_the_first(make):
+    """What `make()` gives in the first process, in all of them; its UserError too."""
+    rank, size = rank_and_size()
+    if size == 1:
+        return make()
+    box = [None, None]
+    if rank == 0:
+        try:
+            box[0] = make()
+        except UserError as error:
+            box[1] = error
     distributed.broadcast_object_list(box)
+    if box[1]:
+        raise box[1]
     return box[0]
 
 
@@ -141,9 +157,7 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=())
     before, now = training["settings"], asdict(settings)
     if unfinished and "learning_rate" not in said:
         now["learning_rate"] = before["learning_rate"]
-    compared = sorted(now.keys() - {"precision", "learning_rate"})
-    changed = [f"{name} {before.get(name)} → {now[name]}" for name in compared if before.get(name) != now[name]]
-    changed += [] if same_data else ["other pictures"]
+    changed = changes(before, now) + ([] if same_data else ["other pictures"])
     if unfinished and changed:
         raise UsageError(
             f"{path} is an unfinished run with other settings ({', '.join(changed)}): "
@@ -156,10 +170,19 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=())
         return path
     if not same_data or before.get("adversarial") != now["adversarial"]:
         training["best"] = -math.inf  # measured on other pictures, or in another unit
+    if changed:
+        training["parts"].pop("pool", None)  # its pairs are of other pictures, or of another size
     training.update(settings=now, data=data.summary(), sums={})
     # Steps are counted in epochs of the new data, so that every epoch draws a fresh order.
     training["step"] = training["last_step"] = len(checkpoint["history"]) * data.updates_per_epoch
     return checkpoints.new_path(checkpoint)
+
+
+def changes(before: dict, now: dict) -> list[str]:
+    """The settings in which two runs differ, but for those that a run may take over."""
+    before, now = ({**settings, **(settings.get("adversarial") or {})} for settings in (before, now))
+    names = sorted((before.keys() | now.keys()) - {"precision", "learning_rate", "adversarial"})
+    return [f"{name} {before.get(name)} → {now.get(name)}" for name in names if before.get(name) != now.get(name)]
 
 
 def plan_epochs(training: dict, epochs: int, said, updates: int) -> None:
@@ -201,37 +224,42 @@ def train(
     history as a table, a plot of the curves and a before/after picture. Raises UserError, and SystemExit where it
     was asked to stop: everything is saved then.
     """
-    with joined_processes(torch.device(device)):
-        rank, size = rank_and_size()
-        batch = settings.batch * settings.accumulate
-        if batch % (size * settings.accumulate):
-            raise UsageError(f"-b {settings.batch}: does not divide among {size} processes")
-        data = Data(sources, settings, device, rank, size)
-        watched = data.degraded(read_pairs(validation, settings.scale, data.enlarge)[0]) if validation else []
-        note(f"training on {data}")
-        checkpoint, path = from_the_first(
-            prepare(settings, data, epochs, fresh, start, said) if rank == 0 else (None, None)
-        )
-        training = checkpoint["training"]
-        used = replace(settings, patch=data.patch, learning_rate=training["settings"]["learning_rate"])
-        stage = make_stage(used, checkpoint["params"], device)
-        if data.pool:
-            stage.parts["pool"] = data.pool
-        try:
-            for name, state in training["parts"].items():
-                if state:  # a scaler or a pool that has nothing to do has nothing to remember
-                    stage.parts[name].load_state_dict(state)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UsageError(f"{path} has another discriminator: give its settings, or -n to start anew") from error
-        if run_epochs(stage, checkpoint, path, data, watched, save_every):
-            return path
+    rank, size = rank_and_size()
+    if settings.batch % size:
+        raise UsageError(f"-b {settings.batch}: does not divide among {size} processes")
+    data = Data(sources, settings, device, rank, size)
+    watched = data.poor_versions(read_pairs(validation, settings.scale, data.enlarge)[0]) if validation else []
+    note(f"training on {data}")
+    checkpoint, path = from_the_first(lambda: prepare(settings, data, epochs, fresh, start, said))
+    training = checkpoint["training"]
+    if training["data"] != data.summary():
+        raise UserError("the processes have unlike photographs: every machine needs the same")
+    used = replace(settings, patch=data.patch, learning_rate=training["settings"]["learning_rate"])
+    stage = make_stage(used, checkpoint["params"], device)
+    if data.pool:
+        stage.parts["pool"] = data.pool
+    load_parts(stage, training["parts"], path)
+    if run_epochs(stage, checkpoint, path, data, watched, save_every):
+        return path
     done, goal = (training[key] / data.updates_per_epoch for key in ("step", "last_step"))
-    if rank == 0:
-        note(
-            f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: "
-            "the same command without -n and --from goes on from there"
-        )
+    note(
+        f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: "
+        "the same command without -n and --from goes on from there"
+    )
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
+
+
+def load_parts(stage, parts: dict, path: Path) -> None:
+    """Give a stage the state that a checkpoint remembers. Raises UsageError for another discriminator's."""
+    for name, state in parts.items():
+        if not state or (name == "pool" and rank_and_size()[0]):
+            continue  # a scaler that does nothing remembers nothing; the saved pool is that of the first process
+        try:
+            stage.parts[name].load_state_dict(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            if not name.startswith("judge"):
+                raise
+            raise UsageError(f"{path} has another discriminator: give its settings, or -n to start anew") from error
 
 
 # ---------------------------------------------------------------------------------------------
@@ -263,13 +291,17 @@ def stop_when_asked():
 def batches(data: Data, first: int, last: int, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Step, low and high of all steps. For a GPU the next patches are cut while it computes, in another thread."""
     ahead = ThreadPoolExecutor(1) if device.type == "cuda" else None
+
+    def cut_and_pin(step: int) -> tuple[Tensor, ...]:
+        return tuple(patches.pin_memory() for patches in data.cut(step))  # pinned, they travel while the GPU computes
+
     try:
-        coming = ahead.submit(data.cut, first) if ahead and first < last else None
+        coming = ahead.submit(cut_and_pin, first) if ahead and first < last else None
         for step in range(first, last):
             patches = coming.result() if ahead else data.cut(step)
             if ahead and step + 1 < last:
-                coming = ahead.submit(data.cut, step + 1)
-            yield step, *data.degrade(patches, step)
+                coming = ahead.submit(cut_and_pin, step + 1)
+            yield step, *data.finish(patches, step)
     finally:
         if ahead:
             ahead.shutdown(cancel_futures=True)
@@ -280,11 +312,11 @@ def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pa
     training, history, settings = checkpoint["training"], checkpoint["history"], stage.settings
     first, last, device = training["first_step"], training["last_step"], next(stage.network.parameters()).device
     is_first = rank_and_size()[0] == 0
-    if is_first:
-        checkpoints.save_checkpoint(checkpoint, path)  # better to learn now than after an epoch that this cannot be
-    started = saved = drawn = time.monotonic()
-    skipped = 0
+    started = saved = time.monotonic()
+    drawn, skipped = -math.inf, 0
     with stop_when_asked() as asked, progress_bar(training, settings) as bar:
+        if is_first:
+            checkpoints.save_checkpoint(checkpoint, path)  # better to learn now than after an epoch that this fails
         for step, low, high in batches(data, training["step"], last, device):
             figures = stage.update(low, high, rate_at(step, first, last, settings), step)
             figures = mean_over_processes({**figures, "stopping": float(bool(asked))}, device)
@@ -297,17 +329,18 @@ def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pa
             if epoch_is_over and is_first:
                 seconds, started = time.monotonic() - started, time.monotonic()
                 measure_epoch(stage, checkpoint, data, watched, seconds)
-                write_history(history, path.with_suffix(".history.csv"))
             if is_first and (epoch_is_over or stopping or time.monotonic() - saved > 60 * save_every):
                 training["parts"] = {name: part.state_dict() for name, part in stage.parts.items()}
                 checkpoints.save_checkpoint(checkpoint, path)
                 saved = time.monotonic()
             if is_first and epoch_is_over and (step + 1 == last or time.monotonic() - drawn > 60):
-                draw_progress(checkpoint, data.held_out, path)
+                show_progress(checkpoint, data, path)
                 drawn = time.monotonic()
             show(bar, figures, history, settings.batch * settings.accumulate)
             if stopping:
                 break
+        if is_first and history and drawn == -math.inf:  # nothing was left to do
+            show_progress(checkpoint, data, path)
     return training["step"] == last
 
 
@@ -344,8 +377,8 @@ def count_skipped(skipped: float, in_a_row: int, step: int) -> int:
     if in_a_row + 1 == SKIPPED_MOST:
         raise UserError(
             f"{SKIPPED_MOST} updates in a row had a gradient that is no number: most likely the learning rate is too "
-            "high (--learning-rate), or the precision too low (--precision fp32), or long gradients want --clip; "
-            "the last checkpoint is from before"
+            "high or the precision too low; go on with a lower --learning-rate or --precision fp32, "
+            "or start anew (-n) with --clip 1"
         )
     return in_a_row + 1
 
@@ -387,6 +420,15 @@ def validate(network: nn.Module, pairs: list[Pair], scale: int) -> float:
         restored = in_tiles(network, low, 1 if network.luma else scale)
         total += psnr(restored, high, scale).clamp(max=100).item()
     return total / len(pairs)
+
+
+def show_progress(checkpoint: dict, data: Data, path: Path) -> None:
+    """Leave table, curves and pictures beside the checkpoint; a file that cannot be written is no reason to stop."""
+    try:
+        write_history(checkpoint["history"], path.with_suffix(".history.csv"))
+        draw_progress(checkpoint, data.held_out, path)
+    except UserError as error:  # on Windows, one that is open in another program
+        note(f"{error}; training goes on")
 
 
 def write_history(history: list[dict], path: Path) -> None:

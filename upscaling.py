@@ -1,4 +1,4 @@
-"""Any picture through any network, and how good the result is."""
+"""Any picture through any network."""
 
 import math
 import os
@@ -36,10 +36,16 @@ MARGIN = 32  # and at most so many around them
 
 
 def choose_device(cpu: bool = False) -> torch.device:
-    """CUDA if there is one, then Apple's MPS, then the CPU; the CPU at once if asked for."""
+    """CUDA if there is one, then Apple's MPS, then the CPU; the CPU at once if asked for.
+
+    Under torchrun each process has a GPU of its own. Raises UsageError where there are too few.
+    """
     if not cpu and torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))  # torchrun gives each process one
-    if not cpu and torch.backends.mps.is_available():
+        number = int(os.environ.get("LOCAL_RANK", 0))
+        if number >= torch.cuda.device_count():
+            raise UsageError(f"--nproc-per-node: is more than the {torch.cuda.device_count()} GPUs of this machine")
+        return torch.device("cuda", number)
+    if not cpu and "LOCAL_RANK" not in os.environ and torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
 
@@ -196,7 +202,8 @@ def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
     right.set(title="Quality", xlabel="epoch", ylabel="PSNR of luma (dB)")
     for axis in (left, right):
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend()
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 

@@ -136,7 +136,7 @@ def test_poor_pairs_show_the_same_place(large_photographs, settings, monkeypatch
     monkeypatch.setattr(degrade, "second_order", lambda high, scale, _: degrade.bicubic(high, scale))
     monkeypatch.setattr(degrade, "usm_sharpen", lambda high: high)
     data = Data([large_photographs], settings)
-    low, high = data.degrade(data.cut(3), 3)
+    low, high = data.finish(data.cut(3), 3)
     side = settings.patch * (1 if data.enlarge else settings.scale)
     assert low.dtype == high.dtype == torch.uint8
     assert high.shape == (2, 3, side, side) and low.shape == (2, 3, settings.patch, settings.patch)
@@ -151,7 +151,7 @@ def test_poor_pictures_are_the_same_for_the_same_step_and_seed(large_photographs
 
     def batch(settings, step):
         data = Data([large_photographs], settings)
-        return data.degrade(data.cut(step), step)
+        return data.finish(data.cut(step), step)
 
     first = batch(settings, 1)
     assert all(torch.equal(one, two) for one, two in zip(first, batch(settings, 1), strict=True))
@@ -197,6 +197,13 @@ def test_a_batch_larger_than_the_pool_passes_through():
     for step in range(2):
         given, _ = pool.exchange(low, low, seeded(step))
         assert given.shape == low.shape
+
+
+def test_a_pool_loaded_on_the_cpu_goes_on_elsewhere():
+    pool = PairPool(size=3)
+    pool.load_state_dict({"low": torch.cat([number(1)] * 3), "high": torch.cat([number(1)] * 3)})
+    given, _ = pool.exchange(number(2).to("meta"), number(2).to("meta"), seeded(0))
+    assert given.device.type == pool.low.device.type == "meta"
 
 
 def test_the_pool_goes_on_where_it_was():

@@ -1,5 +1,6 @@
 """Training: the data of every step, going on exactly, stopping safely. Nothing here depends on luck."""
 
+import copy
 import math
 import os
 import signal
@@ -155,14 +156,18 @@ def test_a_gradient_that_is_no_number_is_skipped_and_ten_in_a_row_stop_the_run(p
 def test_a_skipped_step_leaves_everything_as_it_was():
     low, high = make_batch()
     for stage in (PixelStage(RRDB, fresh_weights(RRDB), CPU), make_stage()):
-        parts = ("network", "average", "judge") if "judge" in stage.parts else ("network", "average")
-        before = {name: [p.detach().clone() for p in stage.parts[name].parameters()] for name in parts}
+        stage.update(low, high, 1e-3, 0)
+        before = copy.deepcopy({name: stage.parts[name].state_dict() for name in ("network", "average", "optimizer")})
         for parameter in stage.network.parameters():
             parameter.register_hook(lambda gradient: gradient * math.inf)
-        figures = stage.update(low, high, 1e-3, 0)
+        figures = stage.update(low, high, 1e-3, 1)
         assert figures["skipped"] == 1 and math.isfinite(figures["loss"])
-        for old, new in zip(before["network"], stage.network.parameters(), strict=True):
-            assert torch.equal(old, new)
+        for name in ("network", "average"):
+            after = stage.parts[name].state_dict()
+            assert all(torch.equal(value, after[key]) for key, value in before[name].items()), name
+        after = stage.optimizer.state_dict()["state"]
+        for number, state in before["optimizer"]["state"].items():
+            assert all(torch.equal(value, after[number][key]) for key, value in state.items())
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_training(samples, place, monkeypatch):
