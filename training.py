@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 import checkpoints
 import esrgan
+from drawing import draw_progress
 from gen_samples import Data, Pair, read_pairs
 from images import UsageError, UserError, from_bytes, note, psnr, rgb_to_luma
-from upscaling import computing_in, draw_progress, in_tiles
+from upscaling import computing_in, in_tiles
 
 
 @dataclass(frozen=True)

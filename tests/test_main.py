@@ -124,7 +124,7 @@ def test_bad_input_is_one_line(model, photograph):
         (2, "-s 3: rrdb enlarges", "train", "-m", "rrdb", "-s", "3"),
         (2, "give the other network", "upscale", "-i", "good.png", "--alpha", "0.3"),
         (2, "train -m esrgan", "upscale", "-i", "good.png", "-m", "esrgan"),
-        (2, "must end in", "upscale", "-i", "good.png", "-o", "x.gif"),
+        (2, "must end in", "upscale", "-i", "good.png", "-o", "x.pcx"),
         (2, "is one file for 2", "upscale", "-i", "good.png", "-i", "good.png", "-o", "x.png"),
         (2, "is a folder", "evaluate", "-i", ".", "--json", "empty"),
         (1, "File name too long", "upscale", "-i", "x" * 300),

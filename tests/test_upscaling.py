@@ -5,6 +5,7 @@ import torch
 from test_checkpoints import make_checkpoint
 from test_srcnn import delta_network
 
+import batch
 import degrade
 import upscaling
 from esrgan import RRDBNet, load_vgg19
@@ -47,7 +48,9 @@ def test_tiles_equal_the_whole(tile, size):
     network = SRCNN().double().eval()
     luma = torch.rand(1, 1, *size, dtype=torch.float64)
     with torch.inference_mode():
-        torch.testing.assert_close(upscaling.in_tiles(network, luma, tile=tile), network(luma), atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            upscaling.in_tiles(network, luma, tiling=upscaling.Tiling(tile)), network(luma), atol=1e-12, rtol=0
+        )
 
 
 def test_tiles_of_a_network_that_enlarges():
@@ -55,7 +58,7 @@ def test_tiles_of_a_network_that_enlarges():
     assert network.radius <= upscaling.MARGIN
     picture = torch.rand(1, 3, 50, 61, dtype=torch.float64)
     with torch.inference_mode():
-        tiled = upscaling.in_tiles(network, picture, 2, tile=20)
+        tiled = upscaling.in_tiles(network, picture, 2, upscaling.Tiling(20))
         torch.testing.assert_close(tiled, network(picture), atol=1e-12, rtol=0)
     result = upscaling.upscale(network.float(), picture.float(), 2)
     assert result.shape == (1, 3, 100, 122) and result.min() >= 0 and result.max() <= 1
@@ -119,7 +122,7 @@ def test_sets_of_one_name_stay_apart(place, photograph):
 
 
 def run_upscale(inputs, output=None):
-    upscaling.upscale_files(upscaling.list_inputs(inputs), output, delta_network(), make_checkpoint())
+    batch.upscale_files(batch.list_inputs(inputs), output, delta_network(), make_checkpoint())
 
 
 @pytest.mark.parametrize(
