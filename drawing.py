@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy
 import torch
+from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -128,7 +129,8 @@ def _fitting(size: tuple[int, int]) -> tuple[int, int]:
 
 def _sheet_of(columns: list[tuple[str, Image.Image, Image.Image]], zoom: int) -> Image.Image:
     """Columns of (name, whole picture, detail) on white, with a caption above every picture."""
-    font, line, gap = ImageFont.load_default(18), 30, 12
+    # matplotlib's font, for Pillow's own has no ×.
+    font, line, gap = ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 16), 30, 12
     width = max(PANEL, *(max(whole.width, detail.width) for _, whole, detail in columns)) + gap
     heights = max(whole.height for _, whole, _ in columns), max(detail.height for _, _, detail in columns)
     sheet = Image.new("RGB", (len(columns) * width + gap, sum(heights) + 2 * line + 2 * gap), "white")

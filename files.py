@@ -148,11 +148,12 @@ def _through_pillow(image: Image.Image, path) -> Picture:
             image.seek(index)
         image.load()
         turned = image.getexif().get(0x0112, 1) > 4  # the orientations with height and width exchanged
-        picture.frames.append(_plain(ImageOps.exif_transpose(image), kind, path))
+        frame = _plain(ImageOps.exif_transpose(image), kind, path)
+        picture.frames.append(frame.convert("LA") if "LA;16" in raw else frame)  # Pillow makes RGBA of these
         picture.durations.append(float(image.info.get("duration", 0)))
     if picture.dpi and turned:
         picture.dpi = picture.dpi[::-1]
-    if "16" in raw and isinstance(picture.frames[0], Image.Image):
+    if ";16" in raw and isinstance(picture.frames[0], Image.Image):
         note(f"{path}: Pillow reads its 16 bits as 8: save it as a TIFF without LZW to keep them")
     modes = {frame.mode for frame in picture.frames if isinstance(frame, Image.Image)}
     if len(modes) > 1:  # an animation whose later frames have more colours or become transparent

@@ -119,7 +119,8 @@ def find_pictures(folder) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    named = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    # Broken links and the like are in, to be named when they cannot be read.
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir())
     hidden = re.compile(r"(^|[/\\])\.")
     pictures = sorted(path for path in named if not hidden.search(str(path.relative_to(folder))))
     if not pictures:
