@@ -101,9 +101,13 @@ def upscale_files(
     with tqdm(total=len(todo), bar_format=form, delay=1, leave=False) as bar:
         for done, (path, target, fixed) in enumerate(todo):
             bar.update(done - bar.n)
+
+            def progress(share: float, end: int = done + 1) -> None:
+                bar.update(min(share, end - bar.n))  # parts done once more with smaller tiles count once
+
             bar.set_description_str(f"{done + 1} of {len(todo)}: {one_line(path.name)}", refresh=False)
             try:
-                result = upscale_file(path, target, fixed, network, checkpoint, settings, tiling, bar.update)
+                result = upscale_file(path, target, fixed, network, checkpoint, settings, tiling, progress)
             except (UserError, OSError, MemoryError) as error:
                 if single:
                     raise

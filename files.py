@@ -24,6 +24,8 @@ Frame = Image.Image | numpy.ndarray
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 ANIMATED = {"GIF": ".gif", "WEBP": ".webp", "PNG": ".png"}  # the kinds that can hold several frames when written
 LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535}  # pixels
+LONGEST_FRAME = {"GIF": 655_350, "WEBP": 2**24 - 1, "PNG": 65_535}  # milliseconds
+MOST_PIXELS_PER_BYTE = 100_000  # a blank fax page has 80,000
 STRIP = 256  # rows at a time, where a whole frame as numbers would be too much
 
 
@@ -119,13 +121,16 @@ def _pixel_limit(huge: bool):
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_pixels(width: int, height: int, frames: int = 1) -> None:
-    """The same guard, at the same limit, for what Pillow does not look at."""
+def _check_pixels(path, width: int, height: int, frames: int = 1) -> None:
+    """The same guard, at the same limit, for what Pillow does not look at, and against a few bytes that are a wall."""
     if width < 1 or height < 1:
         raise UserError("has no pixels")
-    limit = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)
-    if width * height * frames > limit:
+    limit, there = 2 * (Image.MAX_IMAGE_PIXELS or math.inf), width * height * frames
+    if there > limit:
         raise Image.DecompressionBombError(f"{frames} of {width}×{height} pixels, the limit is {limit:.0f}")
+    size = Path(path).stat().st_size
+    if there > max(4_000_000, MOST_PIXELS_PER_BYTE * size) and limit < math.inf:
+        raise Image.DecompressionBombError(f"{width}×{height} pixels in a file of {size} bytes")
 
 
 def _through_pillow(image: Image.Image, path) -> Picture:
@@ -142,7 +147,9 @@ def _through_pillow(image: Image.Image, path) -> Picture:
         picture.plays = _plays(image, kind)
         if kind == "GIF":
             _check_gif_ends(path)
-    _check_pixels(*image.size, count)
+    _check_pixels(path, *image.size, count)
+    if kind == "TIFF" and max(part[1][3] for part in image.tile) < image.tag_v2[257]:  # Pillow leaves the rest black
+        raise OSError("its pixels end too early")
     for index in range(first, count):
         if count > 1:
             image.seek(index)
@@ -241,9 +248,9 @@ def _deep_tiff(path) -> Picture | None:
     with file:
         if not several or not colours:
             return None
-        _check_pixels(page.imagewidth, page.imagelength)
+        _check_pixels(path, page.imagewidth, page.imagelength)
         ends = (start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=True))
-        if max(ends) > Path(path).stat().st_size:
+        if max(ends) > Path(path).stat().st_size or len(page.dataoffsets) < math.prod(page.chunked):
             raise OSError("its pixels end too early")
         try:
             pixels = page.asarray()
@@ -287,8 +294,9 @@ def check_size(path: Path, height: int, width: int) -> None:
 
 
 def save_picture(path, picture: Picture, quality: int = 95) -> None:
-    """Write a picture in the format that the name asks for; `quality` (1 to 100) is for JPEG and WebP.
+    """Write a picture in the format that the name asks for.
 
+    `quality`, 1 to 100, is for JPEG and WebP; with 100, WebP is lossless.
     Raises UsageError for an unknown suffix, UserError if the file cannot be written.
     """
     path = Path(path)
@@ -357,6 +365,7 @@ def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: 
         frames = [Image.fromarray(frames[0][:, :, 0])]
     options = {"icc_profile": picture.profile} if picture.profile else {}
     options |= {"quality": quality} if kind in ("JPEG", "WEBP") else {}
+    options |= {"lossless": True} if kind == "WEBP" and quality == 100 else {}
     if picture.dpi and kind in ("PNG", "JPEG", "TIFF", "BMP"):
         options["dpi"] = tuple(map(round, picture.dpi)) if kind == "JPEG" else picture.dpi
     if kind == "TIFF":
@@ -364,7 +373,8 @@ def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: 
         if math.prod(frames[0].size) * len(frames[0].getbands()) > 2**31:  # offsets of a TIFF have 32 bits
             options |= {"big_tiff": True}
     if len(frames) > 1:
-        options |= {"save_all": True, "append_images": frames[1:], "duration": list(map(round, picture.durations))}
+        durations = [min(round(duration), LONGEST_FRAME[kind]) for duration in picture.durations]
+        options |= {"save_all": True, "append_images": frames[1:], "duration": durations}
         options |= {"loop": picture.plays} if kind != "GIF" else {}
     if kind == "GIF":
         options |= {"optimize": False}

@@ -124,7 +124,7 @@ def add_upscale_flags(add) -> None:
     )  # fmt: skip
     add("--outscale", type=positive_real, metavar="X", help="how many times larger, any factor (default the network's)")
     add("--skip-existing", action="store_true", help="leave out pictures that have a result already")
-    add("--quality", type=percent, default=95, metavar="Q", help="of JPEG and WebP, 1 to 100 (default 95)")
+    add("--quality", type=percent, default=95, metavar="Q", help="of JPEG and WebP; 100: lossless WebP (default 95)")
     add(
         "--compare", action="store_true",
         help="draw the result beside nearest neighbour and bicubic, and write a page with a before/after slider",

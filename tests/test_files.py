@@ -176,6 +176,21 @@ def test_a_bomb_is_refused_unless_allowed(tmp_path, monkeypatch):
     assert Image.MAX_IMAGE_PIXELS == 40
 
 
+def test_few_bytes_that_would_be_many_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MOST_PIXELS_PER_BYTE", 10_000)
+    # A blank WebP is as small as that; and a TIFF whose directory promises more rows than it has.
+    Image.new("RGB", (4000, 4000)).save(tmp_path / "x.webp", lossless=True)
+    with pytest.raises(UserError, match=r"4000×4000 pixels in a file of \d+ bytes"):
+        open_picture(tmp_path / "x.webp")
+    assert files.frame_size(open_picture(tmp_path / "x.webp", huge=True).frames[0]) == (4000, 4000)
+    for name, pixels in (("grey.tif", planes(1)), ("deep.tif", planes(3, numpy.uint16))):
+        tifffile.imwrite(tmp_path / name, pixels.squeeze(), photometric="minisblack" if name == "grey.tif" else "rgb")
+        with tifffile.TiffFile(tmp_path / name, mode="r+b") as file:
+            file.pages[0].tags["ImageLength"].overwrite(5000)
+        with pytest.raises(UserError, match="damaged or cut short"):
+            open_picture(tmp_path / name)
+
+
 def test_what_a_format_cannot_hold_is_told_before_work(tmp_path):
     for suffix, side in ((".jpg", 65501), (".webp", 16384), (".gif", 65536)):
         with pytest.raises(UserError, match=r"cannot hold .* use .png"):
