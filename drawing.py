@@ -15,7 +15,20 @@ from torch import Tensor
 from checkpoints import load_network
 from files import Frame, to_8_bits
 from gen_samples import Pair, centre
-from images import draw_sheet, from_bytes, psnr, replacing, resize, rgb_to_luma, rgb_to_ycbcr, ycbcr_to_rgb
+from images import (
+    apply_taps,
+    cut_taps,
+    draw_sheet,
+    from_bytes,
+    psnr,
+    replacing,
+    resize,
+    resize_taps,
+    rgb_to_luma,
+    rgb_to_ycbcr,
+    to_image,
+    ycbcr_to_rgb,
+)
 
 # ---------------------------------------------------------------------------------------------
 # What a training leaves
@@ -99,24 +112,25 @@ LARGEST_PAGE = 2000  # pixels a side of what a slider page shows at most: it car
 
 def draw_comparison(low: Frame, high: Frame, label: str, path: Path) -> None:
     """Nearest neighbour, bicubic and the model side by side: the whole picture above, its richest detail below."""
-    low, high = on_white(to_8_bits(low)), on_white(to_8_bits(high))
-    whole = high.copy() if max(high.size) <= PANEL else high.resize(_fitting(high.size), reducing_gap=2)
+    low, high = on_white(to_8_bits(low)), to_8_bits(high)  # of a large result only what is shown is converted
+    whole = on_white(high if max(high.size) <= PANEL else high.resize(_fitting(high.size), reducing_gap=2))
     left, top, side = richest_detail(low)
     factors = high.width / low.width, high.height / low.height
     spot = (round(left * factors[0]), round(top * factors[1]))
     size = max(1, round(min(side, low.width) * factors[0])), max(1, round(min(side, low.height) * factors[1]))
     zoom = max(1, PANEL // max(size))
     columns = []
-    for name, method in (("nearest neighbour", Image.NEAREST), ("bicubic", Image.BICUBIC), (label, None)):
-        if method is None:
-            picture, detail = whole, high.crop((*spot, spot[0] + size[0], spot[1] + size[1]))
-        elif whole.width < low.width:
-            picture, detail = low.resize(whole.size, reducing_gap=2), enlarged_part(low, high.size, spot, size, method)
-        else:
-            picture, detail = low.resize(whole.size, method), enlarged_part(low, high.size, spot, size, method)
-        if zoom > 1:
-            detail = detail.resize((zoom * size[0], zoom * size[1]), Image.NEAREST)
-        columns.append((name, picture, detail))
+    ways = ("nearest neighbour", Image.NEAREST, nearest_part), ("bicubic", Image.BICUBIC, bicubic_part)
+    for name, method, part_of in ways:
+        # Where it must be shown smaller than it is, every way of enlarging would look the same.
+        small = whole.width < low.width
+        picture = low.resize(whole.size, reducing_gap=2) if small else low.resize(whole.size, method)
+        columns.append((name, picture, part_of(low, high.size, spot, size)))
+    columns.append((label, whole, on_white(high.crop((*spot, spot[0] + size[0], spot[1] + size[1])))))
+    columns = [
+        (name, picture, detail.resize((zoom * size[0], zoom * size[1]), Image.NEAREST))
+        for name, picture, detail in columns
+    ]
     sheet = _sheet_of(columns, zoom)
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
@@ -154,10 +168,21 @@ def on_white(image: Image.Image) -> Image.Image:
     return white
 
 
-def enlarged_part(low: Image.Image, size: tuple[int, int], spot, part: tuple[int, int], method) -> Image.Image:
+def nearest_part(low: Image.Image, size: tuple[int, int], spot: tuple[int, int], part: tuple[int, int]) -> Image.Image:
     """`part` (width, height) pixels at `spot` (left, top) of a picture enlarged to `size`, without the rest of it."""
     across, down = low.width / size[0], low.height / size[1]
-    return low.transform(part, Image.AFFINE, (across, 0, spot[0] * across, 0, down, spot[1] * down), method)
+    return low.transform(part, Image.AFFINE, (across, 0, spot[0] * across, 0, down, spot[1] * down), Image.NEAREST)
+
+
+def bicubic_part(low: Image.Image, size: tuple[int, int], spot: tuple[int, int], part: tuple[int, int]) -> Image.Image:
+    """The same by bicubic interpolation, as `resize` does it."""
+    windows = [
+        cut_taps(resize_taps(old, new, new / old), start, start + count)
+        for old, new, start, count in zip(low.size, size, spot, part, strict=True)
+    ]
+    (left, right, columns), (top, bottom, rows) = windows
+    pixels = torch.from_numpy(numpy.array(low.crop((left, top, right, bottom)))).permute(2, 0, 1)[None]
+    return to_image(apply_taps(apply_taps(from_bytes(pixels), -2, rows), -1, columns))
 
 
 def richest_detail(image: Image.Image, side: int = DETAIL) -> tuple[int, int, int]:
@@ -205,7 +230,7 @@ def write_slider(low: Frame, high: Frame, label: str, path: Path) -> None:
 
     Of a picture too large for that, the part around its richest detail.
     """
-    low, high = on_white(to_8_bits(low)), on_white(to_8_bits(high))
+    low, high = on_white(to_8_bits(low)), to_8_bits(high)
     left, top, side = richest_detail(low)
     part = min(high.width, LARGEST_PAGE), min(high.height, LARGEST_PAGE)
     centre_of = (left + side / 2) * high.width / low.width, (top + side / 2) * high.height / low.height
@@ -213,8 +238,8 @@ def write_slider(low: Frame, high: Frame, label: str, path: Path) -> None:
         int(min(max(0, middle - wanted / 2), whole - wanted))
         for middle, wanted, whole in zip(centre_of, part, high.size, strict=True)
     )
-    after = high.crop((*spot, spot[0] + part[0], spot[1] + part[1]))
-    before = enlarged_part(low, high.size, spot, part, Image.BICUBIC)
+    after = on_white(high.crop((*spot, spot[0] + part[0], spot[1] + part[1])))
+    before = bicubic_part(low, high.size, spot, part)
     width = part[0] if part[0] >= 600 else part[0] * math.ceil(600 / part[0])  # small pictures are hard to look at
     page = PAGE.format(
         title=html.escape(path.name.removesuffix(".compare.html")), label=html.escape(label), width=width,
