@@ -107,7 +107,7 @@ def upscale_files(
 
             bar.set_description_str(f"{done + 1} of {len(todo)}: {one_line(path.name)}", refresh=False)
             try:
-                result = upscale_file(path, target, fixed, network, checkpoint, settings, tiling, progress)
+                results = upscale_file(path, target, fixed, network, checkpoint, settings, tiling, progress)
             except (UserError, OSError, MemoryError) as error:
                 if single:
                     raise
@@ -115,7 +115,7 @@ def upscale_files(
                 note(f"failed: {named}")
                 failed += 1
             else:
-                tqdm.write(one_line(result))
+                tqdm.write("\n".join(map(one_line, results)))
     if failed:
         raise UserError(f"{failed} of {len(todo)} pictures failed, {len(todo) - failed} were enlarged")
     if not single or not todo:
@@ -157,7 +157,7 @@ def _without_existing(plan: list[tuple[Path, Path, bool]]) -> list[tuple[Path, P
 def upscale_file(
     path: Path, target: Path, fixed: bool, network: nn.Module, checkpoint: dict, settings: UpscaleSettings,
     tiling: Tiling, progress,
-) -> Path:  # fmt: skip
+) -> list[Path]:  # fmt: skip
     """Enlarge one file; returns what was written. `progress` is called with shares that sum to 1."""
     low = open_picture(path, settings.huge)
     if not fixed:
@@ -178,11 +178,13 @@ def upscale_file(
         for frame in low.frames
     ]  # fmt: skip
     save_picture(target, replace(low, frames=frames), settings.quality)
-    if settings.compare:
-        label = f"{model_name(checkpoint)} ×{factor:g}"
-        draw_comparison(low.frames[0], frames[0], label, unused(target.with_name(f"{target.stem}.compare.png")))
-        write_slider(low.frames[0], frames[0], label, unused(target.with_name(f"{target.stem}.compare.html")))
-    return target
+    if not settings.compare:
+        return [target]
+    label = f"{model_name(checkpoint)} ×{factor:g}"
+    sheet, page = (unused(target.with_name(f"{target.stem}.compare{suffix}")) for suffix in (".png", ".html"))
+    draw_comparison(low.frames[0], frames[0], label, sheet)
+    write_slider(low.frames[0], frames[0], label, page)
+    return [target, sheet, page]
 
 
 def _check_memory(path: Path, low: Picture, size: tuple[int, int]) -> None:
