@@ -29,7 +29,7 @@ from images import (
     round_to_8_bits,
     ssim,
 )
-from upscaling import in_tiles, upscale
+from upscaling import Tiling, in_tiles, upscale
 
 DRAWS = 20  # poor versions of each picture
 REAL_PROTOCOL = (
@@ -48,6 +48,7 @@ class Examination:
     vgg: nn.Module | None = None  # measures besides what `looks` does
     degradation: str = "bicubic"
     seed: int = 0  # of the draws of "real"
+    tiling: Tiling | None = None  # how the network is run; without: in float32
 
 
 def evaluate_folder(folder: Path, examination: Examination) -> dict:
@@ -92,11 +93,14 @@ def _measure(network: nn.Module | None, high: Tensor, examination: Examination, 
     """The figures of one picture (1, 3, H, W) by one method; `network` None is bicubic."""
     scale = examination.scale
     if examination.degradation == "bicubic":
-        return _compare(restore_as_published(network, high, scale), network, high, examination)
+        return _compare(restore_as_published(network, high, scale, examination.tiling), network, high, examination)
     draws = []
     for draw in range(DRAWS):
         low = degrade.second_order(high, scale, seeded(examination.seed, drawn_by, draw))
-        restored = resize(low, size=high.shape[-2:]) if network is None else upscale(network, low, scale)
+        if network is None:
+            restored = resize(low, size=high.shape[-2:])
+        else:
+            restored = upscale(network, low, scale, examination.tiling)
         draws.append(_compare(restored, network, high, examination))
     spread = torch.tensor([figures["psnr"] for figures in draws]).std()
     figures = {metric: sum(figures[metric] for figures in draws) / DRAWS for metric in draws[0]}
@@ -110,12 +114,12 @@ def _compare(restored: Tensor, network, high: Tensor, examination: Examination) 
     if vgg:
         if restored.shape[1] == 1:  # VGG wants colours
             low = degrade.bicubic(high, scale)
-            restored = upscale(network, low, scale) if network else resize(low, scale)
+            restored = upscale(network, low, scale, examination.tiling) if network else resize(low, scale)
         figures |= looks(round_to_8_bits(restored), high, vgg)
     return figures
 
 
-def restore_as_published(network: nn.Module | None, high: Tensor, scale: int) -> Tensor:
+def restore_as_published(network: nn.Module | None, high: Tensor, scale: int, tiling: Tiling | None = None) -> Tensor:
     """Shrink a picture (1, 3, H, W) and restore it in the order in which the published figures were made.
 
     For a network on RGB, RGB is shrunk to 8 bits and the result is RGB. For luma networks, and bicubic itself
@@ -123,10 +127,10 @@ def restore_as_published(network: nn.Module | None, high: Tensor, scale: int) ->
     result is luma. With one 8-bit RGB picture for all, SRCNN and bicubic would measure 0.01 to 0.03 dB less.
     """
     if network is not None and not network.luma:
-        return upscale(network, degrade.bicubic(high, scale), scale)
+        return upscale(network, degrade.bicubic(high, scale), scale, tiling)
     luma = round_to_8_bits(rgb_to_luma(high))
     enlarged_luma = resize(resize(luma, 1 / scale), scale)
-    return enlarged_luma if network is None else in_tiles(network, enlarged_luma)
+    return enlarged_luma if network is None else in_tiles(network, enlarged_luma, tiling=tiling)
 
 
 @torch.inference_mode()

@@ -29,6 +29,7 @@ from tqdm import tqdm
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
 WRITTEN_FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
+    ".gif": "GIF",
 }  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def run_command(command, options) -> int:
         note(f"error: {error}")
         return error.exit_code
     except (MemoryError, torch.OutOfMemoryError):
-        note("error: out of memory: try smaller pictures, or with train a smaller -b")
+        note("error: out of memory: try smaller pictures, with train a smaller -b, with upscale a smaller --tile")
         return 1
     except KeyboardInterrupt:
         note("stopped")
@@ -129,7 +130,8 @@ def find_pictures(folder) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    named = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    # Broken links and the like are in, to be named when they cannot be read.
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir())
     hidden = re.compile(r"(^|[/\\])\.")
     pictures = sorted(path for path in named if not hidden.search(str(path.relative_to(folder))))
     if not pictures:
@@ -137,21 +139,20 @@ def find_pictures(folder) -> list[Path]:
     return pictures
 
 
-def read_picture(path) -> Tensor:
-    """Read a picture file as (1, 3, H, W), upright as its EXIF orientation says.
+@contextmanager
+def reading(path):
+    """What goes wrong in here with the picture file `path` is told in one line that names it.
 
-    The content decides what kind of file it is, not the name. Grey becomes RGB, 16-bit grey keeps
-    its precision, transparency is laid on white.
     Raises UsageError if there is no such file, UserError if it is not a whole picture.
     """
     path = Path(path)
     if path.is_dir():
         raise UsageError(f"{path}: is a folder, not a picture")
+    if path.exists() and not path.is_file():  # a pipe or a device may never end
+        raise UserError(f"{path}: is not a regular file")
     try:
-        # Pillow's remarks on large or odd files are no errors.
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            pixels = _pixels(image)
+        with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on large or odd files are no errors
+            yield
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file") from error
     except PermissionError as error:
@@ -161,9 +162,30 @@ def read_picture(path) -> Tensor:
     except UnidentifiedImageError as error:
         raise UserError(f"{path}: not a picture, or of a kind that Pillow cannot read") from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: too many pixels to open safely ({error})") from error
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        raise UserError(f"{path}: too many pixels to open safely; `upscale --huge` opens it ({error})") from error
+    except MemoryError as error:
+        raise UserError(f"{path}: too large for the memory") from error
+    except Exception as error:  # decoders raise nearly anything on a damaged file
         raise UserError(f"{path}: damaged or cut short ({error})") from error
+
+
+@contextmanager
+def opened(path):
+    """Yield a picture file as Pillow sees it: the content decides what kind of file it is. Errors as in `reading`."""
+    with reading(path), Image.open(path) as image:
+        if image.format == "EPS":  # Pillow would have Ghostscript run the program that such a file is
+            raise UserError("is a drawing (EPS); save it as a picture of pixels")
+        yield image
+
+
+def read_picture(path) -> Tensor:
+    """Read a picture file as (1, 3, H, W), upright as its EXIF orientation says: for training and measuring.
+
+    Grey becomes RGB, 16-bit grey keeps its precision, transparency is laid on white. Errors as `opened` raises them.
+    files.py reads pictures without losing anything.
+    """
+    with opened(path) as image:
+        pixels = _pixels(ImageOps.exif_transpose(image))
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
 
@@ -320,19 +342,31 @@ def resize(picture: Tensor, scale: float | None = None, size: tuple[int, int] | 
         raise ValueError("resize needs either a scale or a size")
     for axis, length in ((-2, picture.shape[-2]), (-1, picture.shape[-1])):
         new_length = math.ceil(length * scale - 1e-9) if size is None else size[axis]
-        picture = _resize_axis(picture, axis, new_length, new_length / length if scale is None else scale)
+        taps = resize_taps(length, new_length, new_length / length if scale is None else scale)
+        picture = apply_taps(picture, axis, taps)
     return picture.contiguous()
 
 
-def _resize_axis(picture: Tensor, axis: int, new_length: int, scale: float) -> Tensor:
+def apply_taps(picture: Tensor, axis: int, taps: tuple[Tensor, Tensor]) -> Tensor:
     """Each new row of pixels is a weighted sum of a few old rows, which is what `embedding_bag` computes."""
-    index, weights = resize_taps(picture.shape[axis], new_length, scale)
+    index, weights = taps
     rows = picture.movedim(axis, 0)
     table = rows.reshape(len(rows), -1)
     bags = F.embedding_bag(
         index.T.contiguous().to(table.device), table, per_sample_weights=weights.T.contiguous().to(table), mode="sum"
     )
-    return bags.view(new_length, *rows.shape[1:]).movedim(0, axis)
+    return bags.view(index.shape[1], *rows.shape[1:]).movedim(0, axis)
+
+
+def cut_taps(taps: tuple[Tensor, Tensor], start: int, stop: int) -> tuple[int, int, tuple[Tensor, Tensor]]:
+    """For a window of a resized picture, new pixels start:stop along one axis: (first, last, taps).
+
+    Old pixels first:last are all that it needs, and the taps count from `first`: a picture can be resized window by
+    window, with the same result as in one go.
+    """
+    index, weights = taps[0][:, start:stop], taps[1][:, start:stop]
+    first = int(index.min())
+    return first, int(index.max()) + 1, (index - first, weights)
 
 
 def crop_to_multiple(picture: Tensor, scale: int) -> Tensor:

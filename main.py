@@ -38,8 +38,9 @@ A tenth of the photographs is held out: PSNR is measured on them and the best we
 (esrgan's: those nearest to the real picture in VGG19's features).
 """
 UPSCALE_HELP = """\
-Enlarge pictures. Without -m the newest checkpoint in models/ is used, else one that came with the program.
-Results go to images_upscaled/NAME.xS.MODEL.DATE.png.
+Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else one that came with the
+program. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; of a folder the structure is kept. Depth, transparency,
+colour profile and resolution are those of the picture, and animations stay animations (.gif, .webp or .png).
 """
 EVALUATE_HELP = """\
 Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. With
@@ -84,11 +85,11 @@ def build_parser() -> argparse.ArgumentParser:
             "compressed, as real ones are",
         )  # fmt: skip
         command.add_argument("--seed", type=not_negative, default=0, help="same seed, same result (default 0)")
-    train.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto",
-        help="of the convolutions; auto is the fastest that costs no quality (default %(default)s)",
-    )  # fmt: skip
-    for command in (train, upscale, evaluate):
+    for command, default in ((train, "auto"), (upscale, "auto"), (evaluate, "fp32")):
+        command.add_argument(
+            "--precision", choices=("auto", "fp32", "bf16", "fp16"), default=default,
+            help="of the convolutions; auto is the fastest that costs no quality (default %(default)s)",
+        )  # fmt: skip
         command.add_argument("--cpu", action="store_true", help="do not use a GPU")
     return parser
 
@@ -130,7 +131,23 @@ def add_upscale_flags(add) -> None:
         "-i", "--input", action="append", type=Path, required=True, metavar="FILE|DIR",
         help="a picture or a folder of them",
     )  # fmt: skip
-    add("-o", "--output", type=Path, metavar="FILE|DIR", help="where to (default images_upscaled/)")
+    add(
+        "-o", "--output", type=Path, metavar="FILE|DIR",
+        help="where to (default images_upscaled/); a file's name says the format: png, jpg, webp, tif, bmp or gif",
+    )  # fmt: skip
+    add("--outscale", type=positive_real, metavar="X", help="how many times larger, any factor (default the network's)")
+    add("--skip-existing", action="store_true", help="leave out pictures that have a result already")
+    add("--quality", type=percent, default=95, metavar="Q", help="of JPEG and WebP; 100: lossless WebP (default 95)")
+    add(
+        "--compare", action="store_true",
+        help="draw the result beside nearest neighbour and bicubic, and write a page with a before/after slider",
+    )  # fmt: skip
+    add("--alpha-bicubic", action="store_true", help="enlarge transparency by bicubic interpolation, which is faster")
+    add(
+        "--tile", type=tile_side, default=256, metavar="N",
+        help="pixels a side that the network gets at once; fewer take less memory (default 256)",
+    )  # fmt: skip
+    add("--huge", action="store_true", help="open files of more than 178 million pixels too: only if you trust them")
 
 
 def add_evaluate_flags(add) -> None:
@@ -154,6 +171,16 @@ def positive(text: str) -> int:
 def not_negative(text: str) -> int:
     """An argparse type: a whole number from 0 up, within 63 bits."""
     return _number(text, int, lambda number: 0 <= number < 2**63, "a whole number from 0 up")
+
+
+def percent(text: str) -> int:
+    """An argparse type: a whole number from 1 to 100."""
+    return _number(text, int, lambda number: 1 <= number <= 100, "a whole number from 1 to 100")
+
+
+def tile_side(text: str) -> int:
+    """An argparse type: pixels a side of a tile."""
+    return _number(text, int, lambda number: number >= 32, "a whole number from 32 up")
 
 
 def scale(text: str) -> int:
@@ -309,16 +336,24 @@ def choose_network(options: argparse.Namespace, scale: int | None = None, degrad
 
 def upscale_command(options: argparse.Namespace) -> None:
     """`main.py upscale`."""
+    from batch import UpscaleSettings, list_inputs, upscale_files
     from images import UsageError
-    from upscaling import choose_device, list_inputs, upscale_files
+    from upscaling import choose_device, choose_precision
 
-    inputs = list_inputs(options.input)
+    inputs = list_inputs(options.input, options.output)
+    device = choose_device(options.cpu)
     chosen = choose_network(options)
     if chosen is None:
         name = f" -m {options.model}" if options.model else ""
         raise UsageError(f"no such network yet: `python main.py train{name} -e 20` trains one")
     network, checkpoint = chosen
-    upscale_files(inputs, options.output, network.to(choose_device(options.cpu)), checkpoint)
+    precision = choose_precision(options.precision, device, network.luma)
+    print(f"device: {device} ({precision})")
+    settings = UpscaleSettings(
+        options.outscale, options.tile, precision, options.alpha_bicubic,
+        options.quality, options.compare, options.skip_existing, options.huge,
+    )  # fmt: skip
+    upscale_files(inputs, options.output, network.to(device), checkpoint, settings)
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
@@ -326,8 +361,9 @@ def evaluate_command(options: argparse.Namespace) -> None:
     from esrgan import load_vgg19
     from evaluation import Examination, evaluate_sets
     from images import UsageError, note, replacing
-    from upscaling import choose_device
+    from upscaling import Tiling, choose_device, choose_precision
 
+    device = choose_device(options.cpu)
     chosen = choose_network(options, options.scale, options.degradation)
     network, checkpoint = chosen or (None, None)
     scale = options.scale or (checkpoint["scale"] if checkpoint else None)
@@ -340,9 +376,11 @@ def evaluate_command(options: argparse.Namespace) -> None:
     if network is None:
         note(f"no network for ×{scale} yet: bicubic alone")
     else:
-        network = network.to(choose_device(options.cpu))
+        network = network.to(device)
+    tiling = Tiling(precision=choose_precision(options.precision, device, network is None or network.luma))
     vgg = load_vgg19(options.perceptual, ("conv3_4", "conv5_4")) if options.perceptual else None
-    report = evaluate_sets(options.input, Examination(scale, network, vgg, options.degradation, options.seed))
+    examination = Examination(scale, network, vgg, options.degradation, options.seed, tiling)
+    report = evaluate_sets(options.input, examination)
     print_report(report)
     if options.json:
         with replacing(options.json) as temporary:

@@ -22,9 +22,10 @@ from tqdm import tqdm
 
 import checkpoints
 from data import Data, Pair, read_pairs
+from drawing import draw_progress
 from images import UsageError, UserError, note, psnr, replacing
 from stages import Settings, as_seen_by, make_stage
-from upscaling import draw_progress, in_tiles
+from upscaling import in_tiles
 
 SKIPPED_MOST = 10  # so many bad gradients in a row are no accident
 

@@ -1,38 +1,32 @@
-"""Any picture through any network."""
+"""Any picture through any network, in tiles.
+
+large = upscale(network, low, scale)        # (1, 3, H, W) → (1, 3, scale·H, scale·W)
+"""
 
 import math
 import os
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from checkpoints import load_network, model_name, now
-from data import Pair, centre
 from images import (
-    WRITTEN_FORMATS,
     UsageError,
     UserError,
-    check_target,
-    draw_sheet,
-    find_pictures,
-    from_bytes,
+    apply_taps,
+    cut_taps,
     note,
-    psnr,
-    read_picture,
-    replacing,
-    resize,
-    rgb_to_luma,
+    resize_taps,
     rgb_to_ycbcr,
-    unused,
-    write_picture,
     ycbcr_to_rgb,
 )
 
-UPSCALED = Path("images_upscaled")
 TILE = 256  # pixels a side of what a network gets at once,
-MARGIN = 32  # and at most so many around them
+MARGIN = 32  # at most so many around them,
+FADE = 8  # of which so many are mixed with the neighbour's, where the network sees farther than the margin
+SMALLEST_TILE = 32
 
 
 def choose_device(cpu: bool = False) -> torch.device:
@@ -77,158 +71,277 @@ def computing_in(precision: str, device: torch.device):
     return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32")
 
 
+# ---------------------------------------------------------------------------------------------
+# Tiles: a picture of any size in little memory
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tiling:
+    """How a network is run over a picture; when memory runs out, `side` is halved for all that follows."""
+
+    side: int = TILE
+    precision: str = "fp32"
+
+
+def tiles(render, size: tuple[int, int], tiling: Tiling, unit: float, fade: int):
+    """Yield (top, left, piece) until the pieces fill a picture of `size` (height, width); later ones replace earlier.
+
+    `render(top, bottom, left, right)` gives any window of that picture, (1, C, rows, columns), exactly or nearly.
+    `unit` is how many pixels of it one pixel of a tile makes. Where the network sees farther than the margin of a
+    tile, neighbours overlap by 2·`fade` pixels and are cross-faded: no seam, and only a band as high as the overlap
+    has to be kept. Raises UserError if memory runs out even with the smallest tiles.
+    """
+    top, above = 0, None
+    while top < size[0]:
+        step = max(4 * fade, round(tiling.side * unit), 1)
+        bottom = _next_seam(top, size[0], step)
+        try:
+            below = yield from _row_of_tiles(render, top, bottom, size, step, fade, above)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+        else:
+            top, above = bottom, below
+            continue
+        # Out of the except clause, for as long as it lasts the traceback holds what has to be freed.
+        if tiling.side <= SMALLEST_TILE:
+            raise UserError(f"out of memory, even with tiles of {tiling.side} pixels")
+        tiling.side = max(SMALLEST_TILE, tiling.side // 2)
+        note(f"out of memory: going on with tiles of {tiling.side} pixels")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _next_seam(start: int, length: int, step: int) -> int:
+    """Where a tile ends that begins at `start`, so that the rest is cut into equal parts of at most `step`."""
+    left = length - start
+    return start + math.ceil(left / math.ceil(left / step))
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """CUDA has an exception of its own for it; the CPU and Apple's GPUs say it in words."""
+    words = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
+
+
+def _row_of_tiles(render, top: int, bottom: int, size: tuple[int, int], step: int, fade: int, above: Tensor | None):
+    """The pieces between two seams. `above` is the band of 2·`fade` rows around the upper seam; returns the lower's."""
+    height, width = size
+    start, stop = top - fade if above is not None else top, bottom + fade if bottom < height else height
+    overlap = 2 * fade if bottom < height else 0
+    left, before, below = 0, None, None
+    while left < width:
+        right = _next_seam(left, width, step)
+        first, last = left - fade if before is not None else left, right + fade if right < width else width
+        part = render(start, stop, first, last)
+        if before is not None:
+            part = _cross_fade(before, part, -1)
+        if right < width:
+            part, before = part.split((last - first - 2 * fade, 2 * fade), dim=-1)
+        if above is not None:
+            part = _cross_fade(above[..., first : first + part.shape[-1]], part, -2)
+        part, band = part.split((stop - start - overlap, overlap), dim=-2)
+        if below is None:
+            below = band.new_empty((*band.shape[:-1], width))
+        below[..., first : first + part.shape[-1]] = band
+        yield start, first, part
+        left = right
+    return below
+
+
+def _cross_fade(before: Tensor, part: Tensor, axis: int) -> Tensor:
+    """`part` with its first rows (axis −2) or columns (−1) fading in from those of its neighbour `before`."""
+    count = before.shape[axis]
+    if not count:
+        return part
+    share = (torch.arange(count, dtype=part.dtype) + 0.5) / count
+    common, rest = part.split((count, part.shape[axis] - count), dim=axis)
+    return torch.cat((torch.lerp(before, common, share[:, None] if axis == -2 else share), rest), dim=axis)
+
+
+def in_tiles(network: nn.Module, picture: Tensor, scale: int = 1, tiling: Tiling | None = None) -> Tensor:
+    """The network over what it takes, RGB or luma, of any size: (1, C, H, W) → (1, C, scale·H, scale·W) on the CPU.
+
+    Each tile is cut with a margin as wide as the network sees, so that the result is the same as in one go; a deep
+    network sees so far that 32 pixels and a cross-fade must do.
+    """
+    tiling, (height, width) = tiling or Tiling(), picture.shape[-2:]
+
+    def render(top: int, bottom: int, left: int, right: int) -> Tensor:
+        rows, columns = _seen(network, top, bottom, scale, height), _seen(network, left, right, scale, width)
+        restored = run(network, picture[..., slice(*rows), slice(*columns)], tiling.precision)
+        return crop(restored, top - scale * rows[0], bottom - top, left - scale * columns[0], right - left)
+
+    size = scale * height, scale * width
+    return _filled(tiles(render, size, tiling, scale, _fade(network, scale)), size)
+
+
+def _filled(pieces, size: tuple[int, int]) -> Tensor:
+    result = None
+    for top, left, piece in pieces:
+        if result is None:
+            result = piece.new_empty((*piece.shape[:2], *size))
+        crop(result, top, piece.shape[-2], left, piece.shape[-1]).copy_(piece)
+    return result
+
+
+def _fade(network: nn.Module, unit: float) -> int:
+    """How far a tile reaches over its seams, in pixels of the result of which a tile's pixel makes `unit`."""
+    return 0 if network.radius <= MARGIN else int(FADE * unit)
+
+
+def _seen(network: nn.Module, start: int, stop: int, scale: int, length: int) -> tuple[int, int]:
+    """First and last row (or column) of the low picture that the network gets for rows start:stop of its result."""
+    margin, fold = max(1, min(network.radius, MARGIN)), getattr(network, "fold", 1)
+    first, last = max(0, start // scale - margin), -(-stop // scale) + margin
+    return first - first % fold, min(length, last + -last % fold)
+
+
+def crop(picture: Tensor, top: int, height: int, left: int, width: int) -> Tensor:
+    return picture[..., top : top + height, left : left + width]
+
+
+def run(network: nn.Module, part: Tensor, precision: str) -> Tensor:
+    """The network over one tile on its own device; once more in float32 if half precision overflowed."""
+    device = next(network.parameters()).device
+    # Channels last is the faster order for wide networks, and sums up in another order. A luma network keeps the usual
+    # one, in which tiles are equal to the whole bit for bit; with the other they would be 2e-6 apart.
+    on_device = part.to(device, memory_format=torch.contiguous_format if network.luma else torch.channels_last)
+    with computing_in(precision, device):
+        restored = network(on_device)
+    if precision != "fp32" and not restored.isfinite().all():
+        restored = network(on_device)
+    return restored.to(part.dtype).cpu()
+
+
+# ---------------------------------------------------------------------------------------------
+# Pictures: luma and RGB, grey and colour, alpha, any factor
+# ---------------------------------------------------------------------------------------------
+
+
 @torch.inference_mode()
-def upscale(network: nn.Module, low: Tensor, scale: int) -> Tensor:
+def upscale(network: nn.Module, low: Tensor, scale: int, tiling: Tiling | None = None) -> Tensor:
     """(1, 3, H, W) in 0..1 → (1, 3, scale·H, scale·W) in 0..1, on the CPU.
 
     A luma network restores the Y of the bicubically enlarged picture; Cb and Cr stay bicubic.
     """
+    size = scale * low.shape[-2], scale * low.shape[-1]
+
+    def read(top: int, bottom: int, left: int, right: int) -> Tensor:
+        return low[..., top:bottom, left:right]
+
+    return _filled(enlarged_pieces(network, read, 3, low.shape[-2:], scale, size, tiling or Tiling()), size)
+
+
+def enlarged_pieces(
+    network: nn.Module, read, channels: int, low_size: tuple[int, int], scale: int, size: tuple[int, int],
+    tiling: Tiling, alpha_bicubic: bool = False,
+):  # fmt: skip
+    """The picture that `read` gives, of `low_size`, through a network and, bicubically, on to `size`: see `tiles`."""
+    render = Enlarged(network, read, channels, low_size, scale, tiling, alpha_bicubic)
+    full_size = scale * low_size[0], scale * low_size[1]
+    if size != full_size:
+        render = rescaled(render, full_size, size)
+    unit = max(size) / max(full_size if network.luma else low_size)
+    return tiles(render, size, tiling, unit, _fade(network, unit))
+
+
+def rescaled(render, full_size: tuple[int, int], size: tuple[int, int]):
+    """What gives windows of a picture of `full_size` as one that gives windows of it resized, as `resize` does it."""
+    row_taps, column_taps = (resize_taps(old, new, new / old) for old, new in zip(full_size, size, strict=True))
+
+    def render_resized(top: int, bottom: int, left: int, right: int) -> Tensor:
+        first_row, last_row, rows = cut_taps(row_taps, top, bottom)
+        first_column, last_column, columns = cut_taps(column_taps, left, right)
+        part = render(first_row, last_row, first_column, last_column)
+        return apply_taps(apply_taps(part, -2, rows), -1, columns).clamp(0, 1)
+
+    return render_resized
+
+
+@dataclass
+class Enlarged:
+    """Gives any window of an enlarged picture: (1, channels, rows, columns) in 0..1.
+
+    `read(top, bottom, left, right)` gives windows of the low picture, (1, channels, …): 1 grey, 2 grey and alpha,
+    3 RGB, 4 RGB and alpha.
+    """
+
+    network: nn.Module
+    read: Callable
+    channels: int
+    size: tuple[int, int]  # of the low picture
+    scale: int
+    tiling: Tiling
+    alpha_bicubic: bool = False
+
+    def __post_init__(self):
+        self.taps = [resize_taps(length, self.scale * length, self.scale) for length in self.size]
+
+    def __call__(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        scale, (height, width) = self.scale, self.size
+        if self.network.luma:  # it sees the picture enlarged by bicubic interpolation
+            margin = min(self.network.radius, MARGIN)
+            row, column = max(0, top - margin), max(0, left - margin)
+            seen = self.bicubic(row, min(scale * height, bottom + margin), column, min(scale * width, right + margin))
+        else:
+            rows, columns = (
+                _seen(self.network, top, bottom, scale, height),
+                _seen(self.network, left, right, scale, width),
+            )
+            seen, row, column = self.read(*rows, *columns), scale * rows[0], scale * columns[0]
+
+        def cut(planes: Tensor) -> Tensor:
+            return crop(planes, top - row, bottom - top, left - column, right - left)
+
+        has_alpha = self.channels % 2 == 0
+        colour = cut(restore(self.network, seen[:, : self.channels - has_alpha], self.tiling.precision))
+        if not has_alpha:
+            return colour
+        lowest, highest = self.range_of_alpha(top, bottom, left, right)
+        if torch.equal(lowest, highest):
+            alpha = lowest
+        elif self.alpha_bicubic:
+            alpha = self.bicubic(top, bottom, left, right)[:, -1:]
+        else:
+            alpha = cut(restore(self.network, seen[:, -1:], self.tiling.precision))
+        return torch.cat((colour, torch.minimum(torch.maximum(alpha, lowest), highest)), dim=1)
+
+    def bicubic(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """A window of the picture enlarged by bicubic interpolation, exactly as `resize` enlarges the whole."""
+        first_row, last_row, rows = cut_taps(self.taps[0], top, bottom)
+        first_column, last_column, columns = cut_taps(self.taps[1], left, right)
+        return apply_taps(apply_taps(self.read(first_row, last_row, first_column, last_column), -2, rows), -1, columns)
+
+    def range_of_alpha(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest alpha of the 3×3 low pixels around each new one, which it may not leave.
+
+        What is opaque stays opaque and what is not there stays away, whatever a network makes of it.
+        """
+        (height, width), scale = self.size, self.scale
+        row, column = max(0, top // scale - 1), max(0, left // scale - 1)
+        low = self.read(row, min(height, -(-bottom // scale) + 1), column, min(width, -(-right // scale) + 1))[:, -1:]
+        rows, columns = torch.arange(top, bottom) // scale - row, torch.arange(left, right) // scale - column
+        highest, lowest = F.max_pool2d(low, 3, 1, 1), -F.max_pool2d(-low, 3, 1, 1)
+        return lowest[..., rows[:, None], columns], highest[..., rows[:, None], columns]
+
+
+def restore(network: nn.Module, seen: Tensor, precision: str) -> Tensor:
+    """One plane of grey or alpha, or three of RGB, in 0..1, through a network on luma or RGB, and back."""
+    grey = seen.shape[1] == 1
     if not network.luma:
-        return in_tiles(network, low, scale).clamp(0, 1)
-    ycbcr = rgb_to_ycbcr(resize(low, scale))
-    ycbcr[:, :1] = in_tiles(network, ycbcr[:, :1])
-    return ycbcr_to_rgb(ycbcr).clamp(0, 1)
-
-
-def in_tiles(network: nn.Module, picture: Tensor, scale: int = 1, tile: int = TILE) -> Tensor:
-    """The network over a picture of any size, tile by tile, so that memory does not grow with the picture.
-
-    (1, C, H, W) → (1, C, scale·H, scale·W). Each tile is cut with a margin as wide as the network sees, so that the
-    result is the same as in one go; a deep network sees so far that 32 pixels must do.
-    """
-    device = next(network.parameters()).device
-    margin = min(network.radius, MARGIN)
-    batch, channels, height, width = picture.shape
-    result = torch.empty(batch, channels, scale * height, scale * width, dtype=picture.dtype)
-    for top in range(0, height, tile):
-        for left in range(0, width, tile):
-            above, before = max(0, top - margin), max(0, left - margin)
-            part = picture[..., above : top + tile + margin, before : left + tile + margin]
-            restored = network(part.to(device, memory_format=torch.channels_last)).cpu()
-            target = result[..., scale * top : scale * (top + tile), scale * left : scale * (left + tile)]
-            y, x = scale * (top - above), scale * (left - before)
-            target.copy_(restored[..., y : y + target.shape[-2], x : x + target.shape[-1]])
-    return result
-
-
-def list_inputs(inputs: list[Path]) -> list[tuple[Path, Path]]:
-    """Every picture that `-i` names, files and folders: (path, path below its folder).
-
-    Raises UsageError for what is not there and for folders without pictures.
-    """
-    found = []
-    for path in inputs:
-        if path.is_dir():
-            found += [(picture, picture.relative_to(path)) for picture in find_pictures(path)]
-        elif path.exists():
-            found.append((path, Path(path.name)))
-        else:
-            raise UsageError(f"{path}: no such file")
-    return found
-
-
-def upscale_files(inputs: list[tuple[Path, Path]], output: Path | None, network: nn.Module, checkpoint: dict) -> None:
-    """Enlarge pictures into `output`: a file's name for a single picture, else a folder (default images_upscaled/).
-
-    A folder keeps the structure that the inputs have below theirs. A bad picture is named and the rest goes on;
-    raises UserError at the end if there was one.
-    """
-    if output and output.suffix.lower() in WRITTEN_FORMATS and len(inputs) > 1:
-        raise UsageError(f"-o {output}: is one file for {len(inputs)} pictures; give a folder")
-    failed = 0
-    for path, below in tqdm(inputs, unit="picture", disable=len(inputs) == 1):
-        try:
-            target = _target(path, below, output, len(inputs) == 1, checkpoint)
-            check_target(target)
-            write_picture(target, upscale(network, read_picture(path), checkpoint["scale"]))
-        except (UserError, OSError) as error:
-            if len(inputs) == 1:
-                raise
-            note(f"failed: {error}")
-            failed += 1
-        else:
-            tqdm.write(str(target))
-    if failed:
-        raise UserError(f"{failed} of {len(inputs)} pictures failed, {len(inputs) - failed} were enlarged")
-
-
-def _target(path: Path, below: Path, output: Path | None, single: bool, checkpoint: dict) -> Path:
-    """Where the enlarged picture goes: never onto its source, nor onto an earlier result unless -o names that file."""
-    if single and output and output.suffix and not output.is_dir():
-        if output.resolve() == path.resolve():
-            raise UsageError(f"{output}: is the picture to enlarge; choose another name for -o")
-        return output
-    stem = f"{below.stem}.x{checkpoint['scale']}.{model_name(checkpoint)}.{now()}"
-    return unused(((output or UPSCALED) / below).with_name(f"{stem}.png"))
+        restored = run(network, seen.expand(-1, 3, -1, -1), precision)
+        restored = restored.mean(dim=1, keepdim=True) if grey else restored
+    elif grey:  # from 0..1 to the studio swing of luma, 16/255..235/255, and back
+        restored = (run(network, (seen * 219 + 16) / 255, precision) * 255 - 16) / 219
+    else:
+        ycbcr = rgb_to_ycbcr(seen)
+        ycbcr[:, :1] = run(network, ycbcr[:, :1], precision)
+        restored = ycbcr_to_rgb(ycbcr)
+    return restored.clamp(0, 1)
 
 
 # ---------------------------------------------------------------------------------------------
-# What a run leaves to look at
+# How good is it?
 # ---------------------------------------------------------------------------------------------
-
-
-def enlarged(small: Tensor, large: Tensor) -> Tensor:
-    """The poor picture at the size of the sharp one: bicubic, unless it has that size already."""
-    return small if small.shape == large.shape else resize(small, size=large.shape[-2:])
-
-
-@torch.inference_mode()
-def draw_progress(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
-    """Beside a checkpoint at `path`: the curves of its training, and held-out pictures before and after."""
-    pictures = [pair.pictures() for pair in held_out]
-    bicubic = [psnr(enlarged(*pair), pair[1], checkpoint["scale"]).clamp(max=100).item() for pair in pictures]
-    draw_curves(checkpoint["history"], sum(bicubic) / len(bicubic), path.with_suffix(".curves.png"))
-    draw_before_after(checkpoint, held_out, path.with_suffix(".before_after.png"))
-
-
-def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
-    """The parts of the loss and the PSNR of every epoch, with bicubic's as the line to beat."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    epochs = [entry["epoch"] for entry in history]
-
-    def plot(axis, name: str, label: str) -> None:
-        if any(name in entry for entry in history):
-            axis.plot(epochs, [entry.get(name, math.nan) for entry in history], marker=".", label=label)
-
-    for name in ("loss", "pixel", "perceptual", "adversarial", "judge_loss"):
-        plot(left, name, name.replace("judge_loss", "discriminator"))
-    left.set(title="Training loss", xlabel="epoch", ylabel="mean over the epoch", yscale="log")
-    plot(right, "psnr", "held-out photographs")
-    plot(right, "validation_psnr", "--val")
-    right.axhline(bicubic, color="grey", linestyle="--", label="bicubic on the held-out")
-    right.set(title="Quality", xlabel="epoch", ylabel="PSNR of luma (dB)")
-    for axis in (left, right):
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
-
-
-def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
-    """The most detailed held-out pictures (at most three): low, bicubic, restored, as they were."""
-    network, scale = load_network(checkpoint), checkpoint["scale"]
-
-    def detail(pair: Pair) -> float:
-        return rgb_to_luma(from_bytes(pair.large[None])).diff(dim=-1).abs().mean().item()
-
-    rows = []
-    for pair in sorted(held_out, key=detail, reverse=True)[:3]:
-        small, large = centre(pair, 96).pictures()
-        bicubic = enlarged(small, large)
-        if network.luma:
-            restored = rgb_to_ycbcr(small)
-            restored[:, :1] = network(restored[:, :1])
-            restored = ycbcr_to_rgb(restored)
-        else:
-            restored = network(small)
-        captions = [
-            f"{name} ×{scale}, {psnr(picture, large, scale).item():.2f} dB"
-            for name, picture in (("bicubic", bicubic), (checkpoint["model"], restored))
-        ]
-        row = [*zip(captions, (bicubic, restored), strict=True), ("as it was", large)]
-        rows.append(row if network.luma else [("low", small), *row])
-    draw_sheet(rows, path)

@@ -54,6 +54,18 @@ def test_resize_to_a_size_is_the_matrix_of_the_ratio():
     numpy.testing.assert_allclose(resized.numpy(), rows @ picture.numpy() @ columns.T, atol=1e-12)
 
 
+@pytest.mark.parametrize(("length", "new_length"), [(50, 200), (50, 31), (7, 40), (1, 9), (40, 3)])
+def test_a_window_of_a_resized_picture_is_that_of_the_whole(length, new_length):
+    picture = torch.rand(1, 2, length, 5, dtype=torch.float64)
+    whole = images.resize(picture, size=(new_length, 5))
+    taps = images.resize_taps(length, new_length, new_length / length)
+    for start in range(0, new_length, 3):
+        first, last, window = images.cut_taps(taps, start, min(start + 3, new_length))
+        part = images.apply_taps(picture[..., first:last, :], -2, window)
+        torch.testing.assert_close(part, whole[..., start : start + 3, :], atol=1e-14, rtol=0)
+    assert last - first <= max(12, 8 * length / new_length)  # and it needs no more than a few old pixels
+
+
 def test_resize_has_the_right_gradient():
     picture = torch.rand(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
     for scale in (0.5, 2, 1.3):

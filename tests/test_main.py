@@ -76,7 +76,8 @@ def test_help_answers_at_once_and_without_torch():
         ["train", "-e", "0"], ["train", "-e", "many"], ["train", "-s", "1"], ["train", "--seed", "-1"],
         ["train", "--learning-rate", "nan"], ["train", "-b", "0"], ["train", "--kernels", "3-3-3"],
         ["train", "-m", "unknown"], ["train", "--seed", "9" * 30], ["upscale"], ["evaluate"], ["dance"],
-        ["train", "--dance"],
+        ["train", "--dance"], ["upscale", "-i", "x.png", "--tile", "8"], ["upscale", "-i", "x.png", "--quality", "0"],
+        ["upscale", "-i", "x.png", "--outscale", "0"], ["upscale", "-i", "x.png", "--precision", "fp64"],
     ],
 )  # fmt: skip
 def test_wrong_use_is_one_line_and_exit_code_2(place, arguments):
@@ -124,9 +125,12 @@ def test_bad_input_is_one_line(model, photograph):
         (2, "-s 3: rrdb enlarges", "train", "-m", "rrdb", "-s", "3"),
         (2, "give the other network", "upscale", "-i", "good.png", "--alpha", "0.3"),
         (2, "train -m esrgan", "upscale", "-i", "good.png", "-m", "esrgan"),
-        (2, "must end in", "upscale", "-i", "good.png", "-o", "x.gif"),
+        (2, "must end in", "upscale", "-i", "good.png", "-o", "x.pcx"),
         (2, "is one file for 2", "upscale", "-i", "good.png", "-i", "good.png", "-o", "x.png"),
         (2, "is a folder", "evaluate", "-i", ".", "--json", "empty"),
+        (2, "for GPUs", "upscale", "-i", "good.png", "--precision", "fp16", "--cpu"),
+        (2, "for GPUs", "evaluate", "-i", ".", "--precision", "fp16", "--cpu"),
+        (1, "GB of memory", "upscale", "-i", "good.png", "--outscale", "90000"),
         (1, "File name too long", "upscale", "-i", "x" * 300),
     ):
         finished = run(*arguments)
@@ -173,3 +177,23 @@ def test_a_model_by_name_and_by_file_is_said(model, photograph):
     for choice in (["-m", "srcnn"], ["-m", model], []):
         finished = run("upscale", "-i", "x.png", "-o", "out.png", *choice)
         assert finished.returncode == 0 and "network:" in finished.stdout and "srcnn_x2.test.pt" in finished.stdout
+
+
+def test_every_flag_of_upscale(model, photograph):
+    write_picture("in/x.png", photograph[..., :20, :30])
+    flags = "-i in -o out --outscale 3.5 --tile 64 --precision fp32 --quality 90 --alpha-bicubic --compare --huge --cpu"
+    finished = run("upscale", *flags.split(), "-m", model, "--blend", model, "--alpha", "0.3")
+    assert finished.returncode == 0, finished.stderr
+    assert "device: cpu (fp32)" in finished.stdout and "0.3 of it" in finished.stdout
+    names = sorted(path.name for path in Path("out").iterdir())
+    assert len(names) == 3 and all(name.startswith("x.x3.5.srcnn.20") for name in names)
+    assert read_picture(Path("out") / next(name for name in names if name.count(".") == 5)).shape[-2:] == (70, 105)
+    finished = run("upscale", *flags.split(), "-m", model, "--skip-existing")
+    assert finished.returncode == 0 and len(list(Path("out").iterdir())) == 3
+
+
+def test_half_precision_is_asked_for_in_evaluation(model, photograph):
+    write_picture("in/x.png", photograph)
+    figures = [run("evaluate", "-i", "in", "-m", model, *flags) for flags in ([], ["--precision", "bf16", "--cpu"])]
+    assert [finished.returncode for finished in figures] == [0, 0]
+    assert figures[0].stdout != figures[1].stdout

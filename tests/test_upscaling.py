@@ -5,6 +5,7 @@ import torch
 from test_checkpoints import make_checkpoint
 from test_srcnn import delta_network
 
+import batch
 import upscaling
 from esrgan import RRDBNet
 from images import (
@@ -15,6 +16,7 @@ from images import (
     rgb_to_ycbcr,
     to_bytes,
     write_picture,
+    ycbcr_to_rgb,
 )
 from srcnn import SRCNN
 
@@ -41,7 +43,9 @@ def test_tiles_equal_the_whole(tile, size):
     network = SRCNN().double().eval()
     luma = torch.rand(1, 1, *size, dtype=torch.float64)
     with torch.inference_mode():
-        torch.testing.assert_close(upscaling.in_tiles(network, luma, tile=tile), network(luma), atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            upscaling.in_tiles(network, luma, tiling=upscaling.Tiling(tile)), network(luma), atol=1e-12, rtol=0
+        )
 
 
 def test_tiles_of_a_network_that_enlarges():
@@ -49,14 +53,121 @@ def test_tiles_of_a_network_that_enlarges():
     assert network.radius <= upscaling.MARGIN
     picture = torch.rand(1, 3, 50, 61, dtype=torch.float64)
     with torch.inference_mode():
-        tiled = upscaling.in_tiles(network, picture, 2, tile=20)
+        tiled = upscaling.in_tiles(network, picture, 2, upscaling.Tiling(20))
         torch.testing.assert_close(tiled, network(picture), atol=1e-12, rtol=0)
     result = upscaling.upscale(network.float(), picture.float(), 2)
     assert result.shape == (1, 3, 100, 122) and result.min() >= 0 and result.max() <= 1
 
 
+def expected_of(network, picture):
+    with torch.inference_mode():
+        return network(picture)
+
+
+def test_upscaling_by_tiles_is_upscaling_the_whole(photograph):
+    torch.manual_seed(1)
+    network = SRCNN().eval()
+    ycbcr = rgb_to_ycbcr(resize(photograph, 4))
+    luma = expected_of(network, ycbcr[:, :1])
+    expected = ycbcr_to_rgb(torch.cat((luma, ycbcr[:, 1:]), dim=1)).clamp(0, 1)
+    for side in (32, 100, 256, 10_000):
+        tiled = upscaling.in_tiles(network, ycbcr[:, :1], tiling=upscaling.Tiling(side))
+        torch.testing.assert_close(tiled, luma, atol=1e-6, rtol=0)
+        result = upscaling.upscale(network, photograph, 4, upscaling.Tiling(side))
+        torch.testing.assert_close(result, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("tile", [16, 33, 64, 100])
+@pytest.mark.parametrize("size", [(97, 203), (33, 17), (1, 150), (129, 128)])
+@pytest.mark.parametrize("fade", [0, 4])
+def test_cross_fades_of_tiles_that_agree_change_nothing(tile, size, fade):
+    picture = torch.rand(1, 2, *size, dtype=torch.float64)
+
+    def render(top, bottom, left, right):
+        assert 0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]
+        return picture[..., top:bottom, left:right]
+
+    result = torch.full_like(picture, torch.nan)
+    for top, left, piece in upscaling.tiles(render, size, upscaling.Tiling(tile), 1, fade):
+        result[..., top : top + piece.shape[-2], left : left + piece.shape[-1]] = piece
+    torch.testing.assert_close(result, picture, atol=1e-14, rtol=0)  # the weights sum to 1 everywhere
+
+
+def test_tiles_that_differ_meet_in_a_ramp():
+    levels = iter((0.0, 1.0, 0.0, 1.0))
+
+    def render(top, bottom, left, right):
+        return torch.full((1, 1, bottom - top, right - left), next(levels))
+
+    row = torch.empty(1, 1, 40, 80)
+    for top, left, piece in upscaling.tiles(render, (40, 80), upscaling.Tiling(40), 1, 8):
+        row[..., top : top + piece.shape[-2], left : left + piece.shape[-1]] = piece
+    assert row[0, 0, 0].diff().max().item() == pytest.approx(1 / 16) and row[0, 0, 0].diff().min() >= 0
+    assert row[..., :32].max() == 0 and row[..., 48:].min() == 1
+
+
+def test_no_seam_of_a_network_that_sees_beyond_its_tiles():
+    torch.manual_seed(4)
+    network = RRDBNet(2, features=8, growth=4, blocks=3).eval()
+    for parameter in network.parameters():  # far from the smooth start that it is given, so that it sees far
+        parameter.data.mul_(1.6)
+    assert network.radius > upscaling.MARGIN
+    smooth = resize(torch.rand(1, 3, 6, 7, generator=torch.Generator().manual_seed(1)), size=(190, 170)).clamp(0, 1)
+    result = upscaling.in_tiles(network, smooth, 2, upscaling.Tiling(48))
+    steps = result.diff(dim=-1).abs().amax(dim=(0, 1, 2))
+    seams = {round(2 * 170 * part / 4) + offset for part in (1, 2, 3) for offset in range(-18, 18)}
+    beside = [step.item() for column, step in enumerate(steps) if column not in seams]
+    assert max(step.item() for column, step in enumerate(steps) if column in seams) <= max(beside) * 1.001
+    flat = torch.full((1, 3, 120, 130), 0.4)
+    whole = expected_of(network, flat)[..., 100:140, 100:160]
+    tiled = upscaling.in_tiles(network, flat, 2, upscaling.Tiling(48))[..., 100:140, 100:160]
+    assert (tiled - whole).abs().max() < 2 / 255
+
+
+@pytest.mark.parametrize("luma", [True, False])
+@pytest.mark.parametrize("size", [(211, 263), (61, 76), (240, 75), (960, 1200), (1, 1)])
+def test_any_factor_is_a_resize_of_the_whole_result(photograph, luma, size):
+    network = delta_network() if luma else RRDBNet(2, features=4, growth=2, blocks=1).eval()
+    expected = resize(upscaling.upscale(network, photograph, 2), size=size).clamp(0, 1)
+
+    def read(top, bottom, left, right):
+        return photograph[..., top:bottom, left:right]
+
+    pieces = upscaling.enlarged_pieces(network, read, 3, (120, 150), 2, size, upscaling.Tiling(50))
+    result = torch.full((1, 3, *size), torch.nan)
+    with torch.inference_mode():
+        for top, left, piece in pieces:
+            result[..., top : top + piece.shape[-2], left : left + piece.shape[-1]] = piece
+    torch.testing.assert_close(result, expected, atol=3e-6, rtol=0)
+
+
+def test_tiles_of_a_folded_network_keep_its_grid():
+    network = RRDBNet(2, features=4, growth=2, blocks=1, unshuffle=True).double().eval()
+    picture = torch.rand(1, 3, 61, 75, dtype=torch.float64)
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(upscaling, "MARGIN", network.radius)
+        tiled = upscaling.in_tiles(network, picture, 2, upscaling.Tiling(33))
+        torch.testing.assert_close(tiled, network(picture), atol=1e-12, rtol=0)
+
+
+def test_half_precision_that_overflows_is_done_again():
+    class Overflowing(torch.nn.Conv2d):
+        """Gives infinity in half precision, the picture itself in float32."""
+
+        luma, radius, calls = False, 0, 0
+
+        def forward(self, low):
+            self.calls += 1
+            return low / 0 if torch.is_autocast_enabled("cpu") and low[..., 0, 0].max() > 0.5 else low.clone()
+
+    network, picture = Overflowing(1, 1, 1), torch.zeros(1, 3, 40, 80)
+    picture[..., 39:] = 1
+    result = upscaling.in_tiles(network, picture, 1, upscaling.Tiling(40, "bf16"))
+    assert torch.equal(result, picture) and network.calls == 3
+
+
 def run_upscale(inputs, output=None):
-    upscaling.upscale_files(upscaling.list_inputs(inputs), output, delta_network(), make_checkpoint())
+    batch.upscale_files(batch.list_inputs(inputs), output, delta_network(), make_checkpoint())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,258 @@
+"""What there is to look at: the curves of a training, pictures before and after, a page with a slider."""
+
+import base64
+import html
+import math
+from io import BytesIO
+from pathlib import Path
+
+import numpy
+import torch
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from checkpoints import load_network
+from data import Pair, centre
+from files import Frame, to_8_bits
+from images import (
+    apply_taps,
+    cut_taps,
+    draw_sheet,
+    from_bytes,
+    psnr,
+    replacing,
+    resize,
+    resize_taps,
+    rgb_to_luma,
+    rgb_to_ycbcr,
+    to_image,
+    ycbcr_to_rgb,
+)
+
+# ---------------------------------------------------------------------------------------------
+# What a training leaves
+# ---------------------------------------------------------------------------------------------
+
+
+def enlarged(small: Tensor, large: Tensor) -> Tensor:
+    """The poor picture at the size of the sharp one: bicubic, unless it has that size already."""
+    return small if small.shape == large.shape else resize(small, size=large.shape[-2:])
+
+
+@torch.inference_mode()
+def draw_progress(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
+    """Beside a checkpoint at `path`: the curves of its training, and held-out pictures before and after."""
+    pictures = [pair.pictures() for pair in held_out]
+    bicubic = [psnr(enlarged(*pair), pair[1], checkpoint["scale"]).clamp(max=100).item() for pair in pictures]
+    draw_curves(checkpoint["history"], sum(bicubic) / len(bicubic), path.with_suffix(".curves.png"))
+    draw_before_after(checkpoint, held_out, path.with_suffix(".before_after.png"))
+
+
+def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
+    """The parts of the loss and the PSNR of every epoch, with bicubic's as the line to beat."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [entry["epoch"] for entry in history]
+
+    def plot(axis, name: str, label: str) -> None:
+        if any(name in entry for entry in history):
+            axis.plot(epochs, [entry.get(name, math.nan) for entry in history], marker=".", label=label)
+
+    for name in ("loss", "pixel", "perceptual", "adversarial", "judge_loss"):
+        plot(left, name, name.replace("judge_loss", "discriminator"))
+    left.set(title="Training loss", xlabel="epoch", ylabel="mean over the epoch", yscale="log")
+    plot(right, "psnr", "held-out photographs")
+    plot(right, "validation_psnr", "--val")
+    right.axhline(bicubic, color="grey", linestyle="--", label="bicubic on the held-out")
+    right.set(title="Quality", xlabel="epoch", ylabel="PSNR of luma (dB)")
+    for axis in (left, right):
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
+    """The most detailed held-out pictures (at most three): low, bicubic, restored, as they were."""
+    network, scale = load_network(checkpoint), checkpoint["scale"]
+
+    def detail(pair: Pair) -> float:
+        return rgb_to_luma(from_bytes(pair.large[None])).diff(dim=-1).abs().mean().item()
+
+    rows = []
+    for pair in sorted(held_out, key=detail, reverse=True)[:3]:
+        small, large = centre(pair, 96).pictures()
+        bicubic = enlarged(small, large)
+        if network.luma:
+            restored = rgb_to_ycbcr(small)
+            restored[:, :1] = network(restored[:, :1])
+            restored = ycbcr_to_rgb(restored)
+        else:
+            restored = network(small)
+        captions = [
+            f"{name} ×{scale}, {psnr(picture, large, scale).item():.2f} dB"
+            for name, picture in (("bicubic", bicubic), (checkpoint["model"], restored))
+        ]
+        row = [*zip(captions, (bicubic, restored), strict=True), ("as it was", large)]
+        rows.append(row if network.luma else [("low", small), *row])
+    draw_sheet(rows, path)
+
+
+# ---------------------------------------------------------------------------------------------
+# A picture beside its enlargement
+# ---------------------------------------------------------------------------------------------
+
+PANEL = 440  # pixels a side of a picture in a comparison
+DETAIL = 48  # pixels a side of the low picture that its detail shows
+LARGEST_PAGE = 2000  # pixels a side of what a slider page shows at most: it carries both pictures in itself
+
+
+def draw_comparison(low: Frame, high: Frame, label: str, path: Path) -> None:
+    """Nearest neighbour, bicubic and the model side by side: the whole picture above, its richest detail below."""
+    low, high = on_white(to_8_bits(low)), to_8_bits(high)  # of a large result only what is shown is converted
+    whole = on_white(high if max(high.size) <= PANEL else high.resize(_fitting(high.size), reducing_gap=2))
+    left, top, side = richest_detail(low)
+    factors = high.width / low.width, high.height / low.height
+    spot = (round(left * factors[0]), round(top * factors[1]))
+    size = max(1, round(min(side, low.width) * factors[0])), max(1, round(min(side, low.height) * factors[1]))
+    zoom = max(1, PANEL // max(size))
+    columns = []
+    ways = ("nearest neighbour", Image.NEAREST, nearest_part), ("bicubic", Image.BICUBIC, bicubic_part)
+    for name, method, part_of in ways:
+        # Where it must be shown smaller than it is, every way of enlarging would look the same.
+        small = whole.width < low.width
+        picture = low.resize(whole.size, reducing_gap=2) if small else low.resize(whole.size, method)
+        columns.append((name, picture, part_of(low, high.size, spot, size)))
+    columns.append((label, whole, on_white(high.crop((*spot, spot[0] + size[0], spot[1] + size[1])))))
+    columns = [
+        (name, picture, detail.resize((zoom * size[0], zoom * size[1]), Image.NEAREST))
+        for name, picture, detail in columns
+    ]
+    sheet = _sheet_of(columns, zoom)
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def _fitting(size: tuple[int, int]) -> tuple[int, int]:
+    """A size of the same proportions that fits into a panel."""
+    return tuple(max(1, round(side * PANEL / max(size))) for side in size)
+
+
+def _sheet_of(columns: list[tuple[str, Image.Image, Image.Image]], zoom: int) -> Image.Image:
+    """Columns of (name, whole picture, detail) on white, with a caption above every picture."""
+    # matplotlib's font, for Pillow's own has no ×.
+    font, line, gap = ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 16), 30, 12
+    width = max(PANEL, *(max(whole.width, detail.width) for _, whole, detail in columns)) + gap
+    heights = max(whole.height for _, whole, _ in columns), max(detail.height for _, _, detail in columns)
+    sheet = Image.new("RGB", (len(columns) * width + gap, sum(heights) + 2 * line + 2 * gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (name, whole, detail) in enumerate(columns):
+        x, y = gap + number * width, 0
+        for caption, picture, height in ((name, whole, heights[0]), (f"detail, pixels ×{zoom}", detail, heights[1])):
+            draw.text((x, y + 4), caption, fill="black", font=font)
+            sheet.paste(picture, (x, y + line))
+            y += line + height + gap
+    return sheet
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """RGB, for looking at, with transparency laid on white."""
+    if "A" not in image.mode:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image.getchannel("A"))
+    return white
+
+
+def nearest_part(low: Image.Image, size: tuple[int, int], spot: tuple[int, int], part: tuple[int, int]) -> Image.Image:
+    """`part` (width, height) pixels at `spot` (left, top) of a picture enlarged to `size`, without the rest of it."""
+    across, down = low.width / size[0], low.height / size[1]
+    return low.transform(part, Image.AFFINE, (across, 0, spot[0] * across, 0, down, spot[1] * down), Image.NEAREST)
+
+
+def bicubic_part(low: Image.Image, size: tuple[int, int], spot: tuple[int, int], part: tuple[int, int]) -> Image.Image:
+    """The same by bicubic interpolation, as `resize` does it."""
+    windows = [
+        cut_taps(resize_taps(old, new, new / old), start, start + count)
+        for old, new, start, count in zip(low.size, size, spot, part, strict=True)
+    ]
+    (left, right, columns), (top, bottom, rows) = windows
+    pixels = torch.from_numpy(numpy.array(low.crop((left, top, right, bottom)))).permute(2, 0, 1)[None]
+    return to_image(apply_taps(apply_taps(from_bytes(pixels), -2, rows), -1, columns))
+
+
+def richest_detail(image: Image.Image, side: int = DETAIL) -> tuple[int, int, int]:
+    """(left, top, side) of the square in which brightness changes most from pixel to pixel."""
+    side = min(side, *image.size) if min(image.size) > 8 else min(side, max(image.size))
+    shrink = max(1, math.ceil(max(image.size) / 1024))
+    grey = numpy.asarray(image.convert("L").reduce(shrink), dtype=numpy.float32)
+    change = numpy.zeros_like(grey)
+    change[:, 1:] += numpy.abs(numpy.diff(grey, axis=1))
+    change[1:] += numpy.abs(numpy.diff(grey, axis=0))
+    window = max(1, side // shrink)
+    sums = numpy.pad(change.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    tall, wide = min(window, grey.shape[0]), min(window, grey.shape[1])
+    energy = sums[tall:, wide:] - sums[:-tall, wide:] - sums[tall:, :-wide] + sums[:-tall, :-wide]
+    top, left = numpy.unravel_index(energy.argmax(), energy.shape)
+    left, top = (
+        int(min(at * shrink, max(0, length - side))) for at, length in zip((left, top), image.size, strict=True)
+    )
+    return left, top, side
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>
+body {{ margin: 0; padding: 1em; background: #222; color: #eee; font: 16px sans-serif }}
+main {{ position: relative; width: {width}px; max-width: 100%; --cut: 50% }}
+img {{ display: block; width: 100%; image-rendering: {rendering} }}
+#after {{ position: absolute; inset: 0; clip-path: inset(0 0 0 var(--cut)) }}
+hr {{ position: absolute; inset: 0 auto 0 var(--cut); margin: 0 0 0 -1px; border: 0; width: 2px; background: #fff }}
+input {{ position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize }}
+p {{ display: flex; justify-content: space-between; width: {width}px; max-width: 100% }}
+</style></head><body>
+<p><span>◀ bicubic</span><span>{title}{note}</span><span>{label} ▶</span></p>
+<main><img id="before" alt="bicubic" src="{before}"><img id="after" alt="{label}" src="{after}"><hr>
+<input type="range" min="0" max="100" step="0.1" value="50" aria-label="how much is bicubic"></main>
+<script>
+const main = document.querySelector("main");
+document.querySelector("input").oninput = event => main.style.setProperty("--cut", event.target.value + "%");
+</script></body></html>
+"""
+
+
+def write_slider(low: Frame, high: Frame, label: str, path: Path) -> None:
+    """A page that needs nothing but a browser: a slider wipes between bicubic interpolation and the model.
+
+    Of a picture too large for that, the part around its richest detail.
+    """
+    low, high = on_white(to_8_bits(low)), to_8_bits(high)
+    left, top, side = richest_detail(low)
+    part = min(high.width, LARGEST_PAGE), min(high.height, LARGEST_PAGE)
+    centre_of = (left + side / 2) * high.width / low.width, (top + side / 2) * high.height / low.height
+    spot = tuple(
+        int(min(max(0, middle - wanted / 2), whole - wanted))
+        for middle, wanted, whole in zip(centre_of, part, high.size, strict=True)
+    )
+    after = on_white(high.crop((*spot, spot[0] + part[0], spot[1] + part[1])))
+    before = bicubic_part(low, high.size, spot, part)
+    width = part[0] if part[0] >= 600 else part[0] * math.ceil(600 / part[0])  # small pictures are hard to look at
+    page = PAGE.format(
+        title=html.escape(path.name.removesuffix(".compare.html")), label=html.escape(label), width=width,
+        rendering="pixelated" if width > part[0] else "auto", before=_as_link(before), after=_as_link(after),
+        note="" if part == high.size else f" ({part[0]}×{part[1]} of {high.width}×{high.height} pixels)",
+    )  # fmt: skip
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="replace")
+
+
+def _as_link(image: Image.Image) -> str:
+    """The picture itself in the form of an address."""
+    file = BytesIO()
+    image.save(file, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
