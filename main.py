@@ -120,7 +120,12 @@ def add_train_flags(add) -> None:
         "--perceptual", metavar="imagenet|random|FILE",
         help="VGG19's weights for esrgan: torchvision's, fetched once (default); random; or a file of them",
     )  # fmt: skip
-    add("--gan-weight", type=not_negative_real, metavar="X", help="of the adversarial loss (default 5e-3; 0: without)")
+    add(
+        "--gan-weight",
+        type=not_negative_real,
+        metavar="X",
+        help="of the adversarial loss in esrgan; 0: without (defaults as in stages.py)",
+    )
     add("--save-every", type=positive_real, default=5.0, metavar="MINUTES", help="besides after epochs (default 5)")
     add("--val", action="append", type=Path, metavar="DIR", help="pictures to watch besides; they choose nothing")
 

@@ -354,8 +354,9 @@ def progress_bar(training: dict, settings: Settings) -> tqdm:
 
 def show(bar: tqdm, figures: dict[str, float], history: list[dict], samples: int) -> None:
     """The last step's loss, the last epoch's PSNR, and what the discriminator says of both pictures."""
-    shown = {"epoch": len(history) + 1, "loss": f"{figures['loss']:.2e}"}
+    shown = {"loss": f"{figures['loss']:.2e}"}
     if history:
+        shown["epochs"] = len(history)
         shown["PSNR"] = f"{history[-1]['psnr']:.2f} dB"
     if "margin" in figures:
         shown |= {"D(real)": f"{figures['judge_real']:.2f}", "D(restored)": f"{figures['judge_restored']:.2f}"}
