@@ -38,6 +38,7 @@ class Adversarial:
     normalisation: str = "batch"  # of the VGG-style judge; the U-Net has spectral norm
     judge_rate: float = 1.0  # the discriminator's learning rate, as a share of the generator's
     judge_every: int = 1  # the discriminator is updated at every so many steps
+    judge_waits: float = 0.0  # and not while its loss is under this: then it waits for the generator
     head_start: int = 0  # so many steps at the start of the stage update the discriminator alone
 
 
@@ -68,8 +69,8 @@ class Settings:
 
 # Real-ESRGAN, section 4.1: five layers of VGG19, and pixels count as much as features.
 REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, dict(esrgan.REAL_ESRGAN_LAYERS), judge="unet")
-# A short training needs a judge that does not win outright: half as wide, its steepness bounded by spectral norm.
-COMPACT_ADVERSARIAL = Adversarial(features=32, normalisation="spectral")
+# A short training needs a judge that does not win outright: half as wide, and it waits while it is ahead.
+COMPACT_ADVERSARIAL = Adversarial(2.0, 1.0, 0.1, dict(esrgan.REAL_ESRGAN_LAYERS), features=32, judge_waits=0.5)
 COMPACT_REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, dict(esrgan.REAL_ESRGAN_LAYERS), judge="unet", features=32)
 
 
@@ -85,7 +86,7 @@ def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicu
     common = {"model": model, "scale": scale, "degradation": degradation, "shape": shape, "average": 0.999}
     adversarial = model == "esrgan"
     if not paper:
-        common |= {"batch": 8, "patch": 32, "learning_rate": 1e-4 if adversarial else 4e-4}
+        common |= {"batch": 8, "patch": 32, "learning_rate": 2e-4 if adversarial else 4e-4}
         judged = COMPACT_ADVERSARIAL if degradation == "bicubic" else COMPACT_REAL_ADVERSARIAL
     elif degradation == "bicubic":
         # Sections 4.1 and 4.2; 1,000,000 updates of the first stage and 400,000 of the second, as the code does.
@@ -156,6 +157,15 @@ def take_step(
         scaler.step(optimizer)
     optimizer.zero_grad()
     return finite
+
+
+def mean_over_processes(figures: dict[str, float], network: nn.Module) -> dict[str, float]:
+    """Each figure's mean over all processes of torchrun, which must have the same ones."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return figures
+    values = torch.tensor(list(figures.values()), device=next(network.parameters()).device)
+    torch.distributed.all_reduce(values)
+    return dict(zip(figures, (values / torch.distributed.get_world_size()).tolist(), strict=True))
 
 
 def spread(module: nn.Module, device) -> nn.Module:
@@ -299,6 +309,9 @@ class AdversarialStage:
             for name, value in told.items():
                 figures[name] = figures.get(name, 0.0) + share * value
         finite = []
+        if judging and mean_over_processes(figures, self.judge)["judge_loss"] < self.weights.judge_waits:
+            judging = False
+            self.judge_optimizer.zero_grad()
         if judging:
             judge_rate = learning_rate * self.weights.judge_rate
             finite.append(take_step(self.judge_optimizer, judge_rate, self.settings.clip, self.scaler))

@@ -24,7 +24,7 @@ import checkpoints
 from data import Data, Pair, read_pairs
 from drawing import draw_progress
 from images import UsageError, UserError, note, psnr, replacing
-from stages import Settings, as_seen_by, make_stage
+from stages import Settings, as_seen_by, make_stage, mean_over_processes
 from upscaling import in_tiles
 
 SKIPPED_MOST = 10  # so many bad gradients in a row are no accident
@@ -73,16 +73,6 @@ def joined_processes(device: torch.device):
         raise UserError(f"process {rank} of {size}: {str(error).splitlines()[0]}") from error
     finally:
         distributed.destroy_process_group()
-
-
-def mean_over_processes(figures: dict[str, float], device) -> dict[str, float]:
-    """Each figure's mean over all processes, which must have the same ones."""
-    size = rank_and_size()[1]
-    if size == 1:
-        return figures
-    values = torch.tensor(list(figures.values()), dtype=torch.float32, device=device)
-    distributed.all_reduce(values)
-    return dict(zip(figures, (values / size).tolist(), strict=True))
 
 
 def from_the_first(make):
@@ -320,7 +310,7 @@ def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pa
             checkpoints.save_checkpoint(checkpoint, path)  # better to learn now than after an epoch that this fails
         for step, low, high in batches(data, training["step"], last, device):
             figures = stage.update(low, high, rate_at(step, first, last, settings), step)
-            figures = mean_over_processes({**figures, "stopping": float(bool(asked))}, device)
+            figures = mean_over_processes({**figures, "stopping": float(bool(asked))}, stage.network)
             stopping = figures.pop("stopping") > 0
             skipped = count_skipped(figures.pop("skipped"), skipped, step)
             training["step"] = step + 1

@@ -218,7 +218,7 @@ with training.joined_processes(device):
     kept = {}
     stage.optimizer.step = lambda: kept.update({n: p.grad.clone() for n, p in stage.network.named_parameters()})
     low, high = data.cut(0)
-    figures = training.mean_over_processes(stage.update(low, high, 1e-3, 0), device)
+    figures = stages.mean_over_processes(stage.update(low, high, 1e-3, 0), stage.network)
     torch.save({"low": low, "high": high, "gradient": kept, "loss": figures["loss"]}, f"share{rank}of{size}.pt")
 """
 

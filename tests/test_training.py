@@ -398,6 +398,16 @@ def test_how_often_and_from_when_each_half_learns():
     assert moved == [(False, True), (False, False), (False, True), (True, False), (True, True), (True, False)]
 
 
+@pytest.mark.parametrize(("waits", "moves"), [(0.0, True), (0.1, True), (10.0, False)])
+def test_a_judge_that_is_ahead_waits(waits, moves):
+    stage = make_stage(replace(JUDGED, adversarial=replace(JUDGED.adversarial, judge_waits=waits)))
+    before = stage.judge.linear2.weight.detach().clone()
+    figures = stage.update(*make_batch(4), 1e-3, 0)
+    assert 0.1 < figures["judge_loss"] < 10 and figures["skipped"] == 0
+    assert torch.equal(before, stage.judge.linear2.weight) is not moves
+    assert all(parameter.grad is None for parameter in stage.judge.parameters())
+
+
 def test_esrgan_starts_from_the_latest_rrdb(photographs, place, capsys):
     with pytest.raises(UsageError, match="train -m rrdb"):
         train(JUDGED, [photographs], 1, False, [], CPU)
