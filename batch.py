@@ -116,6 +116,8 @@ def upscale_files(
                 failed += 1
             else:
                 tqdm.write("\n".join(map(one_line, results)))
+            finally:
+                bar.clear()  # in its first second it is shown by what is written beside it, and would stay for ever
     if failed:
         raise UserError(f"{failed} of {len(todo)} pictures failed, {len(todo) - failed} were enlarged")
     if not single or not todo:

@@ -65,12 +65,13 @@ def expected_of(network, picture):
 
 
 def test_upscaling_by_tiles_is_upscaling_the_whole(photograph):
+    photograph = photograph[..., :70, :90]
     torch.manual_seed(1)
     network = SRCNN().eval()
     ycbcr = rgb_to_ycbcr(resize(photograph, 4))
     luma = expected_of(network, ycbcr[:, :1])
     expected = ycbcr_to_rgb(torch.cat((luma, ycbcr[:, 1:]), dim=1)).clamp(0, 1)
-    for side in (32, 100, 256, 10_000):
+    for side in (50, 256, 10_000):
         tiled = upscaling.in_tiles(network, ycbcr[:, :1], tiling=upscaling.Tiling(side))
         torch.testing.assert_close(tiled, luma, atol=1e-6, rtol=0)
         result = upscaling.upscale(network, photograph, 4, upscaling.Tiling(side))
