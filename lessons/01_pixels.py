@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 1. Pixels, luma, PSNR, SSIM
 #
-# **Goal.** Measure how far a restored picture is from the true one, and know why two people who measure the same
-# two pictures get different numbers.
+# **Goal.** Measure how far a restored picture is from the true one, and know why two people who measure the same two
+# pictures get different numbers.
 #
 # ![One enlarged picture and the four numbers it gets](pictures/01_pixels.png)
 #
-# **You will see:** one picture, four "PSNRs", up to 1.7 dB apart. The step from full-range to studio luma
-# alone is 1.32 ± 0.03 dB.
+# **You will see:** one picture, four "PSNRs", up to 1.7 dB apart. The step from full-range to studio luma alone is
+# 1.32 ± 0.03 dB.
 #
 # Takes a few seconds. You bring: Python, and tensors from PyTorch.
 
@@ -25,9 +25,9 @@ import images
 # %% [markdown]
 # ## The idea
 #
-# A **picture** here is a tensor (N, 3, H, W) of numbers from 0 (dark) to 1 (bright): N pictures, three colours, H rows,
-# W columns. The **mean squared error** of a restored picture $r$ and the true one $h$ is the average of $(r-h)^2$ over
-# all pixels. Its logarithm is the **peak signal-to-noise ratio**, in decibels (dB):
+# A **picture** here is a tensor (N, 3, H, W) of numbers from 0 (dark) to 1 (bright): N pictures, three colours, H
+# rows, W columns. The **mean squared error** of a restored picture $r$ and the true one $h$ is the average of
+# $(r-h)^2$ over all pixels. Its logarithm is the **peak signal-to-noise ratio**, in decibels (dB):
 #
 # $$\mathrm{PSNR} = 10\,\log_{10}\frac{p^2}{\mathrm{MSE}}$$
 #
@@ -100,8 +100,8 @@ studio = decibel(studio_luma(restored), studio_luma(high))
 promise("studio minus full range, in dB", studio - full_range, 1.32, 0.03)
 
 # %% [markdown]
-# 20·log₁₀(255/219) = 1.32 dB: full range gives the *lower* number for the same two pictures. It is the commonest reason
-# why somebody "cannot reproduce" a paper.
+# 20·log₁₀(255/219) = 1.32 dB: full range gives the *lower* number for the same two pictures. It is the commonest
+# reason why somebody "cannot reproduce" a paper.
 #
 # ## The protocol
 #
@@ -174,12 +174,13 @@ for name, picture in damaged.items():
 show_pictures(panels)
 
 # %% [markdown]
-# Three pictures, one PSNR, three looks. SSIM hardly minds the shift of brightness, which the eye forgives too.
-# No single number is the truth. Look at the picture *and* at the number.
+# Three pictures, one PSNR, three looks. SSIM hardly minds the shift of brightness, which the eye forgives too. No
+# single number is the truth. Look at the picture *and* at the number.
 #
 # ## Exercises
 #
-# Replace `raise NotImplementedError` by your code and run the cell. `check` says what is missing. `hint("01a")` helps.
+# Replace `raise NotImplementedError` by your code and run the cell. `check` says what is missing. `hint("01a")`
+# helps.
 
 
 # %%

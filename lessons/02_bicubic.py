@@ -6,8 +6,8 @@
 #
 # ![A pattern of rings, shrunk with and without anti-aliasing](pictures/02_bicubic.png)
 #
-# **You will see:** the same photograph, shrunk in two ways, gives bicubic enlargement a PSNR that differs by
-# 0.6 ± 0.05 dB, and the *worse* way gets the better number.
+# **You will see:** the same photograph, shrunk in two ways, gives bicubic enlargement a PSNR that differs by 0.6 ±
+# 0.05 dB, and the *worse* way gets the better number.
 #
 # Takes a few seconds. You bring from [lesson 1](01_pixels.py): PSNR by the protocol.
 
@@ -36,7 +36,8 @@ import images
 # - $x$: the distance, in old pixels; beyond 2 the kernel is 0
 # - $a$: how far it dips below zero, −0.5 in MATLAB and Pillow, −0.75 in OpenCV
 #
-# One row of weights for each new pixel makes a **resize matrix** $M$. Rows and columns are resized one after the other:
+# One row of weights for each new pixel makes a **resize matrix** $M$. Rows and columns are resized one after the
+# other:
 #
 # $$\mathrm{new} = M_\mathrm{rows}\;\mathrm{old}\;M_\mathrm{columns}^\top$$
 #
@@ -103,8 +104,8 @@ figure.colorbar(drawing, ax=axes, label="weight")
 show()
 
 # %% [markdown]
-# A row is one new pixel, a column one old pixel; blue weights are positive, red ones negative. Without anti-aliasing a
-# new pixel looks at four old ones, however far the picture shrinks.
+# A row is one new pixel, a column one old pixel; blue weights are positive, red ones negative. Without anti-aliasing
+# a new pixel looks at four old ones, however far the picture shrinks.
 #
 # Now the real module. `images.resize` uses the same weights, without storing the zeros:
 
@@ -171,9 +172,9 @@ gap = decibels["PyTorch as it stands, OpenCV"] - decibels["MATLAB's, images.resi
 promise("without anti-aliasing, in dB", gap, 0.6, 0.05)
 
 # %% [markdown]
-# The pictures show the difference from MATLAB's small picture, three times as strong. PyTorch with `antialias=True` and
-# Pillow differ only along the border, where they leave missing pixels out instead of mirroring. Without anti-aliasing
-# the whole picture differs.
+# The pictures show the difference from MATLAB's small picture, three times as strong. PyTorch with `antialias=True`
+# and Pillow differ only along the border, where they leave missing pixels out instead of mirroring. Without
+# anti-aliasing the whole picture differs.
 #
 # Now look at the numbers. Without anti-aliasing, PSNR at ×2 is *higher*: the sharp, jagged small picture keeps more.
 # At ×4 it is lower. **A PSNR tells nothing until you know how the picture was shrunk.** Papers shrink by MATLAB's
@@ -227,3 +228,5 @@ hint("02c")
 # - Shrinking needs a stretched kernel. Without it, fine detail returns as false patterns.
 # - Libraries differ in the border, in the parameter a, and above all in anti-aliasing.
 # - `images.resize` is MATLAB's, because the tables were made with it.
+#
+# Next: [lesson 3](03_srcnn.py), the first network.

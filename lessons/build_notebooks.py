@@ -1,7 +1,7 @@
 """Builds lessons/notebooks/*.ipynb from the lessons: executed, with their pictures, for reading on the web.
 
-    python lessons/build_notebooks.py            # all of them
-    python lessons/build_notebooks.py 03 04      # these
+    python lessons/build_notebooks.py            # those whose code has changed; of the others, the words
+    python lessons/build_notebooks.py 03 04      # these, whatever has changed
 
 The scripts are the truth; a notebook is never edited. The picture of the cell with the tag "cover" also becomes
 lessons/pictures/NN_name.png, the picture at the top of the lesson and in lessons/README.md.
@@ -78,8 +78,6 @@ def run(script: Path) -> nbformat.NotebookNode:
     notebook = notebook_of(script)
     client = nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(NOTEBOOKS)}})
     client.execute()
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # when it was run: it would differ at every build
     covers = [cell for cell in notebook.cells if "cover" in cell.metadata.get("tags", [])]
     cover = next(output.data["image/png"] for output in covers[0].outputs if "image/png" in output.get("data", {}))
     (LESSONS / "pictures" / f"{script.stem}.png").write_bytes(_smaller(cover, "PNG"))
@@ -87,11 +85,17 @@ def run(script: Path) -> nbformat.NotebookNode:
         if picture := output.get("data", {}).pop("image/png", None):
             kind = min(("PNG", "JPEG"), key=lambda kind: len(_smaller(picture, kind)))
             output.data[f"image/{kind.lower()}"] = base64.b64encode(_smaller(picture, kind)).decode()
-    for old, new in zip(notebook.cells, notebook_of(script).cells, strict=True):
-        if old.cell_type == "markdown":
-            old.source = new.source
-            if "attachments" in new:
-                old.attachments = new.attachments
+    return with_outputs(script, notebook)
+
+
+def with_outputs(script: Path, executed: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """The notebook of a lesson with the outputs of an executed one; None if their code differs."""
+    notebook = notebook_of(script)
+    old, new = ([cell for cell in one.cells if cell.cell_type == "code"] for one in (executed, notebook))
+    if [cell.source for cell in old] != [cell.source for cell in new]:
+        return None
+    for before, after in zip(old, new, strict=True):
+        after.outputs, after.execution_count = before.outputs, before.execution_count
     return notebook
 
 
@@ -107,21 +111,24 @@ def _smaller(picture: str, kind: str) -> bytes:
 
 
 def main(wanted: list[str]) -> None:
-    """Build the notebooks of the lessons whose numbers are given, or all."""
+    """Build the notebooks of the lessons whose numbers are given, or all that need it."""
     if FAST:
         raise SystemExit("SR_FAST is set: notebooks must show the real numbers")
     NOTEBOOKS.mkdir(exist_ok=True)
     for script in scripts():
         if wanted and script.name[:2] not in wanted:
             continue
-        notebook = run(script)
+        target = NOTEBOOKS / f"{script.stem}.ipynb"
+        notebook = None
+        if target.exists() and not wanted:
+            notebook = with_outputs(script, nbformat.read(target, as_version=4))
+        notebook = notebook or run(script)
         printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
         if "NOT as promised" in printed:
             raise SystemExit(f"{script.name}: does not keep its promise:\n{printed}")
         text = nbformat.writes(notebook)
         if len(text.encode()) > LARGEST:
             raise SystemExit(f"{script.name}: its notebook has {len(text.encode())} bytes; {LARGEST} are allowed")
-        target = NOTEBOOKS / f"{script.stem}.ipynb"
         target.write_text(text + "\n", encoding="utf-8")
         print(f"{target.relative_to(ROOT)}: {len(text) // 1000} KB")
 

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 import checkpoints
+from gen_samples import FREE_PHOTOGRAPHS, Pair, centre, make_pair
 from images import read_picture, to_image
 
 FAST = os.environ.get("SR_FAST") == "1"
@@ -112,3 +113,16 @@ def promise(what: str, measured: float, expected: float, tolerance: float) -> bo
 def seed(number: int = 0) -> torch.Generator:
     """A generator of random numbers that gives the same ones in every run."""
     return torch.Generator().manual_seed(number)
+
+
+HELD_OUT = ("astronaut.png", "coffee.png")  # no lesson trains on these two
+
+
+def photograph_pairs(scale: int, enlarge: bool) -> tuple[list[Pair], list[Pair]]:
+    """Training pairs, seven photographs, and held-out pairs, the middles of two others.
+
+    Small is shrunk by `scale`, and enlarged again by bicubic if the network wants it so.
+    """
+    pairs = [Pair(*make_pair(photograph(name), scale, enlarge), name) for name in FREE_PHOTOGRAPHS]
+    training = [pair for pair in pairs if pair.photograph not in HELD_OUT]
+    return training, [centre(pair, 192) for pair in pairs if pair.photograph in HELD_OUT]
