@@ -180,7 +180,9 @@ def _both(got: Tensor, wanted: Tensor) -> list[tuple[str, Tensor]]:
         got, wanted = (((part - low) / (high - low))[None, None] for part in (got, wanted))
     panels = [("yours", got[:1]), ("wanted", wanted[:1])]
     if got.shape == wanted.shape:
-        panels.append(("difference, grey is none", (0.5 + (got - wanted)[:1]).clamp(0, 1)))
+        apart = (got - wanted)[:1]
+        factor = max(1, int(0.5 / apart.abs().max().clamp(min=1e-3)))  # so strong that it can be seen
+        panels.append((f"difference × {factor}, grey is none", (0.5 + factor * apart).clamp(0, 1)))
     return [(caption, panel.float()) for caption, panel in panels]
 
 
