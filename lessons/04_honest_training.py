@@ -9,7 +9,7 @@
 # **You will see:** a network that learns two patches by heart. On them it becomes excellent; on new photographs it
 # ends below bicubic, at −2.6 ± 0.7 dB.
 #
-# Takes about a minute on two cores. You bring from [lesson 3](03_srcnn.py): SRCNN and its loop.
+# Takes half a minute on two cores. You bring from [lesson 3](03_srcnn.py): SRCNN and its loop.
 
 # %%
 import math

@@ -9,7 +9,7 @@
 # **You will see:** without its two safety devices the signal grows by a factor of 10 to the power of 16 ± 3 on its
 # way through 23 blocks.
 #
-# Takes a minute on two cores. You bring from [lesson 5](05_upsampling.py): residuals and upsampling.
+# Takes half a minute on two cores. You bring from [lesson 5](05_upsampling.py): residuals and upsampling.
 
 # %%
 from unittest.mock import patch

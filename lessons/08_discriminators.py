@@ -9,8 +9,8 @@
 # **You will see:** the squared error answers with the middle of the circle, 0.39 from everything real. The
 # relativistic average game ends near the circle, within 0.1 ± 0.05 of it.
 #
-# Takes a minute on two cores. You bring from [lesson 7](07_blur.py): the average of all plausible pictures is none of
-# them.
+# Takes half a minute on two cores. You bring from [lesson 7](07_blur.py): the average of all plausible pictures is
+# none of them.
 
 # %%
 import matplotlib.pyplot as plt
