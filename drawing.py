@@ -50,28 +50,32 @@ def draw_progress(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
 
 
 def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
-    """The parts of the loss and the PSNR of every epoch, with bicubic's as the line to beat."""
+    """The parts of the loss and the PSNR of every epoch, with bicubic's as the line to beat; ESRGAN's third figure."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
     epochs = [entry["epoch"] for entry in history]
+    judged = any("held_out_perceptual" in entry for entry in history)
+    figure = Figure(figsize=(14 if judged else 10, 4.4), layout="constrained")
+    loss, quality, *looks = figure.subplots(1, 3 if judged else 2)
 
     def plot(axis, name: str, label: str) -> None:
         if any(name in entry for entry in history):
             axis.plot(epochs, [entry.get(name, math.nan) for entry in history], marker=".", label=label)
 
     for name in ("loss", "pixel", "perceptual", "adversarial", "judge_loss"):
-        plot(left, name, name.replace("judge_loss", "discriminator"))
-    left.set(title="Training loss", xlabel="epoch", ylabel="mean over the epoch", yscale="log")
-    plot(right, "psnr", "held-out photographs")
-    plot(right, "validation_psnr", "--val")
-    right.axhline(bicubic, color="grey", linestyle="--", label="bicubic on the held-out")
-    right.set(title="Quality", xlabel="epoch", ylabel="PSNR of luma (dB)")
-    for axis in (left, right):
+        plot(loss, name, name.replace("judge_loss", "discriminator"))
+    loss.set(title="Training loss", xlabel="epoch", ylabel="mean over the epoch", yscale="log")
+    plot(quality, "psnr", "held-out photographs")
+    plot(quality, "validation_psnr", "--val")
+    quality.axhline(bicubic, color="grey", linestyle="--", label="bicubic on the held-out")
+    quality.set(title="Quality", xlabel="epoch", ylabel="PSNR of luma (dB)")
+    for axis in looks:
+        plot(axis, "held_out_perceptual", "held-out photographs")
+        axis.set(title="Looks: the least decides which epoch is kept", xlabel="epoch", ylabel="distance to VGG19")
+    for axis in (loss, quality, *looks):
         axis.xaxis.get_major_locator().set_params(integer=True)
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend()
+        if labels := axis.get_legend_handles_labels()[1]:  # below, where it hides no curve
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(3, len(labels)), frameon=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 

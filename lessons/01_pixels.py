@@ -1,0 +1,232 @@
+# %% [markdown]
+# # 1. Pixels, luma, PSNR, SSIM
+#
+# **Goal.** Measure how far a restored picture is from the true one, and know why two people who measure the same two
+# pictures get different numbers.
+#
+# ![One enlarged picture and the four numbers it gets](pictures/01_pixels.png)
+#
+# **You will see:** one picture, four "PSNRs", up to 1.7 dB apart. The step from full-range to studio luma alone is
+# 1.32 ± 0.03 dB.
+#
+# Takes a few seconds. You bring: Python, and tensors from PyTorch.
+
+# %%
+import math
+
+import torch
+import torch.nn.functional as F
+
+from checks import check, hint
+from course import crop, photograph, promise, seed, show_pictures
+
+import images
+
+# %% [markdown]
+# ## The idea
+#
+# A **picture** here is a tensor (N, 3, H, W) of numbers from 0 (dark) to 1 (bright): N pictures, three colours, H
+# rows, W columns. The **mean squared error** of a restored picture $r$ and the true one $h$ is the average of
+# $(r-h)^2$ over all pixels. Its logarithm is the **peak signal-to-noise ratio**, in decibels (dB):
+#
+# $$\mathrm{PSNR} = 10\,\log_{10}\frac{p^2}{\mathrm{MSE}}$$
+#
+# - $p$: the peak, the largest value a pixel can have (1 here, 255 in bytes)
+# - MSE: the mean squared error
+#
+# Higher is better. Half the error (the root of the MSE) is 6 dB more; half the MSE is 3 dB more.
+#
+# The formula leaves open *which* numbers are compared. Published tables compare **luma**, the brightness $Y$ of a
+# pixel, because the eye sees fine detail in brightness and hardly in colour.
+
+# %% [markdown]
+# ## A picture to measure
+#
+# We need a true picture and a poor one. The poor one is shrunk to half its size and enlarged again. How that is done
+# exactly is the next lesson. Both are rounded to 8 bits, for that is what a file keeps.
+
+# %%
+high = crop(photograph("astronaut.png"), 0, 140, 176)
+low = images.round_to_8_bits(images.resize(high, 1 / 2))
+restored = images.round_to_8_bits(images.resize(low, 2))
+print("shape", tuple(high.shape), "one pixel:", high[0, :, 60, 90].tolist())
+show_pictures([("true", high), ("shrunk to half", low), ("enlarged again", restored)])
+
+
+# %% [markdown]
+# ## PSNR by hand
+#
+# One line of code for one line of formula. We start with all three colours.
+
+
+# %%
+def decibel(one, other):
+    """PSNR of two tensors with values in 0..1."""
+    return 10 * math.log10(1 / (one - other).square().mean())
+
+
+print(f"RGB: {decibel(restored, high):.2f} dB")
+
+# %% [markdown]
+# ## Two kinds of luma
+#
+# The standard BT.601 mixes luma from red, green and blue:
+#
+# $$Y = 16 + 65.481\,R + 128.553\,G + 24.966\,B$$
+#
+# - $R, G, B$: the colours, 0 to 1
+# - $Y$: the luma, on the scale of bytes; divide by 255 to have it in our range
+#
+# Black is 16 and white 235: this is **studio swing**, left from analogue television, which needed room at both ends.
+# JPEG stretches the same mixture to 0…255: **full range**. Every difference is then 255/219 times as large.
+#
+# **Predict before you run.** The differences grow by 255/219 = 1.16. By how many dB does the PSNR change, and in
+# which direction?
+
+# %%
+mixture = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+
+
+def studio_luma(picture):
+    return (16 + (mixture * picture).sum(dim=1, keepdim=True)) / 255
+
+
+def full_range_luma(picture):
+    return (mixture / mixture.sum() * picture).sum(dim=1, keepdim=True)
+
+
+full_range = decibel(full_range_luma(restored), full_range_luma(high))
+studio = decibel(studio_luma(restored), studio_luma(high))
+promise("studio minus full range, in dB", studio - full_range, 1.32, 0.03)
+
+# %% [markdown]
+# 20·log₁₀(255/219) = 1.32 dB: full range gives the *lower* number for the same two pictures. It is the commonest
+# reason why somebody "cannot reproduce" a paper.
+#
+# ## The protocol
+#
+# Near its border an enlarged picture is partly invented: there are no pixels beyond. Tables leave a border of `scale`
+# pixels out. They also round to 8 bits twice, as RGB and as luma, as the program MATLAB did. That is the whole
+# **protocol**, and `images.psnr` is the one place where this project measures.
+
+
+# %%
+def as_measured(picture):
+    """Luma with 8 bits, without a border of two pixels."""
+    return (255 * studio_luma(picture)).round()[..., 2:-2, 2:-2] / 255
+
+
+by_hand = decibel(as_measured(restored), as_measured(high))
+print(f"by hand {by_hand:.4f} dB, images.psnr {images.psnr(restored, high, border=2).item():.4f} dB")
+
+# %% tags=["cover"]
+numbers = {
+    "RGB": decibel(restored, high),
+    "full-range luma": full_range,
+    "studio luma": studio,
+    "the protocol": images.psnr(restored, high, border=2).item(),
+}
+difference = (0.5 + 4 * (studio_luma(restored) - studio_luma(high))).clamp(0, 1)
+four = "\n".join(f"{name} {value:.2f} dB" for name, value in numbers.items())
+show_pictures([("true", high), (four, restored), ("difference of luma × 4", difference)])
+
+# %% [markdown]
+# None of the four is wrong. But only numbers made in the same way may be compared. So **print the protocol beside the
+# number**, always.
+#
+# ## SSIM: does the structure agree?
+#
+# PSNR does not care *where* an error lies. **SSIM**, the structural similarity, compares small windows: their means
+# $\mu$, variances $\sigma^2$ and their covariance $\sigma_{xy}$.
+#
+# $$\mathrm{SSIM} = \frac{(2\mu_x\mu_y + c_1)(2\sigma_{xy} + c_2)}{(\mu_x^2+\mu_y^2+c_1)(\sigma_x^2+\sigma_y^2+c_2)}$$
+#
+# - $x, y$: the same window in the two pictures
+# - $c_1 = (0.01\,p)^2,\ c_2 = (0.03\,p)^2$: small constants, so that flat windows do not divide by zero
+#
+# It is 1 for equal windows and falls where texture is lost or invented. `images.ssim` moves a window of 11×11 with
+# soft edges (a Gaussian) over the luma and averages.
+#
+# **Predict before you run.** We damage one picture in three ways, with exactly the same PSNR of 26 dB: brighter
+# everywhere, noise, blur. Order them by SSIM.
+
+# %%
+luma = images.rgb_to_luma(high) * 0.8  # darker, so that no damage is cut off at white
+wanted_error = 10 ** (-26 / 20)  # the root of the mean squared error that gives 26 dB
+
+
+def with_error(damage):
+    """Scale a damage until the PSNR is 26 dB."""
+    return luma + damage * wanted_error / damage.square().mean().sqrt()
+
+
+bell = torch.ones(1, 1, 9, 9) / 81
+blurred = F.conv2d(F.pad(luma, [4] * 4, mode="replicate"), bell)
+damaged = {
+    "brighter": with_error(torch.ones_like(luma)),
+    "noise": with_error(torch.randn(luma.shape, generator=seed(1))),
+    "blur": with_error(blurred - luma),
+}
+panels = [("true luma", luma)]
+for name, picture in damaged.items():
+    figures = images.psnr(picture, luma).item(), images.ssim(picture, luma).item()
+    panels.append((f"{name}\n{figures[0]:.1f} dB, SSIM {figures[1]:.3f}", picture))
+show_pictures(panels)
+
+# %% [markdown]
+# Three pictures, one PSNR, three looks. SSIM hardly minds the shift of brightness, which the eye forgives too. No
+# single number is the truth. Look at the picture *and* at the number.
+#
+# ## Exercises
+#
+# Replace `raise NotImplementedError` by your code and run the cell. `check` says what is missing. `hint("01a")`
+# helps.
+
+
+# %%
+def luma_of(rgb):
+    """(N, 3, H, W) RGB in 0..1 → (N, 1, H, W): BT.601 studio swing, divided by 255.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("01a", luma_of)
+
+
+# %%
+def psnr_of_each(restored, high):
+    """Two tensors (N, C, H, W) in 0..1 → the PSNR of each of the N pictures, shape (N,). No rounding, no border.
+
+    Difficulty 1 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("01b", psnr_of_each)
+
+
+# %%
+def ssim_of_window(x, y):
+    """Two windows of any equal shape in 0..1 → their SSIM by the formula above, p = 1, every pixel with equal weight.
+
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+check("01c", ssim_of_window)
+
+# %%
+hint("01a")
+
+# %% [markdown]
+# ## Recap
+#
+# - A picture is numbers from 0 to 1. PSNR is the logarithm of their mean squared error.
+# - Luma, its swing, the border and the rounding each move the number. Together they are the protocol.
+# - `images.psnr` and `images.ssim` measure as the published tables do, one value for each picture.
+# - Equal PSNR can look very different.
+#
+# Next: [lesson 2](02_bicubic.py), how the poor picture was made.

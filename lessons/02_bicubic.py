@@ -1,0 +1,232 @@
+# %% [markdown]
+# # 2. Bicubic and aliasing
+#
+# **Goal.** Build the matrix that resizes a picture, see the false patterns that a careless shrink makes, and know why
+# two libraries shrink the same picture differently.
+#
+# ![A pattern of rings, shrunk with and without anti-aliasing](pictures/02_bicubic.png)
+#
+# **You will see:** the same photograph, shrunk in two ways, gives bicubic enlargement a PSNR that differs by 0.6 ±
+# 0.05 dB, and the *worse* way gets the better number.
+#
+# Takes a few seconds. You bring from [lesson 1](01_pixels.py): PSNR by the protocol.
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import numpy
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from checks import check, hint
+from course import crop, photograph, promise, show, show_pictures
+
+import images
+
+# %% [markdown]
+# ## The idea
+#
+# Every pixel of the new picture is a weighted sum of old pixels near it. The weight depends on the distance and comes
+# from a **kernel**. Bicubic is Keys' cubic kernel of 1981:
+#
+# $$k(x) = \begin{cases}(a+2)|x|^3-(a+3)|x|^2+1 & |x|\le 1\\ a|x|^3-5a|x|^2+8a|x|-4a & 1<|x|\le 2\end{cases}$$
+#
+# - $x$: the distance, in old pixels; beyond 2 the kernel is 0
+# - $a$: how far it dips below zero, −0.5 in MATLAB and Pillow, −0.75 in OpenCV
+#
+# One row of weights for each new pixel makes a **resize matrix** $M$. Rows and columns are resized one after the
+# other:
+#
+# $$\mathrm{new} = M_\mathrm{rows}\;\mathrm{old}\;M_\mathrm{columns}^\top$$
+#
+# When we shrink, the kernel must be stretched, so that every old pixel counts. That is **anti-aliasing**.
+
+
+# %%
+def kernel(x, a=-0.5):
+    x = abs(x)
+    if x <= 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x <= 2 else 0.0
+
+
+plt.figure(figsize=(6, 2.8))
+points = torch.linspace(-3, 3, 301)
+for a in (-0.5, -0.75):
+    plt.plot(points, [kernel(float(x), a) for x in points], label=f"a = {a}")
+plt.gca().set(title="Keys' kernel", xlabel="distance in old pixels", ylabel="weight")
+plt.legend()
+show()
+
+# %% [markdown]
+# ## The matrix by hand
+#
+# Where does new pixel $i$ lie among the old ones? Both pictures cover the same area, and a pixel's centre is half a
+# pixel from its edge:
+#
+# $$c_i = \frac{i + 0.5}{s} - 0.5$$
+#
+# - $c_i$: the centre of new pixel $i$, counted in old pixels
+# - $s$: the scale, 2 to double, 0.5 to halve
+#
+# What about old pixels that do not exist, beyond the border? MATLAB mirrors the picture there.
+
+
+# %%
+def by_hand(length, new_length, antialias=True):
+    """The matrix (new_length, length) that resizes a line of pixels. Slow, and readable."""
+    scale = new_length / length
+    stretch = max(1, 1 / scale) if antialias else 1
+    matrix = torch.zeros(new_length, length)
+    for i in range(new_length):
+        centre = (i + 0.5) / scale - 0.5
+        reach = range(math.floor(centre - 2 * stretch), math.ceil(centre + 2 * stretch) + 1)
+        weights = [kernel((centre - j) / stretch) for j in reach]
+        for j, weight in zip(reach, weights, strict=True):
+            mirrored = j % (2 * length)
+            mirrored = mirrored if mirrored < length else 2 * length - 1 - mirrored
+            matrix[i, mirrored] += weight / sum(weights)
+    return matrix
+
+
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.9), width_ratios=[12, 12, 8])
+cases = {
+    "halve 12 pixels": by_hand(12, 6),
+    "the same, no anti-aliasing": by_hand(12, 6, antialias=False),
+    "double 6": by_hand(6, 12),
+}
+for axis, (title, matrix) in zip(axes, cases.items(), strict=True):
+    drawing = axis.imshow(matrix, cmap="RdBu", vmin=-0.9, vmax=0.9)
+    axis.set(title=title, xlabel="old pixel", ylabel="new pixel")
+figure.colorbar(drawing, ax=axes, label="weight")
+show()
+
+# %% [markdown]
+# A row is one new pixel, a column one old pixel; blue weights are positive, red ones negative. Without anti-aliasing
+# a new pixel looks at four old ones, however far the picture shrinks.
+#
+# Now the real module. `images.resize` uses the same weights, without storing the zeros:
+
+# %%
+high = crop(photograph("astronaut.png"), 0, 150, 192)
+matrix = by_hand(192, 96)
+half = matrix @ high @ matrix.T
+print("largest difference from images.resize:", (half - images.resize(high, 1 / 2)).abs().max().item())
+
+# %% [markdown]
+# ## Aliasing
+#
+# The rings below get finer towards the right and lower edge. Shrunk to a quarter, the fine ones cannot be shown any
+# more: they should fade to grey.
+#
+# **Predict before you run.** What do you see instead when each new pixel looks at four old ones only?
+
+# %% tags=["cover"]
+row = torch.arange(192.0)
+radius = (row[:, None] ** 2 + row**2).sqrt()
+rings = (0.5 + 0.5 * torch.cos(math.pi * radius**2 / 560))[None, None]
+good, poor = by_hand(192, 48), by_hand(192, 48, antialias=False)
+grass = crop(photograph("grass.png"), 0, 0, 192)
+show_pictures(
+    [
+        ("rings, 192 pixels", rings),
+        ("48 pixels, anti-aliased", good @ rings @ good.T),
+        ("48 pixels, not anti-aliased", poor @ rings @ poor.T),
+    ],
+    [
+        ("grass", grass),
+        ("48 pixels, anti-aliased", good @ grass @ good.T),
+        ("48 pixels, not anti-aliased", poor @ grass @ poor.T),
+    ],
+)
+
+# %% [markdown]
+# False rings, and grass turned to noise: **aliasing**. Detail finer than two new pixels does not vanish by itself. It
+# comes back as a pattern that was never there. A network trained on such pictures learns to undo a damage that a real
+# camera does not do.
+#
+# ## Why libraries disagree
+#
+# We shrink one photograph by half in four ways and enlarge it each time by `images.resize`.
+
+# %%
+bytes_of_high = images.to_image(high)
+pillow = torch.from_numpy(numpy.array(bytes_of_high.resize((96, 96), Image.Resampling.BICUBIC), dtype="float32") / 255)
+halves = {
+    "MATLAB's, images.resize": images.resize(high, 1 / 2),
+    "PyTorch, antialias=True": F.interpolate(high, scale_factor=1 / 2, mode="bicubic", antialias=True),
+    "Pillow": pillow.permute(2, 0, 1)[None],
+    "PyTorch as it stands, OpenCV": F.interpolate(high, scale_factor=1 / 2, mode="bicubic"),
+}
+reference = halves["MATLAB's, images.resize"]
+panels, decibels = [], {}
+for name, small in halves.items():
+    restored = images.resize(images.round_to_8_bits(small), 2)
+    decibels[name] = images.psnr(restored, high, border=2).item()
+    apart = (0.5 + 3 * (small - reference)).clamp(0, 1)
+    panels.append((f"{name}\n{decibels[name]:.2f} dB", apart))
+show_pictures(panels)
+gap = decibels["PyTorch as it stands, OpenCV"] - decibels["MATLAB's, images.resize"]
+promise("without anti-aliasing, in dB", gap, 0.6, 0.05)
+
+# %% [markdown]
+# The pictures show the difference from MATLAB's small picture, three times as strong. PyTorch with `antialias=True`
+# and Pillow differ only along the border, where they leave missing pixels out instead of mirroring. Without
+# anti-aliasing the whole picture differs.
+#
+# Now look at the numbers. Without anti-aliasing, PSNR at ×2 is *higher*: the sharp, jagged small picture keeps more.
+# At ×4 it is lower. **A PSNR tells nothing until you know how the picture was shrunk.** Papers shrink by MATLAB's
+# bicubic, and so does `degrade.bicubic`.
+#
+# ## Exercises
+
+
+# %%
+def cubic_weight(x, a):
+    """Tensor of distances in pixels, any shape → the weights of Keys' kernel with parameter a, the same shape.
+
+    Difficulty 1 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("02a", cubic_weight)
+
+
+# %%
+def centres(new_length, scale):
+    """Where the centres of new pixels 0 … new_length − 1 lie, counted in old pixels; shape (new_length,).
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("02b", centres)
+
+
+# %%
+def resize_matrix(length, new_length):
+    """The bicubic resize matrix (new_length, length), a = −0.5, anti-aliased, mirrored at the border. No loop over j.
+
+    Difficulty 3 of 3, 30 minutes. `cubic_weight` and `centres` from above may be called.
+    """
+    raise NotImplementedError
+
+
+check("02c", resize_matrix)
+
+# %%
+hint("02c")
+
+# %% [markdown]
+# ## Recap
+#
+# - Resizing is a matrix: one row of weights for each new pixel.
+# - Shrinking needs a stretched kernel. Without it, fine detail returns as false patterns.
+# - Libraries differ in the border, in the parameter a, and above all in anti-aliasing.
+# - `images.resize` is MATLAB's, because the tables were made with it.
+#
+# Next: [lesson 3](03_srcnn.py), the first network.

@@ -1,0 +1,266 @@
+# %% [markdown]
+# # 3. SRCNN: three layers
+#
+# **Goal.** Build the first network for super-resolution (Dong et al., 2014), train it and beat bicubic.
+#
+# ![A held-out photograph: bicubic, SRCNN, the truth](pictures/03_srcnn.png)
+#
+# **You will see:** after a minute of training, photographs that the network has never seen come out 1.35 ± 0.15 dB
+# better than by bicubic interpolation.
+#
+# Takes about a minute on two cores. You bring from [lesson 2](02_bicubic.py): how the poor picture is made.
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from checks import check, hint
+from course import FAST, crop, photograph, promise, seed, show, show_pictures
+
+import degrade
+from data import Pair, centre, draw_batch, make_pair
+from gen_samples import FREE_PHOTOGRAPHS
+from images import from_bytes, psnr, resize, rgb_to_luma
+from srcnn import SRCNN
+from upscaling import upscale
+
+# %% [markdown]
+# ## The idea
+#
+# Enlarge by bicubic first. Then let three **convolutions** restore the luma. A convolution slides small filters over
+# the picture; each gives one **feature** map.
+#
+# $$F_1=\max(0,W_1*Y+b_1),\quad F_2=\max(0,W_2*F_1+b_2),\quad R=W_3*F_2+b_3$$
+#
+# - $Y$: the enlarged luma; $R$: the restored one
+# - $W_1$: 64 filters of 9×9, "which patterns are here?"
+# - $W_2$: 32 filters of 5×5 (1×1 in the first paper), "what would they look like when sharp?"
+# - $W_3$: one filter of 5×5, which averages the overlapping answers
+# - $b$: one number for each filter, its bias; $*$: convolution; $\max(0,\cdot)$: the ReLU
+#
+# Colour stays bicubic. The weights $W$ and $b$ are found by **gradient descent**: compare $R$ with the truth, and
+# change every weight a little in the direction that makes the squared difference smaller.
+
+# %%
+by_hand = nn.Sequential(
+    nn.Conv2d(1, 64, 9),
+    nn.ReLU(),
+    nn.Conv2d(64, 32, 5),
+    nn.ReLU(),
+    nn.Conv2d(32, 1, 5),
+)
+print("weights:", sum(parameter.numel() for parameter in by_hand.parameters()))
+print("33×33 pixels become", tuple(by_hand(torch.zeros(1, 1, 33, 33)).shape[-2:]))
+
+# %% [markdown]
+# 57,281 weights, as the paper says. A **valid** convolution gives an output only where its filter fits, so the
+# picture loses 8 pixels on every side. That number is the **receptive radius**: how far an output pixel sees. We can
+# measure it with a gradient: which input pixels move the one in the middle?
+
+# %%
+picture = torch.rand(1, 1, 33, 33, generator=seed(), requires_grad=True)
+by_hand(picture)[0, 0, 8, 8].backward()
+plt.figure(figsize=(3.4, 3.2))
+plt.imshow(picture.grad[0, 0].abs(), cmap="magma")
+plt.title("what the middle pixel sees")
+show()
+
+# %% [markdown]
+# The real module, `SRCNN` in srcnn.py, has the same three layers. With the same weights it gives the same pixels. Its
+# `forward` replicates the border first, so that the picture keeps its size.
+
+# %%
+real = SRCNN((9, 5, 5))
+real.load_state_dict(dict(zip(real.state_dict(), by_hand.state_dict().values(), strict=True)))
+luma = torch.rand(1, 1, 40, 40, generator=seed())
+print("largest difference:", (real.forward_valid(luma) - by_hand(luma)).abs().max().item())
+
+# %% [markdown]
+# ## Photographs
+#
+# A **pair** is a photograph and its shrunk and enlarged copy. Two photographs are **held out**: the network never
+# trains on them, and only they are measured. Why that matters is the next lesson.
+
+# %%
+SCALE = 2
+HELD_OUT = ("astronaut.png", "coffee.png")
+pairs = [Pair(*make_pair(photograph(name), SCALE, enlarge=True), name) for name in FREE_PHOTOGRAPHS]
+training = [pair for pair in pairs if pair.photograph not in HELD_OUT]
+held_out = [centre(pair, 192) for pair in pairs if pair.photograph in HELD_OUT]
+
+
+@torch.inference_mode()
+def quality(network):
+    """Mean PSNR in dB of the held-out photographs; of bicubic if there is no network."""
+    total = 0
+    for pair in held_out:
+        small, large = (rgb_to_luma(picture) for picture in pair.pictures())
+        total += psnr(network(small) if network else small, large, SCALE).item()
+    return total / len(held_out)
+
+
+print(f"bicubic {quality(None):.2f} dB")
+
+# %% [markdown]
+# ## Training
+#
+# The loop in training.py does the same and more. At every step: cut random patches, restore them, measure the mean
+# squared difference, go one step downhill. The optimiser is Adam. The **learning rate**, the length of a step, falls
+# to zero along half a cosine. Patches lose 8 pixels a side, so the target must be cut to match.
+#
+# We start twice: once from PyTorch's random weights, once as `SRCNN` does, whose first filters hand the picture
+# through and so begin as bicubic.
+#
+# **Predict before you run.** What PSNR has each of them before its first step? Does the better start still lead at
+# the end?
+
+# %%
+STEPS = 20 if FAST else 900
+
+
+def train(network):
+    """Train on luma; the held-out PSNR after every tenth of the steps."""
+    optimizer = torch.optim.Adam(network.parameters(), betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / STEPS)).item())
+    )
+    generator, curve, border = seed(), [quality(network)], network.radius
+    for step in range(STEPS):
+        chosen = torch.randint(len(training), (16,), generator=generator).tolist()
+        small, large = draw_batch([training[index] for index in chosen], 33, generator)
+        low, high = rgb_to_luma(from_bytes(small)), rgb_to_luma(from_bytes(large))
+        loss = F.mse_loss(network.forward_valid(low), high[..., border:-border, border:-border])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % (STEPS // 10) == 0:
+            curve.append(quality(network))
+    return curve
+
+
+torch.manual_seed(0)
+from_noise, from_bicubic = SRCNN(), SRCNN()
+for layer in (from_noise.extract, from_noise.map, from_noise.reconstruct):
+    layer.reset_parameters()
+untrained_filters = from_noise.extract.weight.detach().clone()
+curves = {"from random weights": train(from_noise), "from bicubic": train(from_bicubic)}
+
+# %%
+plt.figure(figsize=(6, 3.4))
+for name, curve in curves.items():
+    plt.plot([STEPS * part / 10 for part in range(len(curve))], curve, marker=".", label=name)
+plt.axhline(quality(None), color="grey", linestyle="--", label="bicubic")
+plt.gca().set(ylim=(quality(None) - 1, None), xlabel="step", ylabel="held-out PSNR (dB)", title="Two starts")
+plt.legend()
+show()
+for name, curve in curves.items():
+    print(f"{name}: {curve[0]:.2f} dB before the first step, {curve[-1]:.2f} dB at the end")
+promise("better than bicubic by, in dB", quality(from_bicubic) - quality(None), 1.35, 0.15)
+
+# %% [markdown]
+# Colour comes back at the end: `upscaling.upscale` sends luma through the network and leaves the colour bicubic.
+
+# %% tags=["cover"]
+high = crop(photograph("astronaut.png"), 30, 170, 88)
+low = degrade.bicubic(high, SCALE)
+bicubic, restored = resize(low, SCALE).clamp(0, 1), upscale(from_bicubic, low, SCALE)
+show_pictures(
+    [
+        (f"bicubic ×2, {psnr(bicubic, high, SCALE).item():.2f} dB", bicubic),
+        (f"SRCNN, {psnr(restored, high, SCALE).item():.2f} dB", restored),
+        ("as it was", high),
+    ]
+)
+
+# %% [markdown]
+# ## What the filters learn
+#
+# Each square is one filter of the first layer, 9×9 weights; grey is zero. This is the run from random weights.
+
+
+# %%
+def draw_filters(axis, weights, title):
+    sheet = nn.functional.pad(weights / weights.abs().amax(dim=(2, 3), keepdim=True), [1] * 4, value=1)
+    axis.imshow(sheet.view(4, 16, 11, 11).permute(0, 2, 1, 3).reshape(44, 176), cmap="gray", vmin=-1, vmax=1)
+    axis.set_title(title)
+    axis.set_axis_off()
+
+
+trained_filters = from_noise.extract.weight.detach()
+figure, axes = plt.subplots(2, 1, figsize=(8, 4.6))
+draw_filters(axes[0], trained_filters, "after training")
+draw_filters(axes[1], trained_filters - untrained_filters, "what training has changed")
+show()
+
+# %% [markdown]
+# After a minute the filters still look like the noise they began as. What training has *added* has structure: edges
+# in one direction, a bright or dark centre, ripples. In the paper, after days, the noise is gone and these remain.
+#
+# ## Exercises
+
+
+# %%
+def receptive_radius(kernels):
+    """Sides of the filters, such as (9, 5, 5) → how many pixels an output pixel sees in each direction.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("03a", receptive_radius)
+
+
+# %%
+def build_srcnn(kernels):
+    """Sides of the filters → SRCNN as an nn.Module for luma, 64 and 32 features, valid convolutions.
+
+    Difficulty 1 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("03b", build_srcnn)
+
+
+# %%
+def valid_loss(network, low, high):
+    """The mean squared error of network(low), which is smaller than high by some border, and the part of high it shows.
+
+    The border is to be found from the shapes. Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("03c", valid_loss)
+
+
+# %%
+def upscale_colour(network, low, scale):
+    """(1, 3, h, w) RGB → (1, 3, scale·h, scale·w) in 0..1: luma through the network, chroma by bicubic.
+
+    `network` takes enlarged luma and keeps its size. Use `resize`, `rgb_to_ycbcr` and `ycbcr_to_rgb` of images.py.
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+check("03d", upscale_colour)
+
+# %%
+hint("03c")
+
+# %% [markdown]
+# ## Recap
+#
+# - SRCNN is three convolutions on enlarged luma. Valid convolutions shrink a patch; cut the target to match.
+# - The receptive radius is the sum of the filters' radii.
+# - A good start saves time: begin as bicubic, then improve.
+# - Measure on held-out photographs, beside bicubic.
+#
+# The full training is `python main.py train -e 20`.
+#
+# Next: [lesson 4](04_honest_training.py), why we may believe the number.

@@ -1,0 +1,257 @@
+# %% [markdown]
+# # 4. Honest training
+#
+# **Goal.** Tell learning from memorising, choose a learning rate and a loss, and know what a healthy curve looks
+# like.
+#
+# ![Two curves: training patches get better, held-out photographs get worse](pictures/04_honest_training.png)
+#
+# **You will see:** a network that learns two patches by heart. On them it becomes excellent; on new photographs it
+# ends below bicubic, at −2.6 ± 0.7 dB.
+#
+# Takes half a minute on two cores. You bring from [lesson 3](03_srcnn.py): SRCNN and its loop.
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+
+from checks import check, hint
+from course import FAST, photograph_pairs, promise, seed, show
+
+from data import draw_batch
+from images import from_bytes, rgb_to_luma
+from srcnn import SRCNN
+from training import validate
+
+# %% [markdown]
+# ## The idea
+#
+# Training makes the loss small on the pictures that are shown. What we want is a small loss on pictures that are
+# *not* shown. The difference is the **generalisation gap**:
+#
+# $$\mathrm{gap} = \mathrm{PSNR}_\mathrm{training} - \mathrm{PSNR}_\mathrm{held\ out}$$
+#
+# A network with more freedom than examples can store them: it **overfits**. So pictures are **split** before
+# training. Some teach; others are held out and only measured. The split must be by *photograph*. Two patches of one
+# brick wall are nearly the same picture: one on either side, and the network is examined on what it has learnt by
+# heart.
+#
+# `validate` in training.py measures held-out pairs by the protocol of lesson 1.
+
+# %%
+training, held_out = photograph_pairs(2, enlarge=True)
+
+
+class Unchanged(torch.nn.Identity):
+    """No network: its input is the bicubic picture already. It knows what `validate` asks a network."""
+
+    luma, radius = True, 0
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(()))
+
+
+bicubic = validate(Unchanged(), held_out, 2)
+print(f"bicubic on the held-out photographs: {bicubic:.2f} dB")
+
+# %% [markdown]
+# One loop serves all experiments. `draw` gives the patches of a step. The learning rate falls along half a cosine.
+
+
+# %%
+def luma_patches(pairs, count, generator):
+    """Random patches of 33×33 as luma, poor and sharp."""
+    chosen = [pairs[i] for i in torch.randint(len(pairs), (count,), generator=generator).tolist()]
+    return [rgb_to_luma(from_bytes(part)) for part in draw_batch(chosen, 33, generator)]
+
+
+def run(draw, steps, rate=1e-3, loss=F.mse_loss, kernels=(9, 1, 5)):
+    """Train SRCNN; its curves of PSNR on the batch and on the held-out photographs, eight points each."""
+    torch.manual_seed(0)
+    network, generator, steps = SRCNN(kernels), seed(), 16 if FAST else steps
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
+    own, new, border = [], [], network.radius
+    for step in range(steps):
+        low, high = draw(generator)
+        restored, target = network.forward_valid(low), high[..., border:-border, border:-border]
+        optimizer.zero_grad()
+        loss(restored, target).backward()
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % (steps // 8) == 0:
+            own.append(-10 * math.log10(F.mse_loss(restored, target).item()))
+            new.append(validate(network, held_out, 2))
+    return network, own, new
+
+
+# %% [markdown]
+# ## Overfitting on purpose
+#
+# We show SRCNN the same two patches 800 times.
+#
+# **Predict before you run.** Where do the two curves go? Does the held-out one stay above bicubic?
+
+# %% tags=["cover"]
+two = luma_patches(training, 2, seed(0))
+_, own, new = run(lambda generator: two, 800, kernels=(9, 5, 5))
+
+plt.figure(figsize=(6.4, 3.4))
+plt.plot(range(100, 900, 100), own, marker=".", label="the two patches it trains on")
+plt.plot(range(100, 900, 100), new, marker=".", label="held-out photographs")
+plt.axhline(bicubic, color="grey", linestyle="--", label="bicubic on the held-out")
+plt.gca().set(xlabel="step", ylabel="PSNR (dB)", title="57,281 weights learn two patches by heart")
+plt.legend()
+show()
+promise("held-out against bicubic, in dB", new[-1] - bicubic, -2.6, 0.7)
+
+# %% [markdown]
+# The training curve alone looks splendid. If you see only one curve, ask for the other one.
+#
+# A loop that *cannot* overfit two patches has a bug. That makes this the first test of every new network.
+#
+# ## Split by photograph
+#
+# Now the same mistake in its usual form. We train on the left two thirds of one photograph, the brick wall, and hold
+# out in two ways: other patches of that wall, or other photographs. What counts is the gain over bicubic.
+
+# %%
+wall = next(pair for pair in training if pair.photograph == "brick.png")
+cut = 2 * wall.large.shape[-1] // 3
+left, right = (
+    type(wall)(wall.small[..., part], wall.large[..., part], "brick.png") for part in (slice(cut), slice(cut, None))
+)
+network, _, new = run(lambda generator: luma_patches([left], 8, generator), 240, kernels=(9, 5, 5))
+gains = {
+    "by patch: the rest of the wall": validate(network, [right], 2) - validate(Unchanged(), [right], 2),
+    "by photograph: two others": new[-1] - bicubic,
+}
+for name, gain in gains.items():
+    print(f"held out {name}: {gain:+.2f} dB against bicubic")
+
+# %% [markdown]
+# Same network, two stories. The first split reports what the network knows about *this wall*. The second reports what
+# it knows about photographs. `gen_samples.py` writes the photograph of every patch into samples.csv for this reason,
+# and `split_by_photograph` uses it.
+#
+# ## The learning rate
+#
+# **Predict before you run.** Five learning rates, from 0.00001 to 0.03. Which curve is best, and what do the two
+# extremes look like?
+
+# %%
+RATES = (3e-2, 1e-2, 1e-3, 1e-4, 1e-5)
+curves = {rate: run(lambda generator: luma_patches(training, 16, generator), 300, rate)[2] for rate in RATES}
+
+# What the rate 0.001 gave with three seeds, and some room. A fourth seed ended 0.5 dB lower: seeds matter.
+BAND = [(30.9, 31.5), (31.1, 31.6), (31.3, 31.8), (31.5, 31.9), (31.6, 32.0), (31.7, 32.1), (31.7, 32.1), (31.7, 32.1)]
+places = [300 * part / 8 for part in range(1, 9)]
+plt.figure(figsize=(6.4, 3.6))
+plt.fill_between(places, *zip(*BAND, strict=True), color="tab:green", alpha=0.2, label="expected of 0.001")
+for rate, curve in curves.items():
+    plt.plot(places, curve, marker=".", label=f"{rate:g}")
+plt.axhline(bicubic, color="grey", linestyle="--", label="bicubic")
+plt.gca().set(ylim=(29.5, 32.2), xlabel="step", ylabel="held-out PSNR (dB)", title="Five learning rates")
+plt.legend(fontsize=8, ncols=2)
+show()
+inside = sum(low <= value <= high for value, (low, high) in zip(curves[1e-3], BAND, strict=True))
+print(f"{inside} of 8 points of your curve lie in the expected band")
+
+# %% [markdown]
+# At 0.03 the steps jump over the valley: the start as bicubic is destroyed and never found again; that curve lies
+# below the picture. At 0.01 all the time goes into repairing the first steps. At 0.00001 nothing happens in the time.
+# A factor of ten too low costs 0.2 dB here, a factor of ten too high nearly all there was to gain. Search in factors
+# of three.
+#
+# A band is how a training can be checked by somebody else: not by the third decimal, but by the shape of the curve.
+# Of four seeds that we tried one ended 0.5 dB lower, outside this band. So one run proves little: compare two methods
+# with several seeds each.
+#
+# ## L1 and L2
+#
+# The mean squared difference is called **L2**, the mean absolute one **L1**. Suppose that a pixel is 0 in seven of
+# ten equally plausible pictures, and 1 in three. What should a network answer?
+
+# %%
+plausible = torch.tensor([0.0] * 7 + [1.0] * 3)
+guesses = torch.linspace(0, 1, 101)
+apart = guesses[:, None] - plausible
+plt.figure(figsize=(6.4, 3))
+for name, loss in (("L2", apart.square().mean(dim=1)), ("L1", apart.abs().mean(dim=1))):
+    plt.plot(guesses, loss, label=f"{name}, least at {guesses[loss.argmin()]:.2f}")
+plt.gca().set(xlabel="guess", ylabel="loss", title="Seven zeros and three ones")
+plt.legend()
+show()
+
+# %% [markdown]
+# L2 answers the **mean**, L1 the **median**. L2 minds large errors more and is what PSNR measures, so SRCNN uses it.
+# L1 is less ruled by rare, large errors; deep networks train better with it, and ESRGAN's first stage uses it. Either
+# way the answer is a compromise between pictures, which is the subject of [lesson 7](07_blur.py).
+#
+# ## Exercises
+
+
+# %%
+def split(names, held_out_count, seed):
+    """The photograph of each patch, such as ["cat", "cat", "wall"] → (training, held_out), lists of patch indices.
+
+    `held_out_count` photographs, drawn by chance, are held out with all their patches. The same seed gives the same
+    split. Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+check("04a", split)
+
+
+# %%
+def cosine_rate(step, steps, rate):
+    """The learning rate of a step 0 … steps − 1: `rate` at step 0, half of it half-way, and near 0 at the end.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("04b", cosine_rate)
+
+
+# %%
+def best_guess(plausible, loss):
+    """A tensor of equally plausible values, shape (n,) → the number with the least mean "L1" or "L2" loss.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("04c", best_guess)
+
+
+# %%
+def mean_of_batches(batches):
+    """A list of tensors, the PSNR of each picture in each batch → the mean over all pictures.
+
+    The last batch may be smaller. Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("04d", mean_of_batches)
+
+# %%
+hint("04a")
+
+# %% [markdown]
+# ## Recap
+#
+# - Overfit a few patches once, on purpose: it tests the loop. Then never again.
+# - Hold out by photograph, and show both curves.
+# - Search the learning rate in factors of three; let it fall to zero.
+# - L2 answers the mean, L1 the median.
+#
+# Next: [lesson 5](05_upsampling.py), the network enlarges by itself.

@@ -1,0 +1,260 @@
+# %% [markdown]
+# # 5. Upsampling inside the network
+#
+# **Goal.** Let the network enlarge the picture itself, in three ways, and see which of them leaves a chequered
+# pattern. Then let it learn only what is missing.
+#
+# ![A flat grey input through three kinds of upsampling, before training](pictures/05_upsampling.png)
+#
+# **You will see:** after the same short training, a network that adds its answer to the enlarged input is ahead by
+# 2.4 ± 1.0 dB of one that must draw the whole picture.
+#
+# Takes half a minute on two cores. You bring from [lesson 4](04_honest_training.py): held-out photographs and curves.
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from checks import check, hint
+from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
+
+from data import draw_batch
+from esrgan import RRDBNet, SRVGGNetCompact
+from images import from_bytes
+from training import validate
+
+# %% [markdown]
+# ## The idea
+#
+# SRCNN computes on the enlarged picture. A network that computes on the small one and enlarges at its end does the
+# same work on $s^2$ times fewer pixels ($s$: the scale). Its last layers must then make $s \times s$ pixels out of
+# one:
+#
+# - **Transposed convolution**: every small pixel stamps a filter onto the large picture; stamps overlap and add up.
+# - **Pixel shuffle**: $s^2$ channels become one channel of $s \times s$ squares.
+# - **Nearest + convolution**: repeat every pixel, then convolve.
+#
+# And most of the large picture is known already. So let the network learn the rest, the **residual**:
+#
+# $$R = f(x) + \mathrm{up}(x)$$
+#
+# - $x$: the small picture; $\mathrm{up}$: a plain enlargement; $f$: the network; $R$: the restored picture
+
+# %% [markdown]
+# ## Pixel shuffle by hand
+#
+# Four channels of one pixel become one channel of 2×2. The order of the axes is everything.
+
+
+# %%
+def by_hand(x, scale):
+    """(N, C·scale², H, W) → (N, C, scale·H, scale·W), one pixel after the other. Slow, and readable."""
+    count, channels, height, width = x.shape
+    large = torch.empty(count, channels // scale**2, scale * height, scale * width)
+    for channel in range(large.shape[1]):
+        for y in range(large.shape[2]):
+            for x_place in range(large.shape[3]):
+                part = scale * (y % scale) + x_place % scale  # which of the scale² channels
+                large[:, channel, y, x_place] = x[:, channel * scale**2 + part, y // scale, x_place // scale]
+    return large
+
+
+print(by_hand(torch.tensor([1.0, 2, 3, 4]).view(1, 4, 1, 1), 2))
+several = torch.rand(2, 12, 3, 5)
+print("as PyTorch's:", torch.equal(by_hand(several, 2), F.pixel_shuffle(several, 2)))
+
+# %% [markdown]
+# ## The chequered pattern
+#
+# A filter of 3 pixels, stamped every 2 pixels: some places get one stamp, some two, some four.
+#
+# **Predict before you run.** We send a flat grey picture through three untrained upsamplers. Which of them give back
+# a flat picture?
+
+# %% tags=["cover"]
+torch.manual_seed(0)
+FEATURES = 24
+upsamplers = {
+    "transposed 3, stride 2": lambda: nn.ConvTranspose2d(FEATURES, FEATURES, 3, 2, 1, output_padding=1),
+    "pixel shuffle": lambda: nn.Sequential(nn.Conv2d(FEATURES, 4 * FEATURES, 3, padding=1), nn.PixelShuffle(2)),
+    "nearest + convolution": lambda: nn.Sequential(
+        nn.Upsample(scale_factor=2), nn.Conv2d(FEATURES, FEATURES, 3, padding=1)
+    ),
+}
+flat = torch.full((1, FEATURES, 24, 24), 0.5)
+counts = F.conv_transpose2d(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 3, 3), stride=2)[..., 1:-1, 1:-1]
+panels = [("stamps of 3, stride 2: dark 1, white 4", counts / 4)]
+for name, make in upsamplers.items():
+    with torch.no_grad():
+        large = make()(flat)[:, :1, 16:32, 16:32]
+    panels.append((name, 0.5 + 2 * (large - large.mean())))
+show_pictures(panels)
+
+# %% [markdown]
+# Only nearest + convolution is flat by construction: equal pixels meet equal weights. The other two *can* learn to be
+# flat, and mostly do, but a trace may stay, above all under a loss that likes texture. ESRGAN uses nearest +
+# convolution. Pixel shuffle is the fastest; Real-ESRGAN's small network uses it.
+#
+# ## The same small network, three times
+
+# %%
+training, held_out = photograph_pairs(2, enlarge=False)
+STEPS = 20 if FAST else 300
+
+
+class Small(nn.Module):
+    """Three convolutions on the small picture, one upsampler, one convolution: ×2, RGB."""
+
+    luma, radius = False, 8
+
+    def __init__(self, upsampler, residual):
+        super().__init__()
+        self.residual = residual
+        self.body = nn.Sequential(
+            nn.Conv2d(3, FEATURES, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(FEATURES, FEATURES, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            upsampler,
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(FEATURES, 3, 3, padding=1),
+        )
+
+    def forward(self, low):
+        restored = self.body(low)
+        return restored + F.interpolate(low, scale_factor=2) if self.residual else restored
+
+
+def train(network):
+    """L1 on random patches; the held-out PSNR after every tenth of the steps."""
+    optimizer, generator, curve = torch.optim.Adam(network.parameters(), lr=2e-3), seed(), []
+    for step in range(STEPS):
+        chosen = [training[i] for i in torch.randint(len(training), (8,), generator=generator).tolist()]
+        low, high = map(from_bytes, draw_batch(chosen, 24, generator))
+        loss = F.l1_loss(network(low), high)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if (step + 1) % (STEPS // 10) == 0:
+            curve.append(validate(network, held_out, 2))
+    return curve
+
+
+networks = {}
+for name, make in upsamplers.items():
+    torch.manual_seed(1)
+    networks[name] = Small(make(), residual=True)
+    print(f"{name}: {train(networks[name])[-1]:.2f} dB")
+
+# %%
+low = crop(photograph("coffee.png"), 20, 400, 24)
+panels = []
+for name, network in networks.items():
+    with torch.no_grad():
+        restored = network(low)
+    panels.append((name, (0.5 + 8 * (restored - F.avg_pool2d(restored, 3, 1, 1, count_include_pad=False))).clamp(0, 1)))
+show_pictures([("small picture", low), *panels])
+
+# %% [markdown]
+# Finest detail, eight times as strong, in a smooth part of the picture. In so short a training all three are close in
+# dB. The number does not show the pattern; the picture does: in our run pixel shuffle has kept thin stripes.
+#
+# ## Residual learning
+#
+# **Predict before you run.** The same network must now draw the whole picture, without the enlarged input. How far
+# behind is it after 30 steps, and after 300?
+
+# %%
+curves = {}
+for name, residual in (("residual", True), ("whole picture", False)):
+    torch.manual_seed(1)
+    curves[name] = train(Small(upsamplers["nearest + convolution"](), residual))
+plt.figure(figsize=(6.2, 3.4))
+for name, curve in curves.items():
+    plt.plot([STEPS * part / 10 for part in range(1, 11)], curve, marker=".", label=name)
+plt.gca().set(xlabel="step", ylabel="held-out PSNR (dB)", title="What is left to learn")
+plt.legend()
+show()
+promise("the residual is ahead by, in dB", curves["residual"][-1] - curves["whole picture"][-1], 2.4, 1.0)
+
+# %% [markdown]
+# ## The real modules
+#
+# `SRVGGNetCompact` is this lesson's idea and nothing more: convolutions on the small picture, pixel shuffle, plus the
+# nearest enlargement. `RRDBNet` enlarges twice by nearest + convolution; its residual lies around its deep part,
+# which is the next lesson.
+
+# %%
+real = SRVGGNetCompact(scale=2, features=8, convolutions=1)
+with torch.no_grad():
+    by_parts = F.pixel_shuffle(real.body(low), 2) + F.interpolate(low, scale_factor=2)
+    print("largest difference:", (real(low) - by_parts).abs().max().item())
+print([name for name, _ in RRDBNet(4).named_children()])
+
+# %% [markdown]
+# ## Exercises
+
+
+# %%
+def shuffle(x, scale):
+    """(N, C·scale², H, W) → (N, C, scale·H, scale·W) as F.pixel_shuffle does, by `view` and `permute`, without a loop.
+
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+check("05a", shuffle)
+
+
+# %%
+def stamps(length, kernel, stride):
+    """How many of `length` pixels reach each pixel that a transposed convolution gives; no padding, one dimension.
+
+    A tensor of (length − 1)·stride + kernel counts. Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("05b", stamps)
+
+
+# %%
+def flat_start(weight, scale):
+    """(C, inputs, 3, 3) → the weight (C·scale², inputs, 3, 3) of the convolution before a pixel shuffle, such that
+    convolution + shuffle starts without a pattern: like `weight` followed by nearest enlargement.
+
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("05c", flat_start)
+
+
+# %%
+def residual_forward(body, low, scale):
+    """What SRVGGNetCompact gives; `body` turns (N, 3, H, W) into (N, 3·scale², H, W).
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("05d", residual_forward)
+
+# %%
+hint("05a")
+
+# %% [markdown]
+# ## Recap
+#
+# - Computing on the small picture saves $s^2$ times the work.
+# - Transposed convolutions stamp unevenly where the stride does not divide the filter. Nearest + convolution never
+#   does.
+# - Pixel shuffle only moves numbers.
+# - What is known already need not be learnt: add the enlarged input.
+#
+# Next: [lesson 6](06_rrdb.py), a network that is deep.

@@ -1,0 +1,258 @@
+# %% [markdown]
+# # 6. RRDB: going deep
+#
+# **Goal.** Build the block that ESRGAN's generator is made of, and break each of its safety devices to see what it is
+# for.
+#
+# ![How strong the signal is after each of 23 blocks, for four kinds of network](pictures/06_rrdb.png)
+#
+# **You will see:** without its two safety devices the signal grows by a factor of 10 to the power of 16 ± 3 on its
+# way through 23 blocks.
+#
+# Takes half a minute on two cores. You bring from [lesson 5](05_upsampling.py): residuals and upsampling.
+
+# %%
+from unittest.mock import patch
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from checks import check, hint
+from course import FAST, photograph_pairs, promise, seed, show
+
+import esrgan
+from data import draw_batch
+from esrgan import RRDB, DenseBlock, RRDBNet
+from images import from_bytes
+
+# %% [markdown]
+# ## The idea
+#
+# A **dense block** has five convolutions. Each sees the outputs of all before it, laid beside each other as channels
+# (**concatenated**, $[\cdot,\cdot]$):
+#
+# $$k_1 = [x, a(c_1 x)],\quad k_{i} = [k_{i-1}, a(c_i k_{i-1})],\quad \mathrm{out} = x + \beta\, c_5 k_4$$
+#
+# - $x$: the features that come in, 64 channels in the paper
+# - $c_i$: convolutions of 3×3; the first four add `growth` channels each, 32 in the paper
+# - $a$: the **leaky ReLU**: values below zero are multiplied by 0.2
+# - $\beta = 0.2$: the **residual scaling**
+#
+# An **RRDB** is three dense blocks in a row with the same scaled shortcut around them: a residual in a residual. The
+# published generator has 23 of them: 351 convolutions, 345 of them one after the other in its body.
+
+# %% [markdown]
+# ## A dense block by hand
+
+# %%
+FEATURES, GROWTH = 16, 8
+convolutions = [nn.Conv2d(FEATURES + i * GROWTH, GROWTH if i < 4 else FEATURES, 3, padding=1) for i in range(5)]
+
+
+def by_hand(x):
+    known = x
+    for convolution in convolutions[:4]:
+        known = torch.cat((known, F.leaky_relu(convolution(known), 0.2)), dim=1)
+    return x + 0.2 * convolutions[4](known)
+
+
+real = DenseBlock(FEATURES, GROWTH)
+for own, wanted in zip(convolutions, real.children(), strict=True):
+    own.load_state_dict(wanted.state_dict())
+x = torch.randn(1, FEATURES, 20, 20, generator=seed())
+print("largest difference from esrgan.DenseBlock:", (by_hand(x) - real(x)).abs().max().item())
+print("weights of the paper's block:", sum(parameter.numel() for parameter in DenseBlock(64, 32).parameters()))
+
+# %%
+parts = ["x", "1", "2", "3", "4"]
+widths = torch.tensor([FEATURES] + 4 * [GROWTH])
+plt.figure(figsize=(5.4, 2.6))
+for number in range(5):
+    for part in range(number + 1):
+        left = int(widths[:part].sum())
+        plt.barh(number + 1, widths[part] - 0.4, left=left, color=f"C{part}")
+        plt.text(left + widths[part] / 2 - 0.2, number + 1, parts[part], ha="center", va="center", color="white")
+plt.gca().invert_yaxis()
+plt.gca().set(xlabel="channel", ylabel="convolution", title="What each convolution sees: x and all outputs so far")
+show()
+
+# %% [markdown]
+# ## Two safety devices
+#
+# **Small initialisation**: the weights start ten times smaller than He's rule says. He's rule keeps the size of a
+# signal from layer to layer when nothing is added. Here something is added in every block. **Residual scaling**: of
+# what a block computes, only a fifth is added.
+#
+# **Predict before you run.** With neither of them, how much stronger is the signal after 23 blocks? Which of the two
+# matters more at the start?
+
+
+# %%
+def strength_along(initialisation, beta):
+    """The standard deviation of the features after each of 23 RRDBs, before any training."""
+    torch.manual_seed(0)
+    x, strengths = torch.randn(1, FEATURES, 16, 16), []
+    with torch.no_grad(), patch.object(esrgan, "RESIDUAL_SCALING", beta):
+        for _ in range(23):
+            block = RRDB(FEATURES, GROWTH)
+            for parameter in block.parameters():
+                parameter *= initialisation / 0.1  # esrgan.py has multiplied by 0.1 already
+            x = block(x)
+            strengths.append(x.std().item())
+    return strengths
+
+
+# %% tags=["cover"]
+kinds = {
+    "as published": (0.1, 0.2),
+    "no residual scaling": (0.1, 1.0),
+    "no small initialisation": (1.0, 0.2),
+    "neither": (1.0, 1.0),
+}
+strengths = {name: strength_along(*settings) for name, settings in kinds.items()}
+plt.figure(figsize=(6.4, 3.4))
+for (name, values), style in zip(strengths.items(), ("-", "-", "--", "-"), strict=True):
+    plt.semilogy(range(1, 24), values, style, marker=".", label=name)
+plt.gca().set(xlabel="block", ylabel="standard deviation", title="The signal on its way, before training")
+plt.legend()
+show()
+growth = torch.tensor(strengths["neither"][-1]).log10().item()
+promise("without both it grows by 10 to the power of", growth, 16, 3)
+
+# %% [markdown]
+# Even as published the signal grows, by 1.2 a block: the three inner blocks hand x on, and a fifth of that is added
+# to x again. 1.2²³ is 66, which does no harm. Without the scaling it is x + x in every block, and 2²³ is eight
+# million. A large initialisation alone hides behind the scaling; with both devices gone, each makes the other worse.
+# The rest of what the blocks add is small, so a deep network starts as nearly nothing but its shortcuts. Every block
+# can then learn a small correction.
+#
+# ## Break each one
+#
+# Now the same in training. Lesson 4 has the quickest test there is: can the network learn one small batch by heart?
+# **Batch norm** shifts and scales every channel by the mean and deviation of the batch, and afterwards by an average
+# of those. It made deep classifiers trainable. Here it is put after every convolution of the blocks.
+#
+# **Predict before you run.** Order the four by their loss after eighty steps. Then: which of them restores a patch
+# differently when it comes alone, without the others of its batch?
+
+# %%
+training, _ = photograph_pairs(2, enlarge=False)
+low, high = map(from_bytes, draw_batch(training[:4], 24, seed(3)))
+STEPS = 8 if FAST else 80
+
+
+def network_of(kind):
+    torch.manual_seed(0)
+    network = RRDBNet(scale=2, features=FEATURES, growth=GROWTH, blocks=4)
+    with torch.no_grad():
+        if kind == "neither":
+            for parameter in network.body.parameters():
+                parameter *= 10
+        if kind == "small initialisation everywhere":
+            for layer in (network.conv_first, network.conv_body, network.conv_up1, network.conv_hr, network.conv_last):
+                layer.weight *= 0.1
+    if kind == "batch norm":
+        for block in network.body.modules():
+            if isinstance(block, DenseBlock):
+                for name, conv in list(block.named_children()):
+                    setattr(block, name, nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels)))
+    return network
+
+
+def learn_by_heart(kind):
+    """The L1 loss at every step on the same batch; then how many levels a patch changes when it comes alone."""
+    network, losses = network_of(kind), []
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    with patch.object(esrgan, "RESIDUAL_SCALING", 1.0 if kind == "neither" else 0.2):
+        for _ in range(STEPS):
+            loss = F.l1_loss(network(low), high)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        with torch.no_grad():
+            return losses, 255 * (network(low)[:1] - network(low[:1])).abs().mean().item()
+
+
+kinds = ("as published", "small initialisation everywhere", "batch norm", "neither")
+plt.figure(figsize=(6.4, 3.6))
+for kind in kinds:
+    losses, change = learn_by_heart(kind)
+    plt.semilogy(range(1, STEPS + 1), losses, label=kind)
+    print(f"{kind}: {losses[0]:.2f} at first, {losses[-1]:.3f} at the end; a patch alone differs by {change:.1f}")
+plt.gca().set(xlabel="step", ylabel="L1 on the batch", title="Learning one batch by heart")
+plt.legend()
+show()
+
+# %% [markdown]
+# - **Neither**: the signal of the first step is so large that training spends its time bringing it down.
+# - **Small initialisation everywhere**, first and last convolution included: the picture itself hardly gets through
+#   at first. The authors' code, and ours, shrink only the convolutions *inside the blocks*.
+# - **Batch norm** learns this batch fastest. Its fault is another one: a patch is restored differently when its
+#   company changes, by 7 of 255 levels in our run. That is noise to a network which must give exact brightness, and
+#   after training, where averages stand in for the batch, a picture unlike them comes out with blotches. ESRGAN's
+#   authors left it out for that reason.
+#
+# ## Exercises
+
+
+# %%
+def dense_inputs(features, growth):
+    """How many channels each of the five convolutions of a dense block takes in, a list.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("06a", dense_inputs)
+
+
+# %%
+def dense_block(x, convolutions, beta):
+    """(N, features, H, W) and the five convolutions, callable → what the dense block gives.
+
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+check("06b", dense_block)
+
+
+# %%
+def residual_in_residual(x, blocks, beta):
+    """x and three dense blocks, callable → what the RRDB around them gives.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("06c", residual_in_residual)
+
+
+# %%
+def weights_of_rrdb(features, growth):
+    """How many weights one RRDB has, biases included, by a formula of your own.
+
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("06d", weights_of_rrdb)
+
+# %%
+hint("06b")
+
+# %% [markdown]
+# ## Recap
+#
+# - Dense: every convolution sees all that is known. Residual in residual: a shortcut in, and a shortcut around.
+# - Start small inside the blocks, and add a fifth only. Then depth is no danger.
+# - No batch norm where exact values matter.
+#
+# Next: [lesson 7](07_blur.py), the best picture by PSNR, and why it is blurred.

@@ -1,0 +1,273 @@
+# %% [markdown]
+# # 8. Discriminators
+#
+# **Goal.** Train a network against a judge that learns beside it, with four losses, on a toy that can be drawn. Then
+# look at a judge of pictures at work.
+#
+# ![Four games, and what each generator has learnt: arcs of a circle](pictures/08_discriminators.png)
+#
+# **You will see:** the squared error answers with the middle of the circle, 0.39 from everything real. The
+# relativistic average game ends near the circle, within 0.1 ± 0.05 of it.
+#
+# Takes half a minute on two cores. You bring from [lesson 7](07_blur.py): the average of all plausible pictures is
+# none of them.
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from checks import check, hint
+from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
+
+import esrgan
+from data import draw_batch
+from images import from_bytes, resize
+
+# %% [markdown]
+# ## The idea
+#
+# A **discriminator**, the judge, gets real pictures and restored ones and learns to tell them apart. Its answer is
+# one number $C$, the **logit**: above zero means real. The **generator** learns to be called real. The two play
+# against each other: a **generative adversarial network**, GAN.
+#
+# $$L_D = -\log\sigma(C(\mathrm{real})) - \log(1-\sigma(C(\mathrm{fake})))$$
+#
+# - $\sigma(C) = 1/(1+e^{-C})$: the probability, from 0 to 1
+# - $L_D$: the judge's loss; the generator's is $-\log\sigma(C(\mathrm{fake}))$
+#
+# ESRGAN's judge is **relativistic**: it says whether the real picture is *more* real than the average restored one.
+#
+# $$D(\mathrm{real}) = \sigma(C(\mathrm{real}) - \mathbf{E}\,C(\mathrm{fake})),\quad D(\mathrm{fake}) =
+# \sigma(C(\mathrm{fake}) - \mathbf{E}\,C(\mathrm{real}))$$
+#
+# - $\mathbf{E}$: the mean over the batch
+
+# %% [markdown]
+# ## A toy: half of a circle is lost
+#
+# A "picture" is a point on a circle, two numbers. Shrinking keeps the first and loses the second. For nearly every
+# small picture there are two plausible large ones: above and below.
+#
+# **Predict before you run.** What does a generator learn that minimises the squared error?
+
+
+# %%
+def circle(count, generator):
+    angle = 2 * torch.pi * torch.rand(count, 1, generator=generator)
+    return torch.cat((torch.cos(angle), torch.sin(angle)), dim=1)
+
+
+def layers(inputs, outputs):
+    return nn.Sequential(
+        nn.Linear(inputs, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, outputs)
+    )
+
+
+def restore(network, points, generator):
+    """The first number stays; the second is the network's answer to it and to a random number."""
+    seen = torch.cat((points[:, :1], torch.randn(len(points), 1, generator=generator)), dim=1)
+    return torch.cat((points[:, :1], network(seen)), dim=1)
+
+
+def distance_from_circle(points):
+    return (points.norm(dim=1) - 1).abs().mean().item()
+
+
+torch.manual_seed(0)
+blurred, generator = layers(2, 1), seed()
+optimizer = torch.optim.Adam(blurred.parameters(), lr=2e-3)
+for _ in range(20 if FAST else 400):
+    real = circle(128, generator)
+    loss = F.mse_loss(restore(blurred, real, generator), real)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print(
+    f"squared error alone: {distance_from_circle(restore(blurred, circle(500, seed(1)), seed(2))):.2f} from the circle"
+)
+
+# %% [markdown]
+# ## Four games
+#
+# A game is two losses, of logits for real and fake. The first three are written here only; ESRGAN's is in esrgan.py.
+#
+# - **Standard** (2014): the logarithms above. `softplus(x)` is $\log(1+e^x)$, the same without overflow.
+# - **Least squares**: real should be 1, fake 0, and the distance is squared.
+# - **Hinge**: real above 1, fake below −1; who is beyond is left alone.
+# - **Relativistic average**: the real ones enter the generator's loss too.
+
+
+# %%
+def standard(real, fake):
+    return F.softplus(-real).mean() + F.softplus(fake).mean(), F.softplus(-fake).mean()
+
+
+def least_squares(real, fake):
+    return (real - 1).square().mean() + fake.square().mean(), (fake - 1).square().mean()
+
+
+def hinge(real, fake):
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean(), -fake.mean()
+
+
+def relativistic(real, fake):
+    return esrgan.relativistic_discriminator_loss(real, fake), esrgan.relativistic_generator_loss(real, fake)
+
+
+def play(game):
+    """Both learn in turns; the generator and the judge at the end."""
+    torch.manual_seed(1)
+    network, judge, generator = layers(2, 1), layers(2, 1), seed()
+    rates, steps = (1e-3, 2e-3), 20 if FAST else 1200
+    players = [torch.optim.Adam(net.parameters(), betas=(0.5, 0.99)) for net in (network, judge)]
+    for step in range(steps):
+        for player, rate in zip(players, rates, strict=True):
+            player.param_groups[0]["lr"] = rate * (1 - step / steps)
+        real = circle(128, generator)
+        fake = restore(network, circle(128, generator), generator)
+        judges_loss = game(judge(real), judge(fake.detach()))[
+            0
+        ]  # detached: the judge's step leaves the generator alone
+        players[1].zero_grad()
+        judges_loss.backward()
+        players[1].step()
+        generators_loss = game(judge(real), judge(fake))[1]
+        players[0].zero_grad()
+        generators_loss.backward()
+        players[0].step()
+    return network, judge
+
+
+# %% tags=["cover"]
+games = {"standard": standard, "least squares": least_squares, "hinge": hinge, "relativistic average": relativistic}
+axis_points = torch.linspace(-1.6, 1.6, 60)
+grid = torch.cartesian_prod(axis_points, axis_points)
+figure, axes = plt.subplots(1, 5, figsize=(12, 3), sharey=True)
+true, distances = circle(500, seed(1)), {}
+for axis, (name, game) in zip(axes, {"squared error": None, **games}.items(), strict=True):
+    network, judge = play(game) if game else (blurred, None)
+    with torch.no_grad():
+        fake = restore(network, true, seed(2))
+        if judge:
+            middle = (judge(true).mean() + judge(fake).mean()) / 2  # only differences of logits mean something
+            logits = judge(grid).view(60, 60).T - middle
+            axis.imshow(logits.sigmoid(), extent=(-1.6, 1.6, -1.6, 1.6), origin="lower", cmap="RdBu", alpha=0.6)
+    distances[name] = distance_from_circle(fake)
+    axis.plot(*true.T, ",", color="black")
+    axis.plot(*fake.T, ".", color="tab:orange", markersize=3)
+    axis.set(title=f"{name}\n{distances[name]:.2f} from real", aspect="equal", xlim=(-1.6, 1.6), ylim=(-1.6, 1.6))
+show()
+promise("relativistic average, distance from the circle", distances["relativistic average"], 0.1, 0.05)
+
+# %% [markdown]
+# Black: the real circle. Orange: what the generator answers. Blue: what looks more real to the judge than the average
+# of both. The squared error gives the flat line between above and below, which a judge would throw out at once, and
+# takes no notice of the random number. In the games the generator uses it to answer above or below. The answer may be
+# wrong for a given picture. It is plausible, which is all that the game asks for.
+#
+# The four games end alike; they differ in how easily they go astray. ESRGAN's generator gets no random number: it
+# must choose one answer. Play without it, and in our runs three of the four games did not settle: as soon as the
+# generator chooses "above", everything below looks more real to the judge. ESRGAN holds its generator by two other
+# losses, pixels and features.
+#
+# ## A judge of pictures
+#
+# `esrgan.UNetDiscriminator` gives a logit for every pixel. We train a narrow one, alone, to tell photographs from
+# pictures enlarged ×4 by bicubic.
+
+# %%
+training, held_out = photograph_pairs(4, enlarge=True)
+torch.manual_seed(0)
+judge, generator = esrgan.UNetDiscriminator(features=8), seed()
+optimizer, margins = torch.optim.Adam(judge.parameters(), lr=2e-3), []
+for _ in range(4 if FAST else 300):
+    chosen = [training[i] for i in torch.randint(len(training), (6,), generator=generator).tolist()]
+    poor, sharp = map(from_bytes, draw_batch(chosen, 40, generator))
+    real, fake = judge(sharp), judge(poor)
+    loss = esrgan.vanilla_discriminator_loss(real, fake)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    margins.append((real.mean() - fake.mean()).item())
+plt.figure(figsize=(6, 2.6))
+plt.plot(margins)
+plt.gca().set(xlabel="step", ylabel="C(real) − C(fake)", title="The judge's margin")
+show()
+print(f"margin: {margins[0]:.2f} at first, {margins[-1]:.2f} at the end")
+
+high = crop(photograph("astronaut.png"), 20, 150, 128)
+half_poor = high.clone()
+half_poor[..., 64:] = resize(resize(high, 1 / 4), 4)[..., 64:]
+with torch.no_grad():
+    verdict = judge(half_poor).sigmoid()
+show_pictures([("right half enlarged ×4", half_poor), ("what the judge says:\nbright is real", verdict)])
+
+# %% [markdown]
+# After 300 steps the judge tells the halves apart wherever there is detail. So fast a judge is a danger: once it is
+# certain everywhere, its logits hardly depend on the picture, and the generator gets no direction. That is why ESRGAN
+# starts its second stage from a *good* first stage, and why `training.py` prints the margin.
+#
+# ## Exercises
+
+
+# %%
+def standard_loss(real, fake):
+    """Logits for real and fake, any shape → the judge's standard loss, a number. Logits of ±200 must do no harm.
+
+    Difficulty 1 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("08a", standard_loss)
+
+
+# %%
+def hinge_loss(real, fake):
+    """Logits for real and fake → the judge's hinge loss, a number.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("08b", hinge_loss)
+
+
+# %%
+def relativistic_loss(real, fake):
+    """Logits for real and fake → the judge's relativistic average loss: the mean of the two terms, as in esrgan.py.
+
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("08c", relativistic_loss)
+
+
+# %%
+def relativistic_for_generator(real, fake):
+    """The generator's relativistic average loss: the same with the answers exchanged, both terms, their mean.
+
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("08d", relativistic_for_generator)
+
+# %%
+hint("08c")
+
+# %% [markdown]
+# ## Recap
+#
+# - A judge asks "could this be real?" and not "are these the right pixels?".
+# - A generator then chooses one plausible answer instead of the average.
+# - Detach the fake for the judge's step. Keep both halves of the relativistic loss.
+# - Watch the margin: neither player may win outright.
+#
+# Next: [lesson 9](09_perceptual_loss.py), a distance that sees what a picture shows.

@@ -1,0 +1,137 @@
+"""Builds lessons/notebooks/*.ipynb from the lessons: executed, with their pictures, for reading on the web.
+
+    python lessons/build_notebooks.py            # those whose code has changed; of the others, the words
+    python lessons/build_notebooks.py 03 04      # these, whatever has changed
+
+The scripts are the truth; a notebook is never edited. The picture of the cell with the tag "cover" also becomes
+lessons/pictures/NN_name.png, the picture at the top of the lesson and in lessons/README.md.
+Needs what requirements-dev.txt names.
+"""
+
+import base64
+import io
+import re
+import sys
+from pathlib import Path
+
+import jupytext
+import nbclient
+import nbformat
+from PIL import Image
+
+from course import FAST, LESSONS, ROOT
+
+NOTEBOOKS = LESSONS / "notebooks"
+LARGEST = 400_000  # bytes
+
+# The first cell of every notebook. Jupyter starts in the notebook's own folder, Colab in an empty one.
+FIRST_CELL = """\
+# This cell makes the course's modules importable. In Colab, put the address of the course's repository here first:
+REPOSITORY = ""
+
+import subprocess
+import sys
+from pathlib import Path
+
+if REPOSITORY and not Path("course").exists():
+    subprocess.run(["git", "clone", "--depth", "1", REPOSITORY, "course"], check=True)
+places = [Path.cwd(), *Path.cwd().parents, Path("course").resolve()]
+root = next((place for place in places if (place / "lessons" / "course.py").exists()), None)
+if root is None:
+    raise SystemExit("The course's files are not here: open this notebook inside them, or fill in REPOSITORY above.")
+sys.path.insert(0, str(root / "lessons"))"""
+
+
+def scripts() -> list[Path]:
+    """The lessons, in order."""
+    return sorted(LESSONS.glob("[0-9][0-9]_*.py"))
+
+
+def notebook_of(script: Path) -> nbformat.NotebookNode:
+    """The notebook of a lesson as it is before it is run: links lead from its own folder, the cover is inside."""
+    notebook = jupytext.read(script)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(FIRST_CELL))
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"  # else random, and every build would differ
+        if cell.cell_type == "markdown":
+            _mend_links(cell)
+    return notebook
+
+
+def _mend_links(cell: nbformat.NotebookNode) -> None:
+    """Pictures become attachments, links to lessons lead to notebooks, links to other files one folder up."""
+    for name in re.findall(r"!\[[^]]*\]\(pictures/([^)]+)\)", cell.source):
+        picture = LESSONS / "pictures" / name
+        if picture.exists():
+            cell.attachments = {name: {"image/png": base64.b64encode(picture.read_bytes()).decode()}}
+            cell.source = cell.source.replace(f"](pictures/{name})", f"](attachment:{name})")
+    cell.source = re.sub(r"\]\((\d\d_\w+)\.py\)", r"](\1.ipynb)", cell.source)
+    cell.source = re.sub(r"\]\((?!https?:|attachment:|#|\d\d_\w+\.ipynb)", "](../", cell.source)
+
+
+def run(script: Path) -> nbformat.NotebookNode:
+    """The notebook of a lesson, run from top to bottom, its cover renewed."""
+    notebook = notebook_of(script)
+    client = nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client.execute()
+    covers = [cell for cell in notebook.cells if "cover" in cell.metadata.get("tags", [])]
+    cover = next(output.data["image/png"] for output in covers[0].outputs if "image/png" in output.get("data", {}))
+    (LESSONS / "pictures" / f"{script.stem}.png").write_bytes(_smaller(cover, "PNG"))
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if picture := output.get("data", {}).pop("image/png", None):
+            kind = min(("PNG", "JPEG"), key=lambda kind: len(_smaller(picture, kind)))
+            output.data[f"image/{kind.lower()}"] = base64.b64encode(_smaller(picture, kind)).decode()
+    return with_outputs(script, notebook)
+
+
+def with_outputs(script: Path, executed: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """The notebook of a lesson with the outputs of an executed one; None if their code differs."""
+    notebook = notebook_of(script)
+    old, new = ([cell for cell in one.cells if cell.cell_type == "code"] for one in (executed, notebook))
+    if [cell.source for cell in old] != [cell.source for cell in new]:
+        return None
+    for before, after in zip(old, new, strict=True):
+        after.outputs, after.execution_count = before.outputs, before.execution_count
+    return notebook
+
+
+def _smaller(picture: str, kind: str) -> bytes:
+    """A PNG in base64 as PNG with 256 colours or as JPEG: the page must stay small, and the script shows the pixels."""
+    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+    file = io.BytesIO()
+    if kind == "PNG":
+        image.quantize(256).save(file, "PNG", optimize=True)
+    else:
+        image.save(file, "JPEG", quality=90, subsampling=0)
+    return file.getvalue()
+
+
+def main(wanted: list[str]) -> None:
+    """Build the notebooks of the lessons whose numbers are given, or all that need it."""
+    if FAST:
+        raise SystemExit("SR_FAST is set: notebooks must show the real numbers")
+    NOTEBOOKS.mkdir(exist_ok=True)
+    for script in scripts():
+        if wanted and script.name[:2] not in wanted:
+            continue
+        target = NOTEBOOKS / f"{script.stem}.ipynb"
+        notebook = None
+        if target.exists() and not wanted:
+            notebook = with_outputs(script, nbformat.read(target, as_version=4))
+        notebook = notebook or run(script)
+        printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+        if "NOT as promised" in printed:
+            raise SystemExit(f"{script.name}: does not keep its promise:\n{printed}")
+        text = nbformat.writes(notebook)
+        if len(text.encode()) > LARGEST:
+            raise SystemExit(f"{script.name}: its notebook has {len(text.encode())} bytes; {LARGEST} are allowed")
+        target.write_text(text + "\n", encoding="utf-8")
+        print(f"{target.relative_to(ROOT)}: {len(text) // 1000} KB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

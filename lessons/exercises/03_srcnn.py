@@ -1,0 +1,119 @@
+"""What the exercises of lesson 3 want; each docstring is the hint."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from checks import Mismatch, compare
+from course import crop, photograph
+
+from images import resize, rgb_to_luma, rgb_to_ycbcr
+from srcnn import SRCNN
+from upscaling import upscale
+
+
+def check_03a(receptive_radius):
+    """A filter of side k looks (k − 1)/2 pixels to each side of its middle. Each layer looks at the outputs of the
+    layer before it, so the radii add up."""
+    for kernels in ((9, 5, 5), (9, 1, 5), (3, 3, 3, 3)):
+        mistakes = {
+            "this is the diameter without the middle. Only one direction is wanted: half of it.": sum(kernels)
+            - len(kernels),
+            "the radii are 4, 2 and 2 for 9, 5 and 5: (k − 1)/2 each, not k/2.": sum(kernels) / 2,
+            "this is the largest filter alone. The radii of all layers add up.": max(kernels) // 2,
+            "this is the width of the whole field. Only one direction is wanted.": sum(kernels) - len(kernels) + 1,
+        }
+        compare(receptive_radius(kernels), sum(kernel // 2 for kernel in kernels), f"Radius of {kernels}", mistakes)
+
+
+def check_03b(build_srcnn):
+    """nn.Sequential of a convolution 1 → 64, a ReLU, a convolution 64 → 32, a ReLU, and a convolution 32 → 1.
+    No padding, and nothing after the last one."""
+    for kernels in ((9, 5, 5), (9, 1, 5)):
+        network = build_srcnn(kernels)
+        if not isinstance(network, nn.Module):
+            raise Mismatch(f"An nn.Module should come back, not a {type(network).__name__}.")
+        real = SRCNN(kernels)
+        own, wanted = ([tuple(part.shape) for part in net.parameters()] for net in (network, real))
+        if own != wanted:
+            raise Mismatch(f"For {kernels} the weights have the shapes {own}; they should have {wanted}.")
+        with torch.no_grad():
+            for part, values in zip(network.parameters(), real.parameters(), strict=True):
+                part.copy_(values)
+            luma = torch.rand(1, 1, 33, 30)
+            first, second = F.conv2d(luma, *real.extract.parameters()), real.extract(luma).relu()
+            valid = real.forward_valid(luma)
+            mistakes = {
+                "the ReLU is missing after one layer or both: without it three convolutions are only one.": (
+                    real.reconstruct(real.map(first))
+                ),
+                "the second ReLU is missing.": real.reconstruct(real.map(second)),
+                "the first ReLU is missing.": real.reconstruct(real.map(first).relu()),
+                "there is a ReLU after the last layer: it would cut off corrections below zero.": valid.relu(),
+            }
+            restored = network(luma)
+            if restored.shape == luma.shape:
+                raise Mismatch("The output is as large as the input: your convolutions pad. Valid ones are wanted.")
+            # The usual start hides the ReLU: its feature 0 is positive. So shift the last bias under zero.
+            compare(restored, valid, "Its output with the weights of the real SRCNN", mistakes)
+            for net in (network, real):
+                list(net.parameters())[-1].fill_(-1)
+            compare(network(luma), valid - 1, "Its output with a last bias of −1", {
+                "there is a ReLU after the last layer: it would cut off values below zero.": (valid - 1).relu()
+            })  # fmt: skip
+
+
+def check_03c(valid_loss):
+    """The border is (high.shape[-1] − restored.shape[-1]) // 2. Cut high[..., border:-border, border:-border],
+    subtract, square, take the mean. A border of 0 needs care: 0:-0 is empty. Counting from the left, border:border +
+    height, always works."""
+    torch.manual_seed(1)
+    low, high = torch.rand(2, 1, 21, 25), torch.rand(2, 1, 21, 25)
+    network = SRCNN((9, 1, 5)).forward_valid
+    with torch.no_grad():
+        restored = network(low)
+        cut = high[..., 6:-6, 6:-6]
+        squares = (restored - cut).square()
+        mistakes = {
+            "the target is cut from its upper left corner. The output shows the middle.": F.mse_loss(
+                restored, high[..., : cut.shape[-2], : cut.shape[-1]]
+            ),
+            "the target is resized to fit. Its pixels must stay what they are: cut it.": F.mse_loss(
+                restored, F.interpolate(high, size=cut.shape[-2:])
+            ),
+            "the output is compared with the poor picture, not with the sharp one.": F.mse_loss(
+                restored, low[..., 6:-6, 6:-6]
+            ),
+            "this is a sum. The mean is wanted, which does not depend on the size.": squares.sum(),
+            "these are absolute differences. Squared ones are wanted.": (restored - cut).abs().mean(),
+            "this is the root of the mean squared error.": squares.mean().sqrt(),
+        }
+    loss = valid_loss(network, low, high)
+    compare(loss, squares.mean(), "The loss", mistakes)
+    if not loss.requires_grad:
+        raise Mismatch("The number is right, but its gradient is lost: nothing could be learnt. Keep it a tensor.")
+    compare(valid_loss(nn.Identity(), low, high), F.mse_loss(low, high), "The loss of a network without a border")
+
+
+def check_03d(upscale_colour):
+    """Resize the RGB picture by the scale, convert it to Y, Cb, Cr, replace channel 0 by what the network makes of
+    it (`ycbcr[:, :1]` keeps the channel dimension), convert back and clamp to 0..1."""
+    low = crop(photograph("chelsea.png"), 90, 120, 24)
+    torch.manual_seed(0)
+    network = SRCNN((9, 1, 5)).eval()
+    scale = 2
+    wanted = upscale(network, low, scale)
+    with torch.inference_mode():
+        enlarged = resize(low, scale)
+        per_colour = torch.cat([network(channel) for channel in enlarged.split(1, dim=1)], dim=1)
+        grey = network(rgb_to_luma(enlarged)).expand_as(enlarged)
+        mistakes = {
+            "the luma did not go through the network: this is bicubic alone.": enlarged.clamp(0, 1),
+            "the three colours went through the network one by one. Only luma should.": per_colour.clamp(0, 1),
+            "the colour is gone: take Cb and Cr from the enlarged picture.": grey.clamp(0, 1),
+            "the result is still Y, Cb, Cr. Convert it back to RGB.": torch.cat(
+                (network(rgb_to_luma(enlarged)), rgb_to_ycbcr(enlarged)[:, 1:]), dim=1
+            ).clamp(0, 1),
+        }
+        restored = upscale_colour(network, low, scale)
+        compare(restored, wanted, "A part of the cat, ×2", mistakes, 1e-4, picture=True)

@@ -1,0 +1,69 @@
+"""What the exercises of lesson 7 want; each docstring is the hint."""
+
+import torch
+
+from checks import compare
+from course import crop, photograph
+
+from images import resize
+
+
+def patches() -> tuple[torch.Tensor, torch.Tensor]:
+    grass = photograph("grass.png")
+    return crop(grass, 100, 100, 48), crop(grass, 300, 40, 48)
+
+
+def check_07a(with_foreign_detail):
+    """Shrink `high` and enlarge it again: that is what the small picture shows. Do the same with `other` and subtract
+    the result from `other`: that is its lost detail. Add the two."""
+    high, other = patches()
+
+    def shown(x):
+        return resize(resize(x, 1 / 4), 4)
+
+    mistakes = {
+        "this has its own detail, or none: the detail must come from `other`.": shown(high),
+        "the two pictures have changed places: large shapes from `high`, detail from `other`.": shown(other)
+        + high
+        - shown(high),
+        "the whole of `other` is added. Only what shrinking takes from it is wanted.": shown(high) + other,
+        "`high` keeps its own detail too: shrink and enlarge it first.": high + other - shown(other),
+        "the detail is subtracted.": shown(high) - other + shown(other),
+    }
+    wanted = shown(high) + other - shown(other)
+    compare(with_foreign_detail(high, other, 4), wanted, "Two patches of grass", mistakes, 1e-4, picture=True)
+
+
+def check_07b(expected_error):
+    """The guess has one picture and `plausible` n of them: subtracting spreads it over all n by itself. Square, and
+    take the mean over everything."""
+    plausible = torch.rand(7, 1, 5, 6, generator=torch.Generator().manual_seed(4))
+    guess = torch.full((1, 1, 5, 6), 0.4)
+    squares = (guess - plausible).square()
+    mistakes = {
+        "this is the error against the average picture. The variance around it is missing.": (
+            (guess - plausible.mean(dim=0)).square().mean()
+        ),
+        "this is a sum. Each picture counts 1/n, each pixel too.": squares.sum(),
+        "this is the error against the nearest picture. We do not know which one is true.": (
+            squares.mean(dim=(1, 2, 3)).min()
+        ),
+        "these are absolute differences. Squared ones are wanted.": (guess - plausible).abs().mean(),
+    }
+    compare(expected_error(guess, plausible), squares.mean(), "A grey guess for seven pictures", mistakes)
+
+
+def check_07c(best_answer):
+    """The weighted mean: each picture times its probability, summed over the pictures. To multiply, the probabilities
+    need the shape (n, 1, 1, 1); to keep the first dimension, sum with keepdim=True."""
+    plausible = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(5))
+    probabilities = torch.tensor([0.6, 0.3, 0.1])
+    wanted = (plausible * probabilities.view(3, 1, 1, 1)).sum(dim=0, keepdim=True)
+    mistakes = {
+        "this is the most probable picture. It is sharp, but its expected squared error is larger.": plausible[:1],
+        "the probabilities are not used: this is the plain mean.": plausible.mean(dim=0, keepdim=True),
+        "this is the median, which belongs to the absolute error.": plausible.median(dim=0, keepdim=True).values,
+        "the products are averaged, not summed: the probabilities sum to 1 already.": wanted / 3,
+        "the first dimension is gone. Sum with keepdim=True.": wanted[0],
+    }
+    compare(best_answer(plausible, probabilities), wanted, "Three pictures with 0.6, 0.3, 0.1", mistakes, picture=False)

@@ -1,0 +1,106 @@
+"""What the exercises of lesson 8 want; each docstring is the hint."""
+
+import torch
+import torch.nn.functional as F
+
+from checks import Mismatch, compare
+
+import esrgan
+
+
+def logits() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(6)
+    return 2 * torch.randn(8, 1, generator=generator) + 0.7, torch.randn(8, 1, generator=generator) - 0.4
+
+
+def check_08a(standard_loss):
+    """−log σ(C) is F.softplus(−C), and −log(1 − σ(C)) is F.softplus(C). Written with torch.log and torch.sigmoid the
+    loss overflows. Take the mean of each of the two and add them."""
+    real, fake = logits()
+    mistakes = {
+        "real and fake have changed places.": esrgan.vanilla_discriminator_loss(fake, real),
+        "both terms pull the same way: real logits should rise, fake ones fall.": (
+            F.softplus(-real).mean() + F.softplus(-fake).mean()
+        ),
+        "only the real ones are judged.": F.softplus(-real).mean(),
+        "only the fake ones are judged.": F.softplus(fake).mean(),
+        "the two terms are averaged. Here they are added.": esrgan.vanilla_discriminator_loss(real, fake) / 2,
+        "the logits are summed, not averaged: the loss would grow with the batch.": (
+            F.softplus(-real).sum() + F.softplus(fake).sum()
+        ),
+    }
+    compare(standard_loss(real, fake), esrgan.vanilla_discriminator_loss(real, fake), "Eight logits each", mistakes)
+    large = torch.tensor([200.0])
+    found = standard_loss(-large, large)
+    if not torch.isfinite(torch.as_tensor(found)):
+        raise Mismatch("Logits of ±200 give infinity or NaN: σ is rounded to 0 before the logarithm. Use softplus.")
+    compare(found, 400.0, "A judge that is certain and wrong")
+
+
+def check_08b(hinge_loss):
+    """A real logit costs how much it is below 1, a fake one how much it is above −1; nothing if it is beyond. F.relu
+    is max(0, ·)."""
+    real, fake = logits()
+    mistakes = {
+        "beyond ±1 nothing more may be gained: cut off at zero with relu.": (1 - real).mean() + (1 + fake).mean(),
+        "fake logits should be below −1: relu(1 + fake).": F.relu(1 - real).mean() + F.relu(1 - fake).mean(),
+        "real and fake have changed places.": F.relu(1 - fake).mean() + F.relu(1 + real).mean(),
+        "the margin of 1 is missing.": F.relu(-real).mean() + F.relu(fake).mean(),
+    }
+    wanted = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+    compare(hinge_loss(real, fake), wanted, "Eight logits each", mistakes)
+
+
+def check_08c(relativistic_loss):
+    """From every real logit subtract the mean of the fake ones, and the reverse. What is left goes into the standard
+    loss. Then divide by two."""
+    real, fake = logits()
+    a, b = real - fake.mean(), fake - real.mean()
+    mistakes = {
+        "this is the standard loss: the mean of the other side is not subtracted.": (
+            esrgan.vanilla_discriminator_loss(real, fake) / 2
+        ),
+        "each picture is compared with its partner. The average of the other side is wanted.": (
+            F.softplus(-(real - fake)).mean() + F.softplus(fake - real).mean()
+        )
+        / 2,
+        "the terms are added, as in the paper. The authors' code and ours take their mean.": (
+            F.softplus(-a).mean() + F.softplus(b).mean()
+        ),
+        "this is the generator's loss: for the judge real should be above fake.": (
+            esrgan.relativistic_generator_loss(real, fake)
+        ),
+        "the mean of the same side is subtracted. Take the other side's.": (
+            F.softplus(-(real - real.mean())).mean() + F.softplus(fake - fake.mean()).mean()
+        )
+        / 2,
+        "only the real half is there.": F.softplus(-a).mean() / 2,
+    }
+    wanted = esrgan.relativistic_discriminator_loss(real, fake)
+    compare(relativistic_loss(real, fake), wanted, "Eight logits each", mistakes)
+
+
+def check_08d(relativistic_for_generator):
+    """Exchange real and fake in the judge's loss. The real half matters: raising the average of the fake logits makes
+    the real pictures look less real."""
+    real, fake = logits()
+    b, a = fake - real.mean(), real - fake.mean()
+    mistakes = {
+        "the real half is missing: −E[log(1 − D(real))] teaches the generator too.": F.softplus(-b).mean(),
+        "the real half is missing: −E[log(1 − D(real))] teaches the generator too, and so is half of the loss.": (
+            F.softplus(-b).mean() / 2
+        ),
+        "this is the judge's loss. For the generator the answers are exchanged.": (
+            esrgan.relativistic_discriminator_loss(real, fake)
+        ),
+        "this is the judge's loss with a minus. It has no limit below, and fades where the judge is certain.": (
+            -esrgan.relativistic_discriminator_loss(real, fake)
+        ),
+        "the terms are added. Our code takes their mean.": F.softplus(a).mean() + F.softplus(-b).mean(),
+    }
+    wanted = esrgan.relativistic_generator_loss(real, fake)
+    fake.requires_grad_(True)
+    found = relativistic_for_generator(real, fake)
+    compare(found, wanted, "Eight logits each", mistakes)
+    if not found.requires_grad:
+        raise Mismatch("The number is right, but no gradient reaches the fake logits: do not detach them.")

@@ -1,0 +1,312 @@
+"""Plausible wrong answers to the exercises of the lessons: (exercise, wrong answer, a part of what must be said)."""
+
+import math
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from images import resize, rgb_to_luma, rgb_to_ycbcr, ycbcr_to_rgb
+
+BT601 = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+
+
+def ssim_with_constants(c1, c2):
+    def ssim(x, y):
+        covariance = (x * y).mean() - x.mean() * y.mean()
+        top = (2 * x.mean() * y.mean() + c1) * (2 * covariance + c2)
+        bottom = (x.mean() ** 2 + y.mean() ** 2 + c1) * (x.var(correction=0) + y.var(correction=0) + c2)
+        return top / bottom
+
+    return ssim
+
+
+LESSON_1 = [
+    ("01a", lambda rgb: (BT601 / BT601.sum() * rgb).sum(1, keepdim=True), "full-range"),
+    ("01a", lambda rgb: (BT601 * rgb).sum(1, keepdim=True) / 255, "offset of 16 is missing"),
+    ("01a", lambda rgb: (16 + (BT601.flip(1) * rgb).sum(1, keepdim=True)) / 255, "blue, green, red"),
+    ("01a", lambda rgb: (16 + (BT601 * rgb).sum(1)) / 255, "keepdim"),
+    ("01b", lambda restored, high: 10 * torch.log10(1 / (restored - high).square().mean()), "whole batch"),
+    (
+        "01b",
+        lambda restored, high: 10 * torch.log10(255**2 / (restored - high).square().mean(dim=(1, 2, 3))),
+        "not 255",
+    ),
+    ("01b", lambda restored, high: -10 * torch.log((restored - high).square().mean(dim=(1, 2, 3))), "base 10"),
+    ("01c", ssim_with_constants(0, 0), "constants c₁ and c₂ are missing"),
+    ("01c", ssim_with_constants(6.5025, 58.5225), "pixels from 0 to 255"),
+]
+
+
+def keys(x, a, absolute=True):
+    x = x.abs() if absolute else x
+    far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+    return torch.where(x <= 1, (a + 2) * x**3 - (a + 3) * x**2 + 1, torch.where(x <= 2, far, 0.0))
+
+
+def resize_matrix(length, new_length, antialias=True, mirrored=True, normalised=True):
+    scale = new_length / length
+    positions = torch.arange(-length, 2 * length) if mirrored else torch.arange(length)
+    centres = (torch.arange(new_length)[:, None] + 0.5) / scale - 0.5
+    weights = keys((centres - positions) / (max(1, 1 / scale) if antialias else 1), -0.5)
+    weights = weights / weights.sum(dim=1, keepdim=True) if normalised else weights
+    parts = weights.split(length, dim=1)
+    return parts[1] + parts[0].flip(1) + parts[2].flip(1) if mirrored else weights
+
+
+LESSON_2 = [
+    ("02a", lambda x, a: keys(x, -0.75), "another one"),
+    ("02a", lambda x, a: keys(x, a, absolute=False), "absolute value is missing"),
+    ("02a", lambda x, a: keys(x, a) * (x.abs() <= 1), "outer piece"),
+    ("02b", lambda new_length, scale: torch.arange(new_length) / scale, "half pixels are missing"),
+    ("02b", lambda new_length, scale: (torch.arange(new_length) + 0.5) * scale - 0.5, "you multiply"),
+    ("02b", lambda n, scale: torch.arange(n) * (n / scale - 1) / (n - 1), "align_corners"),
+    ("02c", lambda length, new_length: resize_matrix(length, new_length, antialias=False), "no anti-aliasing"),
+    ("02c", lambda length, new_length: resize_matrix(length, new_length, mirrored=False), "as Pillow does"),
+    ("02c", lambda length, new_length: resize_matrix(length, new_length, normalised=False), "do not sum to 1"),
+    ("02c", lambda length, new_length: resize_matrix(length, new_length).T, "transposed"),
+]
+
+
+def srcnn(kernels, *, between=nn.ReLU, last=nn.Identity, padding=0, features=(64, 32)):
+    first, second = features
+    return nn.Sequential(
+        nn.Conv2d(1, first, kernels[0], padding=padding),
+        between(),
+        nn.Conv2d(first, second, kernels[1], padding=padding),
+        between(),
+        nn.Conv2d(second, 1, kernels[2], padding=padding),
+        last(),
+    )
+
+
+def loss_from_the_corner(network, low, high):
+    restored = network(low)
+    return F.mse_loss(restored, high[..., : restored.shape[-2], : restored.shape[-1]])
+
+
+def loss_in_the_middle(network, low, high, kind=torch.square, total=torch.mean):
+    restored = network(low)
+    border = (high.shape[-1] - restored.shape[-1]) // 2
+    cut = high[..., border : high.shape[-2] - border, border : high.shape[-1] - border]
+    return total(kind(restored - cut))
+
+
+def colour_one_by_one(network, low, scale):
+    return torch.cat([network(channel) for channel in resize(low, scale).split(1, 1)], 1).clamp(0, 1)
+
+
+def colour_forgotten(network, low, scale):
+    return network(rgb_to_luma(resize(low, scale))).expand(-1, 3, -1, -1)
+
+
+def colour_not_converted(network, low, scale):
+    ycbcr = rgb_to_ycbcr(resize(low, scale))
+    return torch.cat((network(ycbcr[:, :1]), ycbcr[:, 1:]), 1).clamp(0, 1)
+
+
+def colour_not_enlarged(network, low, scale):
+    ycbcr = rgb_to_ycbcr(low)
+    return ycbcr_to_rgb(torch.cat((network(ycbcr[:, :1]), ycbcr[:, 1:]), 1)).clamp(0, 1)
+
+
+LESSON_3 = [
+    ("03a", lambda kernels: sum(kernels) - len(kernels), "Only one direction"),
+    ("03a", lambda kernels: sum(kernels) / 2, "not k/2"),
+    ("03a", lambda kernels: max(kernels) // 2, "largest filter alone"),
+    ("03b", partial(srcnn, between=nn.Identity), "ReLU is missing"),
+    ("03b", partial(srcnn, last=nn.ReLU), "ReLU after the last layer"),
+    ("03b", partial(srcnn, padding="same"), "your convolutions pad"),
+    ("03b", partial(srcnn, features=(32, 64)), "the weights have the shapes"),
+    ("03c", loss_from_the_corner, "upper left corner"),
+    ("03c", partial(loss_in_the_middle, total=torch.sum), "This is a sum".lower()),
+    ("03c", partial(loss_in_the_middle, kind=torch.abs), "absolute differences"),
+    ("03c", lambda network, low, high: loss_in_the_middle(network, low, high).detach(), "gradient is lost"),
+    ("03d", lambda network, low, scale: resize(low, scale).clamp(0, 1), "bicubic alone"),
+    ("03d", colour_one_by_one, "one by one"),
+    ("03d", colour_forgotten, "colour is gone"),
+    ("03d", colour_not_converted, "still Y, Cb, Cr"),
+    ("03d", colour_not_enlarged, "the shape is 1×3×24×24"),
+]
+
+
+def split_by_patch(names, held_out_count, seed):
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    return order[2 * held_out_count :], order[: 2 * held_out_count]
+
+
+def split_always_the_same(names, held_out_count, seed):
+    chosen = sorted(set(names))[:held_out_count]
+    return [i for i, one in enumerate(names) if one not in chosen], [i for i, one in enumerate(names) if one in chosen]
+
+
+def split_without_seed(names, held_out_count, seed):
+    photographs = sorted(set(names))
+    split_without_seed.calls = getattr(split_without_seed, "calls", 0) + 1
+    chosen = {photographs[(split_without_seed.calls + i) % len(photographs)] for i in range(held_out_count)}
+    return [i for i, one in enumerate(names) if one not in chosen], [i for i, one in enumerate(names) if one in chosen]
+
+
+LESSON_4 = [
+    ("04a", split_by_patch, "this is a split by patch"),
+    ("04a", split_always_the_same, "not drawn by chance"),
+    ("04a", split_without_seed, "when it was called again"),
+    ("04b", lambda step, steps, rate: rate * math.cos(math.pi * step / steps), "down to −rate"),
+    ("04b", lambda step, steps, rate: rate * (1 - step / steps), "straight line"),
+    ("04b", lambda step, steps, rate: rate / 2 * (1 + math.cos(180 * step / steps)), "radians"),
+    ("04c", lambda plausible, loss: plausible.mean(), "L1 answers the median"),
+    ("04c", lambda plausible, loss: plausible.median(), "L2 answers the mean"),
+    ("04d", lambda batches: sum(batch.mean() for batch in batches) / len(batches), "counts four times"),
+    (
+        "04d",
+        lambda batches: sum(batch.mean() for batch in batches) / sum(map(len, batches)),
+        "divided by the number of pictures",
+    ),
+]
+
+
+def shuffle(x, scale, order):
+    count, channels, height, width = x.shape
+    squares = x.view(count, channels // scale**2, scale, scale, height, width)
+    return squares.permute(order).reshape(count, -1, scale * height, scale * width)
+
+
+def stamps_at_every_pixel(length, kernel, stride):
+    return torch.conv_transpose1d(torch.ones(1, 1, length), torch.ones(1, 1, kernel))[0, 0]
+
+
+def stamps_once(length, kernel, stride):
+    counts = torch.zeros((length - 1) * stride + kernel)
+    for i in range(length):
+        counts[i * stride : i * stride + kernel] = 1
+    return counts
+
+
+LESSON_5 = [
+    ("05a", partial(shuffle, order=(0, 1, 4, 3, 5, 2)), "rows and columns inside the squares are exchanged"),
+    ("05a", lambda x, scale: x.reshape(len(x), -1, scale * x.shape[2], scale * x.shape[3]), "only viewed"),
+    ("05a", partial(shuffle, order=(0, 1, 2, 4, 3, 5)), "whole pictures lie beside each other"),
+    ("05b", stamps_at_every_pixel, "every `stride`-th"),
+    ("05b", stamps_once, "overwrite each other"),
+    ("05c", lambda weight, scale: weight.repeat(scale**2, 1, 1, 1), "whole set of filters"),
+    ("05c", lambda weight, scale: weight.repeat_interleave(scale, dim=0), "scale² pixels are needed"),
+    ("05d", lambda body, low, scale: F.pixel_shuffle(body(low), scale), "residual alone"),
+    (
+        "05d",
+        lambda body, low, scale: (
+            F.pixel_shuffle(body(low), scale) + F.interpolate(low, scale_factor=scale, mode="bicubic")
+        ),
+        "repeats pixels",
+    ),
+]
+
+
+def dense_block(x, convolutions, beta, slope=0.2, front=False, last=False):
+    known = x
+    for convolution in convolutions[:4]:
+        new = F.leaky_relu(convolution(known), slope)
+        known = torch.cat((new, known) if front else (known, new), dim=1)
+    out = convolutions[4](known)
+    return x + beta * (F.leaky_relu(out, 0.2) if last else out)
+
+
+def chain(x, blocks):
+    for block in blocks:
+        x = block(x)
+    return x
+
+
+def weights(features, growth, blocks=3, bias=1):
+    outputs = [growth] * 4 + [features]
+    return blocks * sum(9 * (features + i * growth) * o + bias * o for i, o in enumerate(outputs))
+
+
+LESSON_6 = [
+    ("06a", lambda features, growth: [features] + [growth] * 4, "only the output of the one before"),
+    ("06a", lambda features, growth: [growth] * 4 + [features], "channels that come out"),
+    ("06b", lambda x, convolutions, beta: dense_block(x, convolutions, 1.0), "residual scaling is missing"),
+    ("06b", partial(dense_block, slope=0.01), "PyTorch's usual one"),
+    ("06b", partial(dense_block, last=True), "after the fifth"),
+    ("06b", partial(dense_block, slope=1.0), "between the convolutions is missing"),
+    ("06c", lambda x, blocks, beta: x + chain(x, blocks), "outer residual scaling is missing"),
+    ("06c", lambda x, blocks, beta: chain(x, blocks), "chain of blocks alone"),
+    ("06c", lambda x, blocks, beta: x + beta * sum(block(x) for block in blocks), "all three blocks see x itself"),
+    ("06d", partial(weights, blocks=1), "one dense block"),
+    ("06d", partial(weights, bias=0), "biases are missing"),
+]
+
+
+def shown(picture, scale):
+    return resize(resize(picture, 1 / scale), scale)
+
+
+LESSON_7 = [
+    ("07a", lambda high, other, scale: shown(high, scale) + other, "whole of `other`"),
+    ("07a", lambda high, other, scale: shown(other, scale) + high - shown(high, scale), "changed places"),
+    ("07a", lambda high, other, scale: high + other - shown(other, scale), "keeps its own detail"),
+    ("07b", lambda guess, plausible: (guess - plausible.mean(0)).square().mean(), "variance around it is missing"),
+    ("07b", lambda guess, plausible: (guess - plausible).square().sum(), "this is a sum"),
+    ("07c", lambda plausible, probabilities: plausible.mean(0, keepdim=True), "probabilities are not used"),
+    ("07c", lambda plausible, probabilities: plausible[probabilities.argmax()][None], "most probable"),
+    ("07c", lambda plausible, probabilities: (plausible * probabilities.view(-1, 1, 1, 1)).sum(0), "keepdim"),
+]
+
+
+def standard(real, fake):
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+LESSON_8 = [
+    ("08a", lambda real, fake: standard(fake, real), "changed places"),
+    ("08a", lambda real, fake: F.softplus(-real).mean() + F.softplus(-fake).mean(), "pull the same way"),
+    ("08a", lambda real, fake: standard(real, fake) / 2, "averaged"),
+    (
+        "08a",
+        lambda real, fake: -torch.log(torch.sigmoid(real)).mean() - torch.log(1 - torch.sigmoid(fake)).mean(),
+        "infinity or NaN",
+    ),
+    ("08b", lambda real, fake: (1 - real).mean() + (1 + fake).mean(), "cut off at zero"),
+    ("08b", lambda real, fake: F.relu(1 - real).mean() + F.relu(1 - fake).mean(), "relu(1 + fake)"),
+    ("08c", lambda real, fake: standard(real, fake) / 2, "this is the standard loss"),
+    ("08c", lambda real, fake: standard(real - fake, fake - real) / 2, "compared with its partner"),
+    ("08c", lambda real, fake: standard(real - fake.mean(), fake - real.mean()), "the terms are added"),
+    ("08c", lambda real, fake: standard(fake - real.mean(), real - fake.mean()) / 2, "generator's loss"),
+    ("08d", lambda real, fake: F.softplus(real.mean() - fake).mean(), "real half is missing"),
+    ("08d", lambda real, fake: F.softplus(real.mean() - fake).mean() / 2, "real half is missing"),
+    ("08d", lambda real, fake: standard(real - fake.mean(), fake - real.mean()) / 2, "this is the judge's loss"),
+    ("08d", lambda real, fake: -standard(real - fake.mean(), fake - real.mean()) / 2, "with a minus"),
+    ("08d", lambda real, fake: standard(fake.detach() - real.mean(), real - fake.detach().mean()) / 2, "no gradient"),
+]
+
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+
+def perceptual_loss(vgg, restored, high, weights, see=lambda x: x, kind=torch.abs, weighted=True):
+    one, other = vgg(restored), vgg(high)
+    apart = {layer: kind(see(one[layer]) - see(other[layer])).mean() for layer in weights}
+    return sum((weights[layer] if weighted else 1) * apart[layer] for layer in weights)
+
+
+def gram(values, share=None):
+    flat = values.flatten(2)
+    return flat @ flat.transpose(1, 2) / (share or flat[0].numel())
+
+
+LESSON_9 = [
+    ("09a", lambda picture: picture, "tints pictures"),
+    ("09a", lambda picture: picture - MEAN, "division by the deviation is missing"),
+    ("09a", lambda picture: (255 * picture - MEAN) / DEVIATION, "not to 255"),
+    ("09a", lambda picture: 2 * picture - 1, "−1..1"),
+    ("09b", partial(perceptual_loss, see=torch.relu), "after the activation"),
+    ("09b", partial(perceptual_loss, weighted=False), "not used"),
+    ("09b", partial(perceptual_loss, kind=torch.square), "squared differences"),
+    # A public repository's mistake: the loss is wrapped in a new tensor, and trains nothing.
+    ("09b", lambda *arguments: torch.Tensor([perceptual_loss(*arguments).item()])[0], "gradient is lost"),
+    ("09c", partial(gram, share=1), "not divided"),
+    ("09c", partial(gram, share=20), "H·W only"),
+    ("09c", lambda values: values.flatten(2).transpose(1, 2) @ values.flatten(2) / 60, "places are compared"),
+]
+
+PLANTED = [*LESSON_1, *LESSON_2, *LESSON_3, *LESSON_4, *LESSON_5, *LESSON_6, *LESSON_7, *LESSON_8, *LESSON_9]

@@ -1,0 +1,225 @@
+"""The lessons run, ask for what the checks want, and say what is true."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = ROOT / "lessons"
+sys.path[:0] = [str(LESSONS), str(ROOT / "tests")]
+
+from planted_mistakes import PLANTED  # noqa: E402
+
+import checks  # noqa: E402
+
+SCRIPTS = sorted(LESSONS.glob("[0-9][0-9]_*.py"))
+IDENTITIES = sorted(checks.exercises())
+# What these lessons promise is computed, not trained: it must come out in a shortened run too.
+COMPUTED = {"01", "02"}
+
+
+def lesson_of(identity: str, folder: Path = LESSONS) -> Path:
+    return next(folder.glob(f"{identity[:2]}_*.py"))
+
+
+@pytest.fixture
+def quiet(monkeypatch, tmp_path):
+    """Figures that a check shows are saved in the test's own folder."""
+    monkeypatch.setattr("course.FIGURES", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_every_lesson_runs(script, tmp_path):
+    environment = os.environ | {"SR_FAST": "1", "SR_FIGURES": str(tmp_path / "figures"), "PYTHONIOENCODING": "utf-8"}
+    result = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    for identity in IDENTITIES:
+        if identity[:2] == script.name[:2]:
+            assert f"{identity}: not yet" in result.stdout
+    assert "(promised " in result.stdout
+    if script.name[:2] in COMPUTED:
+        assert "as promised" in result.stdout
+    assert len(list((tmp_path / "figures").glob("*.png"))) >= 3
+
+
+def test_there_are_exercises_for_every_lesson():
+    for script in SCRIPTS:
+        assert 2 <= sum(identity[:2] == script.name[:2] for identity in IDENTITIES) <= 4, script
+        for folder in ("exercises", "solutions"):
+            assert (LESSONS / folder / script.name).exists()
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_every_stub_is_unsolved_and_says_what_it_wants(identity):
+    name = checks.answer_name(identity)
+    stub = checks.answers_in(lesson_of(identity))[name]
+    assert checks.judge(identity, stub).status == "not yet"
+    assert re.search(r"Difficulty [123] of 3, \d+ minutes\.", stub.__doc__), "difficulty and minutes"
+    assert f'check("{identity}", {name})' in lesson_of(identity).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_every_solution_passes(identity):
+    solution = checks.answers_in(lesson_of(identity, LESSONS / "solutions"))[checks.answer_name(identity)]
+    verdict = checks.judge(identity, solution)
+    assert verdict.status == "correct", verdict.message
+
+
+@pytest.mark.parametrize(("identity", "wrong", "said"), PLANTED, ids=[f"{one[0]}-{one[2]}" for one in PLANTED])
+def test_a_planted_mistake_is_named(identity, wrong, said, quiet, capsys):
+    verdict = checks.judge(identity, wrong)
+    assert verdict.status == "wrong"
+    assert said in verdict.message
+    checks.check(identity, wrong)
+    assert "not right yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_every_exercise_has_a_planted_mistake_and_a_hint(identity, capsys):
+    assert any(identity == one[0] for one in PLANTED)
+    checks.hint(identity)
+    assert len(capsys.readouterr().out) > 40
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+@pytest.mark.parametrize("nonsense", [lambda *_: None, lambda *_: "three", lambda: 1])
+def test_no_answer_breaks_a_check(identity, nonsense):
+    verdict = checks.judge(identity, nonsense)
+    assert verdict.status == "wrong"
+    assert verdict.message
+
+
+# ---------------------------------------------------------------------------------------------
+# The teacher's sheet
+# ---------------------------------------------------------------------------------------------
+
+
+def sheet(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(LESSONS / "checks.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=600)
+
+
+@pytest.mark.slow
+def test_the_sheet_of_the_solutions_is_complete():
+    result = sheet(LESSONS / "solutions")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{len(IDENTITIES)} of {len(IDENTITIES)}" in result.stdout
+
+
+@pytest.mark.slow
+def test_the_sheet_of_a_class(tmp_path):
+    solution = (LESSONS / "solutions" / "01_pixels.py").read_text(encoding="utf-8")
+    anna, ben = tmp_path / "anna", tmp_path / "ben"
+    for folder in (anna, ben):
+        folder.mkdir()
+    (anna / "01_pixels.py").write_text(solution + "\nprint(open('no such file'))\n", encoding="utf-8")
+    notebook = checks.json.dumps(
+        {"cells": [{"cell_type": "code", "source": ["%matplotlib inline\n", "def luma_of(rgb):\n", "    exit()\n"]}]}
+    )
+    (ben / "01_pixels.ipynb").write_text(notebook, encoding="utf-8")
+    result = sheet(tmp_path, "-v")
+    assert result.returncode == 1
+    assert re.search(r"anna +\+\+\+ +3 of 3", result.stdout), result.stdout + result.stderr
+    assert re.search(r"ben +x\.\. +0 of 3", result.stdout), result.stdout + result.stderr
+    assert "ended the whole program" in result.stdout
+
+
+def test_an_answer_that_never_comes(tmp_path, monkeypatch):
+    (tmp_path / "01_pixels.py").write_text("def luma_of(rgb):\n    while True: pass\n", encoding="utf-8")
+    monkeypatch.setattr(checks, "SECONDS", 10)
+    verdicts = checks.judge_student({"01_pixels": tmp_path / "01_pixels.py"})
+    assert [verdict.status for verdict in verdicts.values()] == ["wrong", "not yet", "not yet"]
+    assert "10 seconds" in verdicts["01a"].message
+
+
+def test_a_folder_without_lessons(tmp_path):
+    result = sheet(tmp_path)
+    assert result.returncode == 1
+    assert "no files named like lessons" in result.stderr
+
+
+# ---------------------------------------------------------------------------------------------
+# Words
+# ---------------------------------------------------------------------------------------------
+
+
+def markdown_cells(script: Path) -> list[str]:
+    cells = re.split(r"^# %%", script.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [re.sub(r"^# ?", "", cell, flags=re.MULTILINE) for cell in cells if cell.startswith(" [markdown]")]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_lesson_has_its_parts(script):
+    text = script.read_text(encoding="utf-8")
+    for part in ("**Goal.**", "**You will see:**", "**Predict before you run.**", "## Exercises", "## Recap"):
+        assert part in text, part
+    for part in (f"](pictures/{script.stem}.png)", 'tags=["cover"]', "hint("):
+        assert part in text, part
+    idea = next(cell for cell in markdown_cells(script) if "## The idea" in cell)
+    assert len(idea.split()) <= 200  # 150 words, and the signs of the formula
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_lessons_promise_is_the_one_in_the_text_and_in_the_readme(script):
+    calls = [node for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    promises = [call for call in calls if getattr(call.func, "id", "") == "promise"]
+    rows = [line for line in (LESSONS / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| [")]
+    row = next(row for row in rows if script.name in row)
+    for call in promises:
+        expected, tolerance = (ast.literal_eval(argument) for argument in call.args[2:4])
+        stated = f"{expected} ± {tolerance}".replace("-", "−")
+        assert stated in " ".join(markdown_cells(script)[0].split()), f"{stated} in the lesson's first cell"
+        assert stated in row, f"{stated} in lessons/README.md"
+    assert promises
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", LESSONS / "README.md", *SCRIPTS], ids=lambda path: path.stem)
+def test_every_link_leads_somewhere(page):
+    text = page.read_text(encoding="utf-8") if page.suffix == ".md" else "\n".join(markdown_cells(page))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"https?:|#", link):
+            assert (page.parent / link.split("#")[0]).exists(), link
+
+
+@pytest.mark.parametrize("page", [LESSONS / "README.md", *SCRIPTS], ids=lambda path: path.stem)
+def test_every_file_that_is_named_exists(page):
+    for name in re.findall(r"`(?!handed_in|\w*/?NN_)((?:[\w/]+/)?\w+\.(?:py|md|ipynb|txt))`", page.read_text("utf-8")):
+        assert (ROOT / name).exists() or (LESSONS / name).exists(), name
+
+
+# ---------------------------------------------------------------------------------------------
+# Notebooks
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_notebook_is_the_script(script):
+    nbformat = pytest.importorskip("nbformat")
+    from build_notebooks import LARGEST, notebook_of
+
+    path = LESSONS / "notebooks" / f"{script.stem}.ipynb"
+    notebook, wanted = nbformat.read(path, as_version=4), notebook_of(script)
+    nbformat.validate(notebook)
+    again = "run: python lessons/build_notebooks.py " + script.name[:2]
+    assert [cell.cell_type for cell in notebook.cells] == [cell.cell_type for cell in wanted.cells], again
+    for found, expected in zip(notebook.cells, wanted.cells, strict=True):
+        assert found.source == expected.source, again
+        assert found.get("attachments") == expected.get("attachments"), again
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code), again
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    assert any("image/" in kind for cell in code for output in cell.outputs for kind in output.get("data", {}))
+    assert path.stat().st_size <= LARGEST
+
+
+def test_every_notebook_has_its_script():
+    names = {path.stem for path in SCRIPTS}
+    assert {path.stem for path in (LESSONS / "notebooks").glob("*.ipynb")} == names
