@@ -85,11 +85,18 @@ def test_wrong_use_is_one_line_and_exit_code_2(place, arguments):
     assert finished.returncode == 2 and len(finished.lines) == 1 and finished.lines[0].startswith("error: ")
 
 
+def test_a_network_that_ships_is_used_and_said(place, photograph):
+    write_picture(place / "x.png", photograph[..., :20, :30])
+    finished = run("upscale", "-i", "x.png", "-o", "large.png", "--cpu", "--precision", "fp32")
+    assert finished.returncode == 0 and "pretrained/rrdb_x4.pt (rrdb ×4)" in finished.stdout
+    assert read_picture(place / "large.png").shape == (1, 3, 80, 120)
+
+
 def test_no_network_yet(place, photograph):
     write_picture(place / "x.png", photograph[..., :30, :30])
-    finished = run("upscale", "-i", "x.png")
+    finished = run("upscale", "-i", "x.png", "-m", "srcnn")
     assert finished.returncode == 2 and "main.py train" in finished.lines[0]
-    finished = run("evaluate", "-i", ".")
+    finished = run("evaluate", "-i", ".", "-m", "srcnn")
     assert finished.returncode == 2 and "-s" in finished.lines[0]
     finished = run("evaluate", "-i", ".", "-s", "3")
     assert finished.returncode == 0 and "bicubic alone" in finished.lines[0] and "x.png" in finished.stdout

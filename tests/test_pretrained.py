@@ -1,0 +1,33 @@
+"""The weights that ship: each is the file that its card describes, loads, and does what it did."""
+
+import hashlib
+import re
+
+import pytest
+import torch
+
+import checkpoints
+from data import make_pair
+from images import psnr
+from upscaling import upscale
+
+FILES = sorted(checkpoints.PRETRAINED.glob("*.pt"))
+# PSNR in dB on the small test photograph, measured when the weights were added.
+EXPECTED = {"rrdb_x4.pt": 28.51}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_file_is_as_its_card_says(path, photograph):
+    card = (checkpoints.PRETRAINED / "README.md").read_text(encoding="utf-8")
+    section = re.search(rf"## {re.escape(path.name)}\n(.*?)(\n## |\Z)", card, re.DOTALL).group(1)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in section
+    checkpoint = checkpoints.load_checkpoint(path)
+    assert all(value.dtype == torch.float16 for value in checkpoint["params"].values())
+    network, scale = checkpoints.load_network(checkpoint), checkpoint["scale"]
+    low, high = (part[None] / 255 for part in make_pair(photograph, scale, enlarge=False))
+    figure = psnr(upscale(network, low, scale), high, scale).item()
+    assert figure == pytest.approx(EXPECTED[path.name], abs=0.01)
+
+
+def test_all_of_them_are_small_enough_to_ship():
+    assert FILES and sum(path.stat().st_size for path in FILES) < 25e6
