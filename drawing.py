@@ -25,10 +25,9 @@ from images import (
     resize,
     resize_taps,
     rgb_to_luma,
-    rgb_to_ycbcr,
     to_image,
-    ycbcr_to_rgb,
 )
+from upscaling import restore
 
 # ---------------------------------------------------------------------------------------------
 # What a training leaves
@@ -91,12 +90,7 @@ def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> Non
     for pair in sorted(held_out, key=detail, reverse=True)[:3]:
         small, large = centre(pair, 96).pictures()
         bicubic = enlarged(small, large)
-        if network.luma:
-            restored = rgb_to_ycbcr(small)
-            restored[:, :1] = network(restored[:, :1])
-            restored = ycbcr_to_rgb(restored)
-        else:
-            restored = network(small)
+        restored = restore(network, small, "fp32")
         captions = [
             f"{name} ×{scale}, {psnr(picture, large, scale).item():.2f} dB"
             for name, picture in (("bicubic", bicubic), (checkpoint["model"], restored))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -159,18 +159,26 @@ def take_step(
     return finite
 
 
+def rank_and_size() -> tuple[int, int]:
+    """The number of this process, from 0, and how many torchrun has started."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
 def mean_over_processes(figures: dict[str, float], network: nn.Module) -> dict[str, float]:
     """Each figure's mean over all processes of torchrun, which must have the same ones."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    size = rank_and_size()[1]
+    if size == 1:
         return figures
     values = torch.tensor(list(figures.values()), device=next(network.parameters()).device)
-    torch.distributed.all_reduce(values)
-    return dict(zip(figures, (values / torch.distributed.get_world_size()).tolist(), strict=True))
+    distributed.all_reduce(values)
+    return dict(zip(figures, (values / size).tolist(), strict=True))
 
 
 def spread(module: nn.Module, device) -> nn.Module:
     """Under torchrun, the module with its gradients averaged over all processes; else itself."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if rank_and_size()[1] == 1:
         return module
     devices = [device] if torch.device(device).type == "cuda" else None
     # Every process keeps its own statistics of batch norm, as it sees only its share.

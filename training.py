@@ -24,7 +24,7 @@ import checkpoints
 from data import Data, Pair, read_pairs
 from drawing import draw_progress
 from images import UsageError, UserError, note, psnr, replacing
-from stages import Settings, as_seen_by, make_stage, mean_over_processes
+from stages import Settings, as_seen_by, make_stage, mean_over_processes, rank_and_size
 from upscaling import in_tiles
 
 SKIPPED_MOST = 10  # so many bad gradients in a row are no accident
@@ -40,13 +40,6 @@ def rate_at(step: int, first: int, last: int, settings: Settings) -> float:
 # ---------------------------------------------------------------------------------------------
 # Several processes, which torchrun starts
 # ---------------------------------------------------------------------------------------------
-
-
-def rank_and_size() -> tuple[int, int]:
-    """The number of this process, from 0, and how many there are."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return 0, 1
-    return distributed.get_rank(), distributed.get_world_size()
 
 
 @contextmanager

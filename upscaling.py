@@ -340,8 +340,3 @@ def restore(network: nn.Module, seen: Tensor, precision: str) -> Tensor:
         ycbcr[:, :1] = run(network, ycbcr[:, :1], precision)
         restored = ycbcr_to_rgb(ycbcr)
     return restored.clamp(0, 1)
-
-
-# ---------------------------------------------------------------------------------------------
-# How good is it?
-# ---------------------------------------------------------------------------------------------
