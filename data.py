@@ -320,8 +320,8 @@ class Data:
             return patches
         generator = seeded(self.settings.seed, step, self.rank, 0xDE64)
         high = from_bytes(patches[1].to(self.device))
-        # Of the sharpened picture, which is what the network is to give: see stages.sharp_target.
-        low = self._poor(degrade.usm_sharpen(high), generator)
+        # Of the sharpened picture, if that is what the network is to give: see stages.sharp_target.
+        low = self._poor(degrade.usm_sharpen(high) if self.settings.sharpen else high, generator)
         (low, high) = (self._middle(to_bytes(part), low.shape[-1]) for part in (low, high))
         return self.pool.exchange(low, high, generator)
 

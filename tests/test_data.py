@@ -132,9 +132,8 @@ def large_photographs(place, photograph):
     Settings("srcnn", 5, "real", batch=2, patch=61),
 ])  # fmt: skip
 def test_poor_pairs_show_the_same_place(large_photographs, settings, monkeypatch):
-    """With a chain that only shrinks, low and high agree but for the sharpening: nothing is shifted or mirrored."""
+    """With a chain that only shrinks, low and high agree: nothing is shifted or mirrored."""
     monkeypatch.setattr(degrade, "second_order", lambda high, scale, _: degrade.bicubic(high, scale))
-    monkeypatch.setattr(degrade, "usm_sharpen", lambda high: high)
     data = Data([large_photographs], settings)
     low, high = data.finish(data.cut(3), 3)
     side = settings.patch * (1 if data.enlarge else settings.scale)
@@ -144,6 +143,20 @@ def test_poor_pairs_show_the_same_place(large_photographs, settings, monkeypatch
     shifted = (high / 255).roll((3, 3), (-2, -1))
     for near, far in zip(psnr(enlarged, high / 255, 4), psnr(enlarged, shifted, 4), strict=True):
         assert near > far + 0.5
+
+
+def test_only_where_the_target_is_sharpened_the_poor_picture_is_made_of_a_sharpened_one(large_photographs, monkeypatch):
+    made_of = []
+    monkeypatch.setattr(degrade, "second_order", lambda high, scale, _: made_of.append(high) or high[..., ::4, ::4])
+    settings = Settings("rrdb", 4, "real", batch=2, patch=8)
+    for sharpen in (False, True):
+        data = Data([large_photographs], replace(settings, sharpen=sharpen))
+        made_of.clear()  # of what is measured on: never sharpened
+        _, high = data.finish(data.cut(0), 0)
+        margin = 4 * data.margin
+        photograph = made_of[0][..., margin:-margin, margin:-margin]
+        assert torch.equal(to_bytes(photograph), high) is not sharpen
+    torch.testing.assert_close(made_of[0], degrade.usm_sharpen(data.cut(0)[1] / 255))
 
 
 def test_poor_pictures_are_the_same_for_the_same_step_and_seed(large_photographs):

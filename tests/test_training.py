@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import checkpoints
+import degrade
 import esrgan
 import stages
 import training
@@ -438,3 +439,14 @@ def test_the_papers_settings():
     weights = second.adversarial
     assert (weights.pixel_weight, weights.perceptual_weight, weights.adversarial_weight) == (1e-2, 1, 5e-3)
     assert weights.layers == {"conv5_4": 1.0} and (weights.features, weights.normalisation) == (64, "batch")
+
+
+def test_what_is_sharpened():
+    """The second stage's target on poor pictures; the first stage's only where everything is as published."""
+    for model, paper, expected in [("rrdb", False, False), ("rrdb", True, True), ("esrgan", False, True)]:
+        settings = preset(model, 4, paper, "real")
+        assert settings.sharpen is expected and not preset(model, 4, paper).sharpen
+    high = make_batch(1, 32)[1] / 255
+    assert stages.sharp_target(high, RRDB) is high
+    sharpened = stages.sharp_target(high, replace(RRDB, sharpen=True))
+    torch.testing.assert_close(sharpened, degrade.usm_sharpen(high))

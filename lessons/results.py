@@ -1,0 +1,250 @@
+"""The README's results, measured anew: `python lessons/results.py -i SET5 [--perceptual VGG19.pth]`.
+
+Every network in models/pretrained/ is evaluated; the tables go into README.md, between their marks, and the pictures
+into lessons/pictures/: the trade of PSNR for looks, a gallery of details, and a poor photograph. The details are of
+photographs that come with scikit-image, on which no network here was trained. A quarter of an hour on two CPU cores.
+"""
+
+import argparse
+import io
+import re
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy
+import torch
+from PIL import Image, ImageFilter
+from torch import Tensor, nn
+
+from course import LESSONS, ROOT, crop, photograph
+
+import checkpoints
+import degrade
+from drawing import enlarged
+from esrgan import load_vgg19
+from evaluation import Examination, evaluate_folder
+from images import UserError, draw_sheet, psnr, replacing, resize, run_command, to_image
+from upscaling import Tiling, choose_precision, upscale
+
+PICTURES = LESSONS / "pictures"
+CPU = torch.device("cpu")
+LAYERS = ("conv3_4", "conv5_4")
+TITLES = {
+    ("srcnn", "bicubic"): "SRCNN 9-5-5",
+    ("rrdb", "bicubic"): "RRDB, 6 blocks",
+    ("esrgan", "bicubic"): "ESRGAN, 6 blocks",
+    ("srvgg", "bicubic"): "SRVGG",
+    ("rrdb", "real"): "Real-ESRNet, 6 blocks",
+    ("esrgan", "real"): "Real-ESRGAN, 6 blocks",
+    ("srvgg", "real"): "SRVGG on poor pictures",
+}
+# From the papers; ESRGAN's prints no PSNR of its second stage: others measured the weights that its authors gave away.
+PUBLISHED = {
+    ("bicubic", 2): "33.66 / .9299",
+    ("bicubic", 3): "30.39 / .8682",
+    ("bicubic", 4): "28.42 / .8104",
+    ("srcnn", 2): "36.66 / .9542",
+    ("srcnn", 3): "32.75 / .9090",
+    ("srcnn", 4): "30.48 / .8628",
+    ("rrdb", 4): "32.73 / .9011 (23 blocks, DF2K)",
+    ("esrgan", 4): "30.44 / .8525 (23 blocks, measured by others)",
+}
+
+
+def shipped() -> dict[tuple[str, str, int], dict]:
+    """The checkpoints that ship, by (model, degradation, scale), in the order of TITLES."""
+    found = [checkpoints.load_checkpoint(path) for path in sorted(checkpoints.PRETRAINED.glob("*.pt"))]
+    by_kind = {(one["model"], one["degradation"], one["scale"]): one for one in found}
+    kinds = list(TITLES)
+    return dict(sorted(by_kind.items(), key=lambda item: (kinds.index(item[0][:2]), item[0][2])))
+
+
+# ---------------------------------------------------------------------------------------------
+# Tables
+# ---------------------------------------------------------------------------------------------
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, ["---"] * len(columns), *rows]) + "\n"
+
+
+def seconds(network: nn.Module, scale: int) -> str:
+    """The median of three enlargements of a 512×512 picture, as `upscale` runs it."""
+    tiling, times = Tiling(precision=choose_precision("auto", CPU, network.luma)), []
+    for _ in range(3):
+        begin = time.perf_counter()
+        upscale(network, torch.rand(1, 3, 512, 512), scale, tiling)
+        times.append(time.perf_counter() - begin)
+    return f"{statistics.median(times):.1f}"
+
+
+def clean_table(folder: Path, networks: dict, vgg: nn.Module | None) -> str:
+    """Every network on pictures that were only shrunk, beside bicubic and what was published."""
+    columns = ["", "scale", "PSNR / SSIM", "published", *((*LAYERS, "detail", "colour") if vgg else ())]
+    rows, bicubic = [], {}
+
+    def row(title: str, model: str, scale: int, figures: dict, took: str, command: str) -> list[str]:
+        cells = [title, f"×{scale}", f"{figures['psnr']:.2f} / {figures['ssim']:.4f}".replace(" 0.", " .")]
+        cells.append(PUBLISHED.get((model, scale), ""))
+        if vgg:
+            cells += [f"{figures[layer]:.3f}" for layer in LAYERS]
+            cells += [f"{figures['detail']:.2f}", f"{figures['colour']:.1f}"]
+        return [*cells, took, f"`python main.py evaluate -i Set5 {command}`"]
+
+    for (model, degradation, scale), checkpoint in networks.items():
+        if degradation != "bicubic":
+            continue
+        network = checkpoints.load_network(checkpoint)
+        report = evaluate_folder(folder, Examination(scale, network, vgg))
+        bicubic[scale] = report["bicubic"]
+        title = TITLES[model, degradation]
+        rows.append(row(title, model, scale, report["model"], seconds(network, scale), f"-m {model} -s {scale}"))
+        print("|".join(rows[-1]), flush=True)
+    before = [row("bicubic", "bicubic", scale, bicubic[scale], "", f"-s {scale}") for scale in sorted(bicubic)]
+    return table([*columns, "seconds", "command"], before + rows)
+
+
+def poor_table(folder: Path, networks: dict) -> str:
+    """Networks ×4 on poor pictures, twenty draws of each: those trained for it, and those that were not."""
+    rows = []
+    for (model, degradation, scale), checkpoint in networks.items():
+        if scale != 4 or model == "srcnn":
+            continue
+        network = checkpoints.load_network(checkpoint)
+        report = evaluate_folder(folder, Examination(scale, network, degradation="real"))
+        if not rows:
+            figures = report["bicubic"]
+            rows.append(["bicubic", f"{figures['psnr']:.2f} ± {figures['error']:.2f} / {figures['ssim']:.4f}"])
+        figures = report["model"]
+        rows.append([TITLES[model, degradation], f"{figures['psnr']:.2f} ± {figures['error']:.2f}"])
+        rows[-1][1] += f" / {figures['ssim']:.4f}"
+        print("|".join(rows[-1]), flush=True)
+    return table(["", "PSNR / SSIM on poor pictures"], rows)
+
+
+def write_into_readme(name: str, text: str) -> None:
+    """Put a table between its marks in README.md."""
+    path = ROOT / "README.md"
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    whole = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    old = path.read_text(encoding="utf-8")
+    new, count = whole.subn(lambda _: f"{begin}\n{text}\n{end}", old)
+    if count != 1:
+        raise UserError(
+            f"README.md: has no place for {name}: put <!-- {name} --> and <!-- end of {name} --> where it goes"
+        )
+    with replacing(path) as temporary:
+        temporary.write_text(new, encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------
+# Pictures
+# ---------------------------------------------------------------------------------------------
+
+
+def draw_trade(folder: Path, faithful: dict, sharp: dict, vgg: nn.Module, path: Path) -> None:
+    """PSNR and distance to VGG19 as the weights go from those of the one network to the other's."""
+    points = []
+    for alpha in numpy.linspace(0, 1, 9):
+        params = checkpoints.blend(sharp["params"], faithful["params"], float(alpha))
+        network = checkpoints.load_network({**sharp, "params": params})
+        points.append((alpha, evaluate_folder(folder, Examination(4, network, vgg))["model"]))
+        print(f"α = {alpha:.3f}:", points[-1][1], flush=True)
+    figure, axis = plt.subplots(figsize=(8, 5))
+    for layer in LAYERS:
+        start = points[0][1][layer]
+        line = [(figures["psnr"], 100 * figures[layer] / start) for _, figures in points]
+        axis.plot(*zip(*line, strict=True), marker="o", label=f"{layer}, as a share of RRDB's")
+        for (alpha, _), at in list(zip(points, line, strict=True))[::2]:
+            axis.annotate(f"α = {alpha:g}", at, textcoords="offset points", xytext=(6, 6), fontsize=9)
+    axis.set(xlabel="PSNR on Set5 ×4 (dB): faithful →", ylabel="distance to VGG19's features (%): looks right ↓")
+    axis.set_title("From ESRGAN (α = 1) to RRDB (α = 0): looks are paid for with PSNR")
+    axis.margins(0.12)
+    axis.legend(frameon=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    plt.close(figure)
+
+
+# (photograph, top, left) of 128×128 pixels with an edge, hair, and print
+DETAILS = ("chelsea.png", 92, 120), ("astronaut.png", 60, 160), ("coffee.png", 150, 130)
+
+
+def draw_gallery(networks: dict, path: Path) -> None:
+    """The same detail by every way of enlarging ×4, with its own PSNR."""
+    ways = [networks[model, "bicubic", 4] for model in ("srcnn", "rrdb", "esrgan") if (model, "bicubic", 4) in networks]
+    rows = []
+    for name, top, left in DETAILS:
+        high = crop(photograph(name), top, left, 160)
+        low = degrade.bicubic(high, 4)
+        pictures = [("nearest", low.repeat_interleave(4, -1).repeat_interleave(4, -2)), ("bicubic", resize(low, 4))]
+        for checkpoint in ways:
+            picture = upscale(checkpoints.load_network(checkpoint), low, 4)
+            pictures.append((TITLES[checkpoint["model"], "bicubic"], picture))
+        row = [
+            (f"{way}, {psnr(picture, high, 4).item():.2f} dB", crop(picture, 16, 16, 128)) for way, picture in pictures
+        ]
+        rows.append([*row, ("as it was", crop(high, 16, 16, 128))])
+    draw_sheet(rows, path)
+
+
+def poor_copy(photograph: Tensor) -> Tensor:
+    """What is left of a photograph (1, 3, H, W) after a bad camera and two messengers: a quarter of its size.
+
+    Made with Pillow alone, and not by the chain on which the networks were trained.
+    """
+    width, height = photograph.shape[-1] // 4, photograph.shape[-2] // 4
+    image = to_image(photograph).filter(ImageFilter.GaussianBlur(1.5)).resize((width, height), Image.BILINEAR)
+    noise = numpy.random.default_rng(0).normal(0, 6, (height, width, 3))
+    image = Image.fromarray((numpy.asarray(image) + noise).clip(0, 255).round().astype(numpy.uint8))
+    for quality in (60, 40):
+        file = io.BytesIO()
+        image.save(file, format="JPEG", quality=quality)
+        image = Image.open(file)
+    return torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None] / 255
+
+
+def draw_poor_photograph(networks: dict, path: Path) -> None:
+    """A poor photograph, and what is made of it: by networks that have only seen clean ones, and by the others."""
+    rows = []
+    for name, top, left in ("astronaut.png", 0, 96), ("chelsea.png", 40, 96):
+        high = crop(photograph(name), top, left, 256)
+        low = poor_copy(high)
+        row = [("the poor photograph", low), ("bicubic", enlarged(low, high))]
+        for (model, degradation, scale), checkpoint in networks.items():
+            if scale == 4 and (model, degradation) in (("rrdb", "bicubic"), ("rrdb", "real"), ("esrgan", "real")):
+                picture = upscale(checkpoints.load_network(checkpoint), low, 4)
+                row.append((TITLES[model, degradation].split(",")[0], picture))
+        row[1:] = [(f"{way}, {psnr(picture, high, 4).item():.2f} dB", picture) for way, picture in row[1:]]
+        rows.append([*row, ("as it was", high)])
+    draw_sheet(rows, path)
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-i", "--input", type=Path, metavar="SET5", help="without it, the pictures only")
+    parser.add_argument("--perceptual", metavar="FILE", help="VGG19's weights, for the distances and the trade")
+    return parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> None:
+    """Pictures first: they take seconds."""
+    networks = shipped()
+    draw_gallery(networks, PICTURES / "gallery.png")
+    draw_poor_photograph(networks, PICTURES / "poor_photograph.png")
+    if not options.input:
+        return
+    vgg = load_vgg19(options.perceptual, LAYERS) if options.perceptual else None
+    write_into_readme("clean pictures", clean_table(options.input, networks, vgg))
+    write_into_readme("poor pictures", poor_table(options.input, networks))
+    pair = [networks.get((model, "bicubic", 4)) for model in ("rrdb", "esrgan")]
+    if vgg and all(pair):
+        draw_trade(options.input, *pair, vgg, PICTURES / "perception_distortion.png")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, read_arguments()))
