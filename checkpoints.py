@@ -91,13 +91,41 @@ def load_network(checkpoint: dict) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
+# What ships, the best for an ordinary photograph first: a camera and JPEG have left noise and blocks in it, which
+# networks that have only seen clean pictures take for detail.
+BEST_FIRST = (
+    ("esrgan", "real"), ("rrdb", "real"), ("srvgg", "real"),
+    ("esrgan", "bicubic"), ("rrdb", "bicubic"), ("srvgg", "bicubic"), ("srcnn", "bicubic"),
+)  # fmt: skip
+
+
 def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, dict] | None:
     """The newest checkpoint in a folder whose entries are as `wanted`, for instance model="srcnn", scale=2.
 
     With `measured`, only those that have been through an epoch at least: earlier ones are no use but to go on.
+    """
+    found = _fitting(folder, wanted)
+    if measured:
+        found = [(path, one) for path, one in found if "training" not in one or one["history"]]
+    return max(found, key=lambda pair: pair[1]["date"], default=None)
+
+
+def find_trained(**wanted) -> tuple[Path, dict] | None:
+    """The newest checkpoint in models/ that is as `wanted` and has been measured, else the best that ships."""
+
+    def rank(found: tuple[Path, dict]) -> int:
+        kind = found[1]["model"], found[1]["degradation"]
+        return BEST_FIRST.index(kind) if kind in BEST_FIRST else len(BEST_FIRST)
+
+    return find_latest(MODELS, measured=True, **wanted) or min(_fitting(PRETRAINED, wanted), key=rank, default=None)
+
+
+def _fitting(folder: Path, wanted: dict) -> list[tuple[Path, dict]]:
+    """The checkpoints in a folder whose entries are as `wanted`, by name.
+
     Files that cannot be opened are named and passed over; a file of another program is none of ours.
     """
-    newest = None
+    found = []
     for path in sorted(folder.glob("*.pt")):
         if not re.search(r"_x\d+\.", path.name):  # a file of another program
             continue
@@ -106,17 +134,9 @@ def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, d
         except UserError as error:
             note(f"passed over: {error}")
             continue
-        if measured and "training" in checkpoint and not checkpoint["history"]:
-            continue
-        fits = all(checkpoint.get(key) == value for key, value in wanted.items())
-        if fits and (newest is None or checkpoint["date"] >= newest[1]["date"]):
-            newest = path, checkpoint
-    return newest
-
-
-def find_trained(**wanted) -> tuple[Path, dict] | None:
-    """The newest checkpoint in models/ that is as `wanted` and has been measured, else one that ships."""
-    return find_latest(MODELS, measured=True, **wanted) or find_latest(PRETRAINED, measured=True, **wanted)
+        if all(checkpoint.get(key) == value for key, value in wanted.items()):
+            found.append((path, checkpoint))
+    return found
 
 
 # ---------------------------------------------------------------------------------------------

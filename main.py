@@ -38,9 +38,10 @@ A tenth of the photographs is held out: PSNR is measured on them and the best we
 (esrgan's: those nearest to the real picture in VGG19's features).
 """
 UPSCALE_HELP = """\
-Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else one that came with the
-program. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; of a folder the structure is kept. Depth, transparency,
-colour profile and resolution are those of the picture, and animations stay animations (.gif, .webp or .png).
+Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else of those that came with
+the program the best for an ordinary photograph, and it says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png;
+of a folder the structure is kept. Depth, transparency, colour profile and resolution are those of the picture, and
+animations stay animations (.gif, .webp or .png).
 """
 EVALUATE_HELP = """\
 Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. With
@@ -335,6 +336,8 @@ def choose_network(options: argparse.Namespace, scale: int | None = None, degrad
         checkpoint = {**checkpoint, "params": params}
         mixture = f", {alpha:g} of it and {1 - alpha:g} of {options.blend}"
     network = checkpoints.load_network(checkpoint)
+    if options.model is None and path.parent == checkpoints.PRETRAINED:
+        mixture += "; nothing is trained yet: this one ships, the best of its kind for an ordinary photograph"
     print(f"network: {path} ({checkpoints.model_name(checkpoint)} ×{checkpoint['scale']}{mixture})")
     return network, checkpoint
 

@@ -5,7 +5,8 @@ import pickle
 import pytest
 import torch
 
-from checkpoints import find_latest, load_checkpoint, load_network, new_path, save_checkpoint
+import checkpoints
+from checkpoints import find_latest, find_trained, load_checkpoint, load_network, new_path, save_checkpoint
 from images import UsageError, UserError
 from srcnn import SRCNN
 
@@ -62,6 +63,21 @@ def test_the_newest_that_fits(place):
     assert newest(scale=2, degradation="bicubic") == "srcnn_x2.e.pt"
     assert newest() == "srcnn_x2.e.pt"
     assert find_latest(folder, model="rrdb") is None and find_latest(place / "none") is None
+
+
+def test_of_those_that_ship_the_best_for_an_ordinary_photograph_comes_first(place, monkeypatch):
+    monkeypatch.setattr(checkpoints, "MODELS", place / "models")
+    monkeypatch.setattr(checkpoints, "PRETRAINED", place / "shipped")
+    assert find_trained() is None
+    kinds = ("rrdb", "bicubic"), ("srcnn", "bicubic"), ("srcnn", "real"), ("esrgan", "real"), ("esrgan", "bicubic")
+    for model, degradation in kinds:
+        checkpoint = {**make_checkpoint(degradation=degradation), "model": model}
+        save_checkpoint(checkpoint, place / "shipped" / f"{model}-{degradation}_x2.pt")
+    assert find_trained()[0].name == "esrgan-real_x2.pt"
+    assert find_trained(degradation="bicubic")[0].name == "esrgan-bicubic_x2.pt"
+    assert find_trained(model="srcnn")[0].name == "srcnn-bicubic_x2.pt"
+    save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
+    assert find_trained()[0].name == "srcnn_x2.mine.pt" and find_trained(model="rrdb")[0].name == "rrdb-bicubic_x2.pt"
 
 
 class Malicious:
