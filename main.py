@@ -39,8 +39,8 @@ A tenth of the photographs is held out: PSNR is measured on them and the best we
 """
 UPSCALE_HELP = """\
 Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else of those that came with
-the program the best for an ordinary photograph, and it says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png;
-of a folder the structure is kept. Depth, transparency, colour profile and resolution are those of the picture, and
+the program the best for an ordinary photograph: it says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; of
+a folder the structure is kept. Depth, transparency, colour profile and resolution are those of the picture, and
 animations stay animations (.gif, .webp or .png).
 """
 EVALUATE_HELP = """\
