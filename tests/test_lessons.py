@@ -181,7 +181,10 @@ def test_a_lessons_promise_is_the_one_in_the_text_and_in_the_readme(script):
     assert promises
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", LESSONS / "README.md", *SCRIPTS], ids=lambda path: path.stem)
+PAGES = [LESSONS / "README.md", LESSONS / "DIFFERENCES.md"]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES, *SCRIPTS], ids=lambda path: path.stem)
 def test_every_link_leads_somewhere(page):
     text = page.read_text(encoding="utf-8") if page.suffix == ".md" else "\n".join(markdown_cells(page))
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -189,10 +192,18 @@ def test_every_link_leads_somewhere(page):
             assert (page.parent / link.split("#")[0]).exists(), link
 
 
-@pytest.mark.parametrize("page", [LESSONS / "README.md", *SCRIPTS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", [*PAGES, *SCRIPTS], ids=lambda path: path.stem)
 def test_every_file_that_is_named_exists(page):
     for name in re.findall(r"`(?!handed_in|\w*/?NN_)((?:[\w/]+/)?\w+\.(?:py|md|ipynb|txt))`", page.read_text("utf-8")):
         assert (ROOT / name).exists() or (LESSONS / name).exists(), name
+
+
+def test_every_name_in_the_differences_is_in_its_file():
+    names = re.findall(r"\[`(\w+)\.(\w+)`\]\(\.\./(\w+)\.py\)", (LESSONS / "DIFFERENCES.md").read_text("utf-8"))
+    assert len(names) > 30
+    for module, name, file in names:
+        assert module == file
+        assert re.search(rf"^ *(?:def |class |){name}\b", (ROOT / f"{file}.py").read_text("utf-8"), re.MULTILINE), name
 
 
 # ---------------------------------------------------------------------------------------------
