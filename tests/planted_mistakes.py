@@ -309,4 +309,44 @@ LESSON_9 = [
     ("09c", lambda values: values.flatten(2).transpose(1, 2) @ values.flatten(2) / 60, "places are compared"),
 ]
 
+
+def window(start, stop, length, margin, fold, low=max, high=min):
+    first, last = low(0, start - margin), stop + margin
+    return first - first % fold, high(length, last + -last % fold)
+
+
+def fold(weight3, bias3, weight1, bias1, place=(1, 1, 1, 1), identity=True, bias=True):
+    whole = weight3 + F.pad(weight1, place)
+    whole = whole + nn.init.dirac_(torch.empty_like(whole)) if identity else whole
+    return whole, bias3 + bias1 if bias else bias3
+
+
+def eight_bits(weight, dim=(1, 2, 3), most=127, turn=torch.round, kind=torch.int8):
+    steps = weight.abs().amax(dim=dim, keepdim=True) / most
+    return turn(weight / steps).to(kind), steps.expand(len(weight), 1, 1, 1)
+
+
+LESSON_13 = [
+    ("13a", lambda start, stop, length, margin, fold: (start, stop), "there is no margin"),
+    ("13a", partial(window, low=lambda zero, first: first), "begins before the line"),
+    ("13a", partial(window, high=lambda length, last: last), "ends after the line"),
+    (
+        "13a",
+        lambda start, stop, length, margin, fold: window(start, stop, length, margin, 1),
+        "multiples of `fold` are not respected",
+    ),
+    ("13b", lambda i, o, k, h, w: (k * k * i * o * h * w, 4 * ((i + o) * h * w + k * k * i * o)), "twice as many"),
+    ("13b", lambda i, o, k, h, w: (2 * k * k * i * o * h * w, (i + o) * h * w + k * k * i * o), "not bytes"),
+    ("13b", lambda i, o, k, h, w: (2 * k * k * i * o * h * w, 4 * (i + o) * h * w), "weights are read"),
+    ("13c", partial(fold, identity=False), "the identity is missing"),
+    ("13c", partial(fold, place=(0, 2, 0, 2)), "lies in a corner"),
+    ("13c", partial(fold, bias=False), "bias of the 1×1 branch"),
+    ("13c", lambda weight3, bias3, weight1, bias1: fold(weight3 + weight1, bias3, 0 * weight1, bias1), "all nine"),
+    ("13d", partial(eight_bits, dim=(0, 1, 2, 3)), "the same step is used"),
+    ("13d", partial(eight_bits, turn=torch.trunc), "cut off, not rounded"),
+    ("13d", partial(eight_bits, kind=torch.float32), "as much memory as before"),
+    ("13d", partial(eight_bits, most=128), "+128 does not exist"),
+]
+
 PLANTED = [*LESSON_1, *LESSON_2, *LESSON_3, *LESSON_4, *LESSON_5, *LESSON_6, *LESSON_7, *LESSON_8, *LESSON_9]
+PLANTED += LESSON_13
