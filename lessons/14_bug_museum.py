@@ -202,7 +202,7 @@ done = []
 def busy(tile):
     """A network that changes nothing, on a machine whose memory does not suffice for the third tile."""
     done.append(tile)
-    if len(done) % 4 == 3:
+    if len(done) == 3:
         raise RuntimeError("out of memory")
     return tile
 
