@@ -95,20 +95,21 @@ show_pictures(panels, differences)
 
 # %%
 strip = resize(crop(photograph("coffee.png"), 120, 80, 48, 400), 1 / 2)  # 24×200 pixels, two tiles
-whole, margins = rrdb(strip), (0, 1, 2, 4, 8, 16, 32, 94)
+whole, margins = rrdb(strip), (0, 1, 2, 4, 8, 16, 32, rrdb.radius)
 errors = [255 * (by_hand(rrdb, strip, 100, margin, scale=4) - whole).abs().max().item() for margin in margins]
 for margin, error in zip(margins, errors, strict=True):
     print(f"margin {margin:2}: {error:.6f} levels")
 plt.figure(figsize=(6, 3))
 plt.semilogy(margins, [max(error, 1e-6) for error in errors], marker=".")
-plt.axhline(0.5, color="grey", linestyle="--", label="half a level: an 8-bit file begins to differ")
+plt.axhline(0.5, color="grey", linestyle="--", label="half a level: below it an 8-bit file hardly differs")
 plt.gca().set(xlabel="margin (pixels of the small picture)", ylabel="largest error (levels)", title="RRDB, two tiles")
 plt.legend()
 show()
 promise("without a margin, in levels", errors[0], 72, 5)
 
 # %% [markdown]
-# The second row is the difference from the whole picture, six times as strong; grey is none.
+# The second row of pictures is the difference from the whole picture, six times as strong; grey is none. The last
+# point of the curve is 0, drawn at the lower edge.
 #
 # What a network *can* see and what it *looks at* are two things. Every block adds a fifth of a fifth of what it has
 # seen farther away, so eight pixels hide the seam from the eye, and 16 leave only the rounding of the processor. At
@@ -132,7 +133,8 @@ for first in (2, 1):
 # ## Fewer bits to compute with
 #
 # A float32 keeps 24 binary digits of a number, bfloat16 eight, and new processors compute with it twice as fast and
-# more. `computing_in` is what `--precision bf16` switches on. Weights and sums stay float32.
+# more. `computing_in` is what `--precision bf16` switches on. The
+# stored weights stay float32; for computing, they and the features are rounded.
 
 # %%
 high = crop(photograph("astronaut.png"), 20, 160, 128)
@@ -184,7 +186,7 @@ long = torch.rand(4_000_000)
 target = torch.empty_like(long)
 operations_a_second = 2 * wide.weight.numel() * 128**2 / seconds_of(lambda: wide(features))
 bytes_a_second = 2 * long.nbytes / seconds_of(lambda: target.copy_(long))
-print(f"this machine: {operations_a_second / 1e9:.0f} billion operations and {bytes_a_second / 1e9:.0f} GB a second")
+print(f"one core here: {operations_a_second / 1e9:.0f} billion operations and {bytes_a_second / 1e9:.0f} GB a second")
 for inputs, outputs, side in ((64, 64, 3), (16, 16, 3), (64, 64, 1), (32, 1, 5)):
     layer, features = convolution(inputs, outputs, side)
     by_operations = 2e3 * layer.weight.numel() * 128**2 / operations_a_second
@@ -281,8 +283,8 @@ for bits in BITS:
             layer.weight.copy_((layer.weight / step).round() * step)
     restored = rounded(low)
     losses.append(psnr(restored, high, 4).item() - psnr(exact, high, 4).item())
-    panels.append((f"{bits} bits: {losses[-1]:+.2f} dB", restored[..., 20:84, 40:104]))
-show_pictures([("32 bits", exact[..., 20:84, 40:104]), *panels])
+    panels.append((f"{bits} bits: {losses[-1]:+.2f} dB", restored[..., 60:124, 24:88]))
+show_pictures([("32 bits", exact[..., 60:124, 24:88]), *panels])
 
 # %% [markdown]
 # Eight cost nothing. With four the colours are wrong, and three destroy the picture. Here only weights are rounded.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 14. The bug museum
 #
-# **Goal.** Find ten mistakes that run without an error, as they stood in public programs, and mend them. Learn to know
-# each by its symptom.
+# **Goal.** Find ten mistakes that run without an error, all of kinds that public programs have, and mend them. Learn to
+# know each by its symptom.
 #
 # ![A cat's eye, once as it should be and once as two ghosts between stripes](pictures/14_bug_museum.png)
 #
@@ -59,7 +59,7 @@ from srcnn import SRCNN
 
 # %%
 def as_floats(pixels):
-    """Whole numbers as a file gave them, a NumPy array of uint8 or uint16 → float32, 0 for black and 1 for white.
+    """Whole numbers as a file gave them, a NumPy array of uint8 or uint16 → one of float32: black 0, white 1.
 
     Difficulty 1 of 3, 5 minutes.
     """
