@@ -3,11 +3,12 @@
 import math
 from functools import partial
 
+import numpy
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from images import resize, rgb_to_luma, rgb_to_ycbcr, ycbcr_to_rgb
+from images import crop_to_multiple, psnr, resize, rgb_to_luma, rgb_to_ycbcr, ycbcr_to_rgb
 
 BT601 = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
 
@@ -309,4 +310,135 @@ LESSON_9 = [
     ("09c", lambda values: values.flatten(2).transpose(1, 2) @ values.flatten(2) / 60, "places are compared"),
 ]
 
+
+def window(start, stop, length, margin, fold, low=max, high=min):
+    first, last = low(0, start - margin), stop + margin
+    return first - first % fold, high(length, last + -last % fold)
+
+
+def fold(weight3, bias3, weight1, bias1, place=(1, 1, 1, 1), identity=True, bias=True):
+    whole = weight3 + F.pad(weight1, place)
+    whole = whole + nn.init.dirac_(torch.empty_like(whole)) if identity else whole
+    return whole, bias3 + bias1 if bias else bias3
+
+
+def eight_bits(weight, dim=(1, 2, 3), most=127, turn=torch.round, kind=torch.int8):
+    steps = weight.abs().amax(dim=dim, keepdim=True) / most
+    return turn(weight / steps).to(kind), steps.expand(len(weight), 1, 1, 1)
+
+
+LESSON_13 = [
+    ("13a", lambda start, stop, length, margin, fold: (start, stop), "there is no margin"),
+    ("13a", partial(window, low=lambda zero, first: first), "begins before the line"),
+    ("13a", partial(window, high=lambda length, last: last), "ends after the line"),
+    (
+        "13a",
+        lambda start, stop, length, margin, fold: window(start, stop, length, margin, 1),
+        "multiples of `fold` are not respected",
+    ),
+    ("13b", lambda i, o, k, h, w: (k * k * i * o * h * w, 4 * ((i + o) * h * w + k * k * i * o)), "twice as many"),
+    ("13b", lambda i, o, k, h, w: (2 * k * k * i * o * h * w, (i + o) * h * w + k * k * i * o), "not bytes"),
+    ("13b", lambda i, o, k, h, w: (2 * k * k * i * o * h * w, 4 * (i + o) * h * w), "weights are read"),
+    ("13c", partial(fold, identity=False), "the identity is missing"),
+    ("13c", partial(fold, place=(0, 2, 0, 2)), "lies in a corner"),
+    ("13c", partial(fold, bias=False), "bias of the 1×1 branch"),
+    ("13c", lambda weight3, bias3, weight1, bias1: fold(weight3 + weight1, bias3, 0 * weight1, bias1), "all nine"),
+    ("13d", partial(eight_bits, dim=(0, 1, 2, 3)), "the same step is used"),
+    ("13d", partial(eight_bits, turn=torch.trunc), "cut off, not rounded"),
+    ("13d", partial(eight_bits, kind=torch.float32), "as much memory as before"),
+    ("13d", partial(eight_bits, most=128), "+128 does not exist"),
+]
+
+
+def baseline(high, scale, shrink, enlarge, border=True):
+    enlarged = enlarge(shrink(high))[..., : high.shape[-2], : high.shape[-1]]
+    return psnr(enlarged, high[..., : enlarged.shape[-2], : enlarged.shape[-1]], scale if border else 0)
+
+
+def pair_by_beginning(lows, highs):
+    found = [(low, high) for low in lows for high in sorted(highs) if low.startswith(high.removesuffix(".png"))]
+    return sorted(found)
+
+
+def pair_without_order(lows, highs):
+    partners = {low.replace("_x4", ""): low for low in lows}
+    return [(partners[high], high) for high in highs if high in partners]
+
+
+def run_tiles(network, tiles, instead):
+    results = []
+    for tile in tiles:
+        try:
+            results.append(network(tile))
+        except RuntimeError:
+            results += instead(tile)
+    return results
+
+
+def enlarge_multiplied(rgba, scale):
+    return resize(torch.cat((rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]), 1), scale).clamp(0, 1)
+
+
+def enlarge_and_multiply(rgba, scale):
+    large = resize(rgba, scale)
+    return torch.cat(((large[:, :3] * large[:, 3:].clamp(0, 1)), large[:, 3:]), 1).clamp(0, 1)
+
+
+def resume(checkpoint, network, optimizer, step=None):
+    network.load_state_dict(checkpoint["network"])
+    if step is None:
+        return checkpoint["step"]
+    optimizer.load_state_dict(checkpoint["optimizer"])
+    return step
+
+
+LESSON_14 = [
+    ("14a", lambda pixels: pixels.astype(numpy.float32) / pixels.max(), "its own largest value"),
+    ("14a", lambda pixels: pixels.astype(numpy.float32) / 65535, "divided by 65535 too"),
+    ("14a", lambda pixels: pixels.astype(numpy.float32) / 256**pixels.itemsize, "white is not 1"),
+    ("14b", lambda values, size: values.view(size).T, "before they are turned"),
+    ("14b", lambda values, size: values.view(size[1], size[0]).T, "on its side"),
+    ("14c", lambda picture: (255 * picture).round().int().to(torch.uint8), "still wraps around"),
+    ("14c", lambda picture: (255 * picture.clamp(0, 1)).to(torch.uint8), "still cut off, not rounded"),
+    ("14c", lambda picture: (255 * picture.clamp(0, 1)).round(), "A file wants torch.uint8"),
+    (
+        "14d",
+        lambda high, scale: baseline(
+            high,
+            scale,
+            lambda x: resize(x, size=(x.shape[-2] // scale, x.shape[-1] // scale)),
+            lambda x: resize(x, size=tuple(high.shape[-2:])),
+        ),
+        "by a factor that is not the scale",
+    ),
+    (
+        "14d",
+        lambda high, scale: baseline(high, scale, lambda x: resize(x, 1 / scale), lambda x: resize(x, scale)),
+        "a row more",
+    ),
+    (
+        "14d",
+        lambda high, scale: baseline(
+            crop_to_multiple(high, scale), scale, lambda x: resize(x, 1 / scale), lambda x: resize(x, scale), False
+        ),
+        "not shaved",
+    ),
+    ("14e", lambda lows, highs: list(zip(sorted(lows), sorted(highs), strict=True)), "Better than before"),
+    ("14e", pair_by_beginning, "begins like another"),
+    ("14e", pair_without_order, "not sorted"),
+    ("14f", partial(run_tiles, instead=lambda tile: []), "left out"),
+    ("14f", partial(run_tiles, instead=lambda tile: [tile]), "nobody will notice"),
+    ("14g", enlarge_multiplied, "not divided by it again"),
+    ("14g", enlarge_and_multiply, "after it has been enlarged"),
+    ("14h", lambda network, path: torch.save({"params": network.state_dict()}, path), "does not find the weights"),
+    ("14h", lambda network, path: torch.save(list(network.parameters()), path), "A list is in the file"),
+    ("14h", lambda network, path: torch.save((network, 1), path), "more in it than names and tensors"),
+    ("14i", lambda network, features: [*network.parameters(), features.bias], "the ruler bends"),
+    ("14i", lambda network, features: [network.weight], "never learn"),
+    ("14j", resume, "forgotten everything"),
+    ("14j", partial(resume, step=0), "begins at step 0 again"),
+    ("14j", partial(resume, step=6), "left out"),
+]
+
 PLANTED = [*LESSON_1, *LESSON_2, *LESSON_3, *LESSON_4, *LESSON_5, *LESSON_6, *LESSON_7, *LESSON_8, *LESSON_9]
+PLANTED += [*LESSON_13, *LESSON_14]

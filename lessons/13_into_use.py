@@ -1,0 +1,360 @@
+# %% [markdown]
+# # 13. Into use
+#
+# **Goal.** Take a trained network where it is needed: to pictures larger than the memory, to fast arithmetic, to
+# several machines and to a phone. Know each time whether the result is the same, or by how much it differs.
+#
+# ![A cat in tiles: seams without a margin, none with eight pixels](pictures/13_into_use.png)
+#
+# **You will see:** the shipped RRDB in tiles without a margin is wrong by up to 72 ± 5 of 255 levels at the seams.
+# With a margin as wide as it sees, nothing differs.
+#
+# Takes a quarter of a minute on two cores. You bring from [lesson 3](03_srcnn.py) the receptive radius, from
+# [lesson 6](06_rrdb.py) RRDB.
+
+# %%
+import copy
+import time
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from checks import check, hint
+from course import crop, photograph, promise, seed, show, show_pictures, trained
+
+import checkpoints
+import degrade
+from esrgan import RRDBNet, SRVGGNetCompact
+from images import psnr, resize
+from srcnn import SRCNN
+from upscaling import Tiling, computing_in, in_tiles
+
+# %% [markdown]
+# ## The idea
+#
+# A network's memory grows with its picture: every feature of every pixel is kept. So a large picture is cut into
+# **tiles**. But an output pixel depends on its neighbours, up to the **receptive radius** $r$. A tile therefore gets a
+# **margin** of $m$ pixels on each side, and what the network makes of the margin is thrown away.
+#
+# $$m \ge r \;\Rightarrow\; \text{tiles} = \text{whole picture},\qquad r = \sum_l \frac{k_l - 1}{2}$$
+#
+# - $k_l$: the side of the filter of layer $l$, counted in pixels of the small picture
+#
+# Only at the picture's own border is there no margin: there the whole picture has none either, and the network pads
+# both alike. SRCNN sees 8 pixels. An RRDB net of $B$ blocks sees $2 + 15B + 2$: 94 for the shipped one, 349 for the
+# paper's.
+
+
+# %%
+def by_hand(network, picture, side, margin, scale=1):
+    """The network over tiles of `side` pixels: (1, C, H, W) → (1, C, scale·H, scale·W)."""
+    height, width = picture.shape[-2:]
+    large = torch.empty(1, picture.shape[1], scale * height, scale * width)
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            bottom, right = min(top + side, height), min(left + side, width)
+            first_row, first_column = max(0, top - margin), max(0, left - margin)
+            with torch.no_grad():
+                tile = network(picture[..., first_row : bottom + margin, first_column : right + margin])
+            rows = slice(scale * (top - first_row), scale * (bottom - first_row))
+            columns = slice(scale * (left - first_column), scale * (right - first_column))
+            large[..., scale * top : scale * bottom, scale * left : scale * right] = tile[..., rows, columns]
+    return large
+
+
+torch.manual_seed(0)
+srcnn = SRCNN().requires_grad_(False)
+luma = torch.rand(1, 1, 90, 70, generator=seed())
+whole, module = srcnn(luma), in_tiles(srcnn, luma, tiling=Tiling(side=32))
+for margin in (0, 7, 8):
+    tiled = by_hand(srcnn, luma, 32, margin)
+    print(f"margin {margin}: {(tiled - whole).abs().max():.7f} from the whole, {(tiled - module).abs().max():.7f} "
+          "from upscaling.in_tiles")  # fmt: skip
+
+# %% [markdown]
+# ## Seams
+#
+# Now the network that ships with the program, which enlarges ×4.
+#
+# **Predict before you run.** It can see 94 pixels far. Which margin do you need, until no eye finds the seams? And
+# until no computer does?
+
+# %% tags=["cover"]
+_, checkpoint = trained(model="rrdb", scale=4)
+rrdb = checkpoints.load_network(checkpoint)
+low = resize(crop(photograph("chelsea.png"), 40, 110, 192), 1 / 4)
+panels, differences = [], []
+for margin in (0, 2, 8):
+    tiled = by_hand(rrdb, low, 16, margin, scale=4)
+    apart = tiled - rrdb(low)
+    panels.append((f"tiles of 16, margin {margin}", tiled))
+    differences.append((f"wrong by up to {255 * apart.abs().max():.1f} levels", (0.5 + 6 * apart).clamp(0, 1)))
+show_pictures(panels, differences)
+
+# %%
+strip = resize(crop(photograph("coffee.png"), 120, 80, 48, 400), 1 / 2)  # 24×200 pixels, two tiles
+whole, margins = rrdb(strip), (0, 1, 2, 4, 8, 16, 32, rrdb.radius)
+errors = [255 * (by_hand(rrdb, strip, 100, margin, scale=4) - whole).abs().max().item() for margin in margins]
+for margin, error in zip(margins, errors, strict=True):
+    print(f"margin {margin:2}: {error:.6f} levels")
+plt.figure(figsize=(6, 3))
+plt.semilogy(margins, [max(error, 1e-6) for error in errors], marker=".")
+plt.axhline(0.5, color="grey", linestyle="--", label="half a level: below it an 8-bit file hardly differs")
+plt.gca().set(xlabel="margin (pixels of the small picture)", ylabel="largest error (levels)", title="RRDB, two tiles")
+plt.legend()
+show()
+promise("without a margin, in levels", errors[0], 72, 5)
+
+# %% [markdown]
+# The second row of pictures is the difference from the whole picture, six times as strong; grey is none. The last
+# point of the curve is 0, drawn at the lower edge.
+#
+# What a network *can* see and what it *looks at* are two things. Every block adds a fifth of a fifth of what it has
+# seen farther away, so eight pixels hide the seam from the eye, and 16 leave only the rounding of the processor. At
+# 94 not even that. Another network may look farther. `in_tiles` asks it: up to 32 pixels its margin is the radius,
+# and the result exact. For deeper networks it takes 32 and cross-fades neighbours, so that what is left cannot be a
+# line.
+#
+# **Sizes that do not divide.** A network that folds squares of pixels into channels (Real-ESRGAN's ×2) needs an even
+# size. `RRDBNet` pads on the right and below, and crops the result. A tile must then begin at an even pixel too, or
+# other pixels share a square:
+
+# %%
+folding = RRDBNet(scale=2, features=8, growth=4, blocks=1, unshuffle=True).requires_grad_(False)
+odd = torch.rand(1, 3, 33, 81, generator=seed())
+print("33×81 becomes", "×".join(map(str, folding(odd).shape[-2:])), "by a network that needs even sizes")
+for first in (2, 1):
+    inner = (folding(odd[..., first:]) - folding(odd)[..., 2 * first :])[..., 80:].abs().max()
+    print(f"begun at column {first}: far inside {inner:.6f} from the whole")
+
+# %% [markdown]
+# ## Fewer bits to compute with
+#
+# A float32 keeps 24 binary digits of a number, bfloat16 eight, and new processors compute with it twice as fast and
+# more. `computing_in` is what `--precision bf16` switches on. The
+# stored weights stay float32; for computing, they and the features are rounded.
+
+# %%
+high = crop(photograph("astronaut.png"), 20, 160, 128)
+low = degrade.bicubic(high, 4)
+exact = rrdb(low)
+with computing_in("bf16", torch.device("cpu")):
+    rough = rrdb(low).float()
+apart = 255 * (rough - exact).abs()
+print(f"bf16: {apart.mean():.2f} levels off, {apart.max():.1f} at most; "
+      f"PSNR {psnr(exact, high, 4).item():.3f} and {psnr(rough, high, 4).item():.3f} dB")  # fmt: skip
+print("float16 ends at 65504: 70000 becomes", torch.tensor(70000.0).half().item())
+
+# %% [markdown]
+# Less than a level on average: PSNR does not notice. float16 has more digits, but it overflows. An infinity becomes
+# "not a number", and that is written as black: the black tiles of many complaints. `upscaling.run` looks, and computes
+# such a tile again in float32.
+#
+# ## How long must it take?
+#
+# Count first, then measure. A convolution does one multiplication and one addition for each weight at every pixel:
+#
+# $$\mathrm{operations} = 2\,k^2\,i\,o\,H\,W,\qquad \mathrm{bytes} = 4\,(i + o)\,H\,W + 4\,k^2\,i\,o$$
+#
+# - $k$: the filter's side; $i, o$: channels in and out; $H, W$: the picture's sides; 4 bytes are one float32
+#
+# The processor has a peak of operations a second, its memory one of bytes a second. The larger of the two quotients is
+# the shortest time to hope for. We take as peaks what a very wide convolution and a large copy reach.
+
+
+# %%
+def seconds_of(work):
+    """The processor's time for one run, the mean of many; what other programs take meanwhile does not count."""
+    work()
+    start, runs = time.process_time(), 0
+    while time.process_time() - start < 0.2:
+        work()
+        runs += 1
+    return (time.process_time() - start) / runs
+
+
+def convolution(inputs, outputs, side):
+    layer = nn.Conv2d(inputs, outputs, side, padding=side // 2).requires_grad_(False)
+    features = torch.rand(1, inputs, 128, 128).contiguous(memory_format=torch.channels_last)
+    return layer.to(memory_format=torch.channels_last), features
+
+
+wide, features = convolution(128, 128, 3)
+long = torch.rand(4_000_000)
+target = torch.empty_like(long)
+operations_a_second = 2 * wide.weight.numel() * 128**2 / seconds_of(lambda: wide(features))
+bytes_a_second = 2 * long.nbytes / seconds_of(lambda: target.copy_(long))
+print(f"one core here: {operations_a_second / 1e9:.0f} billion operations and {bytes_a_second / 1e9:.0f} GB a second")
+for inputs, outputs, side in ((64, 64, 3), (16, 16, 3), (64, 64, 1), (32, 1, 5)):
+    layer, features = convolution(inputs, outputs, side)
+    by_operations = 2e3 * layer.weight.numel() * 128**2 / operations_a_second
+    by_bytes = 4e3 * ((inputs + outputs) * 128**2 + layer.weight.numel()) / bytes_a_second
+    measured = 1e3 * seconds_of(lambda layer=layer, features=features: layer(features))
+    print(f"{side}×{side}, {inputs} → {outputs}: operations {by_operations:.2f} ms, bytes {by_bytes:.2f} ms; "
+          f"measured {measured:.2f} ms")  # fmt: skip
+
+# %% [markdown]
+# The convolution of 64 channels comes near what was counted: it can only be made faster by fewer operations. SRCNN's
+# last one, to a single channel, takes many times longer than counted, for it leaves wide arithmetic units empty. Half
+# the operations are seldom half the time.
+#
+# ## Several machines
+#
+# Two machines with the same weights each take half of a batch. The gradient of a mean is the mean of the gradients,
+# if the shares are equal. In one process:
+
+
+# %%
+def gradient(low, high):
+    network = copy.deepcopy(srcnn).requires_grad_()
+    F.mse_loss(network.forward_valid(low), high).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+
+
+batch, wanted = torch.rand(8, 1, 25, 25, generator=seed(1)), torch.rand(8, 1, 9, 9, generator=seed(2))
+together = gradient(batch, wanted)
+for share in (4, 6):
+    mean = (gradient(batch[:share], wanted[:share]) + gradient(batch[share:], wanted[share:])) / 2
+    print(f"shares of {share} and {8 - share}: off by {(mean - together).norm() / together.norm():.1e} of its length")
+
+# %% [markdown]
+# That mean is what `DistributedDataParallel` computes, over the network, while the rest of the gradient is still on its
+# way; `spread` in stages.py wraps the loss in it. Then every machine takes the same step. `-b` must divide among the
+# processes, so shares are equal. What looks across the batch sees only a share: batch norm, and the average logit of
+# the relativistic loss.
+#
+# ## A phone
+#
+# What would a phone's camera ask for? **Few channels** first: cost goes with their square.
+
+# %%
+networks = {
+    "SRCNN 9-5-5": SRCNN(),
+    "RRDB ×4, as shipped": copy.deepcopy(rrdb),
+    "SRVGG ×4, 64 features, 16 layers": SRVGGNetCompact(),
+    "SRVGG ×4, 16 features, 4 layers": SRVGGNetCompact(4, 16, 4),
+}
+for name, network in networks.items():
+    products = []
+
+    def count(layer, _, out, products=products):
+        products.append(layer.weight.numel() * out[0, 0].numel())
+
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(count)  # called whenever the layer has computed
+    result = network(torch.zeros(1, 1 if network.luma else 3, 96, 96))
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    print(f"{name}: {weights:,} weights, {sum(products) / result[0, 0].numel():,.0f} products a pixel")
+
+# %% [markdown]
+# **Fold what was only for training.** A convolution is linear, so several side by side that are added are *one*
+# convolution. A 3×3, a 1×1 and the identity learn better together (RepVGG, Ding et al., 2021); what ships is a single
+# 3×3. Here a 1×1 beside SRCNN 9-3-5's middle layer:
+
+# %%
+network, beside, picture = SRCNN((9, 3, 5)), nn.Conv2d(64, 32, 1), torch.rand(1, 1, 40, 40, generator=seed())
+with torch.no_grad():
+    features = network.extract(picture).relu()
+    two = network.map(features) + beside(features)[..., 1:-1, 1:-1]  # valid: the 3×3 has lost a pixel on each side
+    wanted = network.reconstruct(two.relu())
+    network.map.weight += F.pad(beside.weight, [1] * 4)  # a 1×1 filter is a 3×3 with zeros around
+    network.map.bias += beside.bias
+    print(f"folded into a plain SRCNN: {(network.forward_valid(picture) - wanted).abs().max():.1e} apart")
+
+# %% [markdown]
+# One after the other folds as well, if nothing stands between: a 1×1 that widens and a 3×3 that narrows again is
+# `einsum("omyx,mi->oiyx", three, one)`, with the weights of both. ECBSR (Zhang et al.,
+# 2021), made for phones, trains that beside its 3×3, and fixed edge filters.
+#
+# **Eight bits a weight**: a whole number $q$ from −127 to 127 and for each filter a step $s$, $w \approx s\,q$. A
+# quarter of the memory, and phones have fast units for it.
+#
+# **Predict before you run.** With how many bits do you see it?
+
+# %%
+BITS, panels, losses = (8, 6, 5, 4, 3), [], []
+for bits in BITS:
+    rounded = copy.deepcopy(rrdb)
+    for layer in rounded.modules():
+        if isinstance(layer, nn.Conv2d):
+            step = layer.weight.abs().amax(dim=(1, 2, 3), keepdim=True) / (2 ** (bits - 1) - 1)
+            layer.weight.copy_((layer.weight / step).round() * step)
+    restored = rounded(low)
+    losses.append(psnr(restored, high, 4).item() - psnr(exact, high, 4).item())
+    panels.append((f"{bits} bits: {losses[-1]:+.2f} dB", restored[..., 60:124, 24:88]))
+show_pictures([("32 bits", exact[..., 60:124, 24:88]), *panels])
+
+# %% [markdown]
+# Eight cost nothing. With four the colours are wrong, and three destroy the picture. Here only weights are rounded.
+# To *compute* in eight bits, the features must be rounded too; their range has to be measured on pictures first.
+#
+# SRCNN minds more. Three that we trained for 200 steps, as in lesson 3, lost 0.2 to 0.4 dB by eight bits: in each layer
+# one weight of about 1 hands the picture through, and the step that suits it is coarse for its neighbours.
+#
+# ## Exercises
+
+
+# %%
+def window(start, stop, length, margin, fold):
+    """Which pixels first … last − 1 of a line of `length` a tile gets that makes the pixels start … stop − 1.
+
+    A pair (first, last). `first` is a multiple of `fold`, and so is `last` unless the line ends there; the margin is
+    at least `margin`, except at the ends of the line. Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+check("13a", window)
+
+
+# %%
+def cost(inputs, outputs, kernel, height, width):
+    """(operations, bytes) of a convolution that keeps height and width, in float32, by the formulas above.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("13b", cost)
+
+
+# %%
+def folded(weight3, bias3, weight1, bias1):
+    """(weight, bias) of the one 3×3 convolution that is conv3(x) + conv1(x) + x, all of them with C channels.
+
+    The weights have the shapes (C, C, 3, 3) and (C, C, 1, 1). Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+check("13c", folded)
+
+
+# %%
+def to_8_bits(weight):
+    """(o, i, k, k) → (whole numbers of type torch.int8, the same shape; steps (o, 1, 1, 1)): weight ≈ steps · numbers.
+
+    The largest weight of each filter becomes ±127. Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("13d", to_8_bits)
+
+# %%
+hint("13a")
+
+# %% [markdown]
+# ## Recap
+#
+# - A margin as wide as the network sees makes tiles exact. What it looks at is less.
+# - Measure what a lower precision costs, in levels and dB.
+# - Count operations and bytes before you measure, and do not trust operations alone.
+# - Equal shares: the mean of the gradients is the gradient of the mean.
+# - Few channels, folded branches, eight bits: that is a network for a phone.
+#
+# Next: [lesson 14](14_bug_museum.py), ten mistakes that run.

@@ -1,0 +1,330 @@
+"""What the exercises of lesson 14 want; each docstring is the hint.
+
+A stub here is a function with a mistake. While an answer still does what that did, it is "not yet" solved.
+"""
+
+import contextlib
+import io
+import tempfile
+from pathlib import Path
+
+import numpy
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from checks import Mismatch, compare
+from course import crop, photograph
+
+from images import crop_to_multiple, psnr, resize, to_bytes
+from srcnn import SRCNN
+
+
+def not_yet_if(unchanged: bool) -> None:
+    """Leave the check as an empty stub would, if the answer does what the exhibit did."""
+    if unchanged:
+        raise NotImplementedError
+
+
+def equal(got, other: torch.Tensor) -> bool:
+    """Whether an answer, whatever it is, is that tensor."""
+    return isinstance(got, torch.Tensor) and got.shape == other.shape and torch.allclose(got.to(other), other)
+
+
+def check_14a(as_floats):
+    """How many bits a picture has is not written in its values: pixels.dtype says it. The largest value of each type
+    becomes 1, 255 for numpy.uint8 and 65535 for numpy.uint16."""
+    dark = numpy.array([[0, 17, 150, 200]], dtype=numpy.uint16)
+    wanted = torch.tensor([[0, 17, 150, 200]]) / 65535
+    found = as_floats(dark)
+    if isinstance(found, numpy.ndarray):
+        found = torch.from_numpy(found)
+    not_yet_if(equal(found, 65535 * wanted / 255))
+    mistakes = {
+        "it is divided by its own largest value: every picture becomes equally bright.": wanted / wanted.max(),
+    }
+    compare(found, wanted, "A 16-bit picture whose brightest pixel is 200", mistakes, 1e-7)
+    eight = numpy.array([[0, 3, 255]], dtype=numpy.uint8)
+    white = torch.tensor([[0, 3 / 255, 1]])
+    mistakes = {
+        "pictures with 8 bits are divided by 65535 too.": white * 255 / 65535,
+        "the largest of 256 values is 255: white is not 1.": white * 255 / 256,
+    }
+    compare(as_floats(eight), white, "An 8-bit picture", mistakes)
+    bright = numpy.array([[256, 40000, 65535]], dtype=numpy.uint16)
+    white = torch.tensor([[256 / 65535, 40000 / 65535, 1]])
+    mistakes = {"the largest of 65536 values is 65535: white is not 1.": white * 65535 / 65536}
+    compare(as_floats(bright), white, "A bright 16-bit picture", mistakes, 1e-6)
+    if as_floats(bright).dtype not in (numpy.float32, torch.float32):
+        raise Mismatch(f"The numbers are right, but of the type {as_floats(bright).dtype}, not float32.")
+
+
+def check_14b(in_rows):
+    """Pillow gives (width, height), tensors have (height, width). Which of the two is how long a row is?"""
+    picture = torch.arange(12.0).view(3, 4)
+    found = in_rows(picture.flatten(), (4, 3))
+    not_yet_if(equal(found, picture.flatten().view(4, 3)))
+    mistakes = {
+        "the shape is right now, but the rows are still cut at the wrong length before they are turned.": (
+            picture.flatten().view(4, 3).T
+        ),
+        "the picture lies on its side: nothing needs to be turned.": picture.T,
+    }
+    compare(found, picture, "A picture 4 wide and 3 high", mistakes)
+    compare(in_rows(torch.arange(4.0), (2, 2)), torch.arange(4.0).view(2, 2), "A square picture")
+
+
+def check_14c(as_bytes):
+    """What leaves 0..1 must be cut off before it becomes bytes: 256 has no room in one, and wraps around to 0. And
+    int() cuts off the digits behind the point, 254.9 becomes 254: round first."""
+    picture = torch.tensor([[-0.01, 0.0, 100.7 / 255, 101.2 / 255, 1.0, 1.01]])
+    cut, rounded = (255 * picture).int().to(torch.uint8), (255 * picture).round().int().to(torch.uint8)
+    found = as_bytes(picture)
+    not_yet_if(equal(found, cut))
+    if isinstance(found, torch.Tensor) and found.dtype != torch.uint8:
+        raise Mismatch(f"The type is {found.dtype}. A file wants torch.uint8.")
+    mistakes = {
+        "what is under 0 or over 1 still wraps around, white to black.": rounded,
+        "the digits behind the point are still cut off, not rounded: half a level too dark on average.": (
+            (255 * picture.clamp(0, 1)).int()
+        ),
+        "it is cut off at 0 only: over 1 it still wraps around.": (255 * picture.clamp(min=0)).round().int() % 256,
+        "it is cut off at 1 only: under 0 it still wraps around.": (255 * picture.clamp(max=1)).round().int() % 256,
+        "each is rounded up.": (255 * picture.clamp(0, 1)).ceil(),
+        "the picture is stretched to 0..1: that changes its contrast. Cut off what is outside.": (
+            255 * (picture - picture.min()) / (picture.max() - picture.min())
+        ).round(),
+    }
+    compare(found, to_bytes(picture), "Six pixels from −0.01 to 1.01", mistakes)
+
+
+def check_14d(baseline):
+    """199 / 4 is 49.75: the small picture of 49 pixels shows all 199, and each of its pixels is a little more than
+    four wide. Enlarged by exactly 4 it shows 199 pixels on 196. Crop the photograph to a multiple of the scale first;
+    images.crop_to_multiple does it."""
+    for side, scale in ((103, 4), (100, 4), (101, 3)):
+        high = crop(photograph("coffee.png"), 100, 100, side)
+        small = resize(high, size=(side // scale, side // scale))
+        enlarged, fitted = resize(small, scale), resize(small, size=(side, side))
+        even = crop_to_multiple(high, scale)
+        wanted = psnr(resize(resize(even, 1 / scale), scale), even, scale)
+        found, what = baseline(high, scale), f"A photograph of {side}×{side}, scale {scale}"
+        shipped = psnr(enlarged, high[..., : enlarged.shape[-2], : enlarged.shape[-1]], scale)
+        not_yet_if(side % scale > 0 and equal(found, shipped))
+        shrunk = resize(high, 1 / scale)  # rounded up
+        larger = resize(shrunk, scale)[..., :side, :side]
+        mistakes = {
+            "it is enlarged to the old size, by a factor that is not the scale. The tables crop before they shrink.": (
+                psnr(fitted, high, scale)
+            ),
+            "the small picture has a row more than the tables', with an invented border. Crop before you shrink.": (
+                psnr(larger, high, scale)
+            ),
+            "the border is not shaved any more: the last argument of psnr.": psnr(
+                resize(resize(even, 1 / scale), scale), even
+            ),
+        }
+        compare(found, wanted, what, {k: v for k, v in mistakes.items() if side % scale}, 1e-4)
+
+
+def check_14e(pair_up):
+    """Sorting is no pairing: one missing file moves all that follow. Make a dictionary from the name without _x4.png
+    to the low file, and look up each high one by its name without .png."""
+    lows, highs = ["10_x4.png", "1_x4.png", "b_x4.png", "d_x4.png"], ["d.png", "10.png", "a.png", "b.png", "1.png"]
+    try:
+        found = pair_up(list(lows), list(highs))
+    except (ValueError, KeyError, AssertionError, IndexError) as error:
+        if isinstance(error, ValueError) and "zip()" in str(error):
+            raise Mismatch(f"It stops: {error}. Better than before, but the others still have partners.") from error
+        raise
+    if not isinstance(found, list):
+        raise Mismatch(f"A {type(found).__name__} came back, not a list of pairs.")
+    found = [tuple(pair) for pair in found]
+    not_yet_if(found == list(zip(sorted(lows), sorted(highs), strict=False)))
+    wanted = [("10_x4.png", "10.png"), ("1_x4.png", "1.png"), ("b_x4.png", "b.png"), ("d_x4.png", "d.png")]
+    for low, high in found:
+        if (low, high) not in wanted:
+            raise Mismatch(f"{low} is paired with {high}." + (" A name begins like another." if "1" in low else ""))
+    if missing := [pair for pair in wanted if pair not in found]:
+        raise Mismatch(f"{missing[0][0]} and {missing[0][1]} have been left out.")
+    if found != sorted(found):
+        raise Mismatch("The pairs are right, but not sorted: the order would change from machine to machine.")
+    if len(found) != len(wanted):
+        raise Mismatch("A pair is there twice.")
+    compare(len(pair_up(["a_x4.png", "c_x4.png"], ["b.png", "c.png"])), 1, "Where one low has no high, the pairs")
+
+
+def check_14f(run_tiles):
+    """The except clause hides the error, and `restored` is still the tile before. A caller who is told can halve the
+    tiles and try again. Take the try away."""
+
+    def network(tile):
+        if tile == 3:
+            raise RuntimeError("out of memory")
+        return 10 * tile
+
+    compare(run_tiles(network, [1, 2, 4]), [10, 20, 40], "Three tiles without an error")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the exhibit prints
+            found = run_tiles(network, [1, 2, 3, 4])
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise Mismatch(f'The error says "{error}". What the network said is lost.') from error
+    else:
+        not_yet_if(found == [10, 20, 20, 40])
+        told = {
+            3: "the tile is left out, and the others move up.",
+            4: "a tile stands there that the network has not made; nobody will notice it.",
+        }
+        raise Mismatch(f"The third of four tiles fails: {told.get(len(found), 'nobody is told.')} Let the error out.")
+    try:
+        run_tiles(network, [3])
+    except RuntimeError:
+        return
+    raise Mismatch("The first tile fails, and no RuntimeError comes out.")
+
+
+def check_14g(enlarge):
+    """Where opacity is 0 the colour means nothing, and yet it is mixed into its neighbours. Multiply the colour by the
+    opacity before you resize, and divide by the new opacity afterwards; where that is nearly 0, by a small number such
+    as 0.001."""
+    place = torch.linspace(-1.2, 1.2, 24)
+    opacity = ((1 - (place**2 + place[:, None] ** 2).sqrt()) * 4 + 0.5).clamp(0, 1)
+    opacity = opacity * opacity * (3 - 2 * opacity)
+    rgba = torch.stack([1.0 * (opacity > 0), 0.8 * (opacity > 0), 0 * opacity, opacity])[None]
+
+    def laid_on(rgba, ground):
+        return rgba[:, :3] * rgba[:, 3:] + ground * (1 - rgba[:, 3:])
+
+    found = enlarge(rgba, 4)
+    not_yet_if(equal(found, resize(rgba, 4).clamp(0, 1)))
+    new_opacity = resize(rgba[:, 3:], 4).clamp(0, 1)
+    multiplied = resize(rgba[:, :3] * rgba[:, 3:], 4).clamp(0, 1)
+    mistakes = {
+        "the colour is multiplied by the opacity, but not divided by it again.": torch.cat(
+            (multiplied, new_opacity), 1
+        ),
+        "the colour is multiplied after it has been enlarged, when black is mixed in already.": torch.cat(
+            ((resize(rgba[:, :3], 4) * new_opacity).clamp(0, 1), new_opacity), 1
+        ),
+    }
+    for explanation, wrong in mistakes.items():
+        if equal(found, wrong):
+            raise Mismatch(f"A yellow disc: {explanation}")
+    compare(torch.as_tensor(found).shape, (1, 4, 96, 96), "The shape")
+    compare(found[:, 3:], new_opacity, "The opacity of a yellow disc", tolerance=0.02)
+    if not found.isfinite().all() or found.min() < 0 or found.max() > 1:
+        raise Mismatch("It leaves 0..1, or is no number, where the opacity is near 0. Divide by at least 0.001; clamp.")
+    for ground in (1.0, 0.0):
+        wanted = resize(laid_on(rgba, ground), 4).clamp(0, 1)
+        compare(
+            laid_on(found, ground), wanted, f"Laid on {'white' if ground else 'black'}", tolerance=0.03, picture=True
+        )
+
+
+def check_14h(save):
+    """Save network.state_dict(), which is names and tensors, instead of the network, which is a Python object whose
+    code has to be found again, and run, when it is loaded."""
+    network, other = SRCNN((9, 1, 5)), SRCNN((9, 1, 5))
+    with torch.no_grad():
+        network.map.bias += 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.pt"
+        save(network, path)
+        if not path.exists():
+            raise Mismatch("There is no file.")
+        try:
+            loaded = torch.load(path, weights_only=True)
+        except Exception:
+            whole = isinstance(torch.load(path, weights_only=False), nn.Module)
+            not_yet_if(whole)
+            raise Mismatch("weights_only=True refuses the file: there is more in it than names and tensors.") from None
+    if not isinstance(loaded, dict):
+        raise Mismatch(f"A {type(loaded).__name__} is in the file. load_state_dict wants names and their tensors.")
+    try:
+        other.load_state_dict(loaded)
+    except (RuntimeError, TypeError) as error:
+        raise Mismatch(
+            f"The file opens, but load_state_dict does not find the weights: its names are {list(loaded)[:3]}, not "
+            f"{list(network.state_dict())[:3]}."
+        ) from error
+    compare(other.map.bias, network.map.bias, "A bias after loading")
+
+
+def check_14i(to_be_learnt):
+    """Adam changes every parameter that it is given, so that the loss falls. The features are the ruler that the loss
+    measures with: only the network's own parameters may be among them."""
+    torch.manual_seed(0)
+    network, features = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 4, 3)
+    given = to_be_learnt(network, features)
+    if given is None or isinstance(given, str):
+        raise Mismatch("A list of parameters is wanted.")
+    given = list(given)
+    own = {id(part) for part in network.parameters()}
+    ruler = {id(part) for part in features.parameters() if part.requires_grad}
+    ids = {id(part) for part in given}
+    not_yet_if(own | ruler == ids and len(ruler) == 2)
+    if ids & ruler:
+        raise Mismatch("Some parameters of the features are still there: the ruler bends.")
+    if not own <= ids:
+        raise Mismatch("Parameters of the network itself are missing: they would never learn.")
+    x, y = torch.rand(1, 1, 9, 9), torch.rand(1, 1, 9, 9)
+    loss = F.l1_loss(features(network(x)), features(y))
+    if not all(part.requires_grad for part in network.parameters()):
+        raise Mismatch("The network itself is frozen: requires_grad is False.")
+    loss.backward()
+    before = [part.clone() for part in features.parameters()]
+    torch.optim.Adam(given, lr=0.1).step()
+    after = list(features.parameters())
+    compare(torch.cat([part.flatten() for part in after]), torch.cat([part.flatten() for part in before]), "The ruler")
+
+
+def check_14j(resume):
+    """Adam remembers the mean and the size of past gradients: optimizer.load_state_dict. And the learning rate depends
+    on the step, so go on with the one that the checkpoint names."""
+
+    def run(network, optimizer, first, last):
+        for step in range(first, last):
+            optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+            loss = (network(torch.full((1, 2), 1.0 + step)) ** 2).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return torch.cat([part.detach().flatten() for part in network.parameters()])
+
+    def fresh():
+        network = nn.Linear(2, 2)
+        return network, torch.optim.Adam(network.parameters())
+
+    def copied(state):
+        return torch.load(_through_bytes(state), weights_only=True)
+
+    network, optimizer = fresh()
+    run(network, optimizer, 0, 5)
+    checkpoint = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": 5}
+    checkpoint, stopped_at = copied(checkpoint), copied(network.state_dict())
+    wanted = run(network, optimizer, 5, 9)
+    network, optimizer = fresh()
+    step = resume(copied(checkpoint), network, optimizer)
+    if not all(torch.equal(part, stopped_at[name]) for name, part in network.state_dict().items()):
+        raise Mismatch("The weights of the network are not those of the checkpoint.")
+    if step is None:
+        raise Mismatch("Your function returns nothing: the step to go on with is wanted.")
+    remembers = bool(optimizer.state)
+    not_yet_if(step == 0 and not remembers)
+    mistakes = {
+        "the run begins at step 0 again, and with it the learning rate.": 0,
+        "a step is left out: 5 steps are done, 0 to 4, so the next one is 5.": 6,
+        "a step is done twice: 5 steps are done, 0 to 4, so the next one is 5.": 4,
+    }
+    compare(step, 5, "After five steps", mistakes)
+    if not remembers:
+        raise Mismatch("The optimiser has forgotten everything: Adam's means of past gradients begin at zero again.")
+    compare(run(network, optimizer, step, 9), wanted, "Stopped after five of nine steps: the weights", tolerance=1e-7)
+
+
+def _through_bytes(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return file
