@@ -34,7 +34,7 @@ import images
 # - $p$: the peak, the largest value a pixel can have (1 here, 255 in bytes)
 # - MSE: the mean squared error
 #
-# Higher is better. Half the error (the root of the MSE) is 6 dB more; half the MSE is 3 dB more.
+# Higher is better. Half the MSE is 3 dB more; half of its root, the typical error of a pixel, is 6 dB more.
 #
 # The formula leaves open *which* numbers are compared. Published tables compare **luma**, the brightness $Y$ of a
 # pixel, because the eye sees fine detail in brightness and hardly in colour.
@@ -84,15 +84,15 @@ print(f"RGB: {decibel(restored, high):.2f} dB")
 # which direction?
 
 # %%
-mixture = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+MIXTURE = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
 
 
 def studio_luma(picture):
-    return (16 + (mixture * picture).sum(dim=1, keepdim=True)) / 255
+    return (16 + (MIXTURE * picture).sum(dim=1, keepdim=True)) / 255
 
 
 def full_range_luma(picture):
-    return (mixture / mixture.sum() * picture).sum(dim=1, keepdim=True)
+    return (MIXTURE / MIXTURE.sum() * picture).sum(dim=1, keepdim=True)
 
 
 full_range = decibel(full_range_luma(restored), full_range_luma(high))
@@ -128,20 +128,23 @@ numbers = {
 }
 difference = (0.5 + 4 * (studio_luma(restored) - studio_luma(high))).clamp(0, 1)
 four = "\n".join(f"{name} {value:.2f} dB" for name, value in numbers.items())
-show_pictures([("true", high), (four, restored), ("difference of luma × 4", difference)])
+show_pictures([("true", high), (four, restored), ("difference of luma × 4\ngrey is none", difference)])
 
 # %% [markdown]
 # None of the four is wrong. But only numbers made in the same way may be compared. So **print the protocol beside the
-# number**, always.
+# number**, always. (Here the border is plain background, easier than the face: without it the number is *lower*.)
 #
 # ## SSIM: does the structure agree?
 #
-# PSNR does not care *where* an error lies. **SSIM**, the structural similarity, compares small windows: their means
-# $\mu$, variances $\sigma^2$ and their covariance $\sigma_{xy}$.
+# PSNR does not care *where* an error lies. **SSIM**, the structural similarity, compares small windows: how bright they
+# are, how strong their texture is, and whether the two textures go together.
 #
 # $$\mathrm{SSIM} = \frac{(2\mu_x\mu_y + c_1)(2\sigma_{xy} + c_2)}{(\mu_x^2+\mu_y^2+c_1)(\sigma_x^2+\sigma_y^2+c_2)}$$
 #
 # - $x, y$: the same window in the two pictures
+# - $\mu_x, \mu_y$: the mean of each
+# - $\sigma_x^2$: the variance, the average of $(x-\mu_x)^2$ over the window; $\sigma_y^2$ likewise
+# - $\sigma_{xy}$: the covariance, the average of $(x-\mu_x)(y-\mu_y)$
 # - $c_1 = (0.01\,p)^2,\ c_2 = (0.03\,p)^2$: small constants, so that flat windows do not divide by zero
 #
 # It is 1 for equal windows and falls where texture is lost or invented. `images.ssim` moves a window of 11×11 with
@@ -160,8 +163,8 @@ def with_error(damage):
     return luma + damage * wanted_error / damage.square().mean().sqrt()
 
 
-bell = torch.ones(1, 1, 9, 9) / 81
-blurred = F.conv2d(F.pad(luma, [4] * 4, mode="replicate"), bell)
+box = torch.ones(1, 1, 9, 9) / 81  # the mean of 9×9 pixels
+blurred = F.conv2d(F.pad(luma, [4] * 4, mode="replicate"), box)
 damaged = {
     "brighter": with_error(torch.ones_like(luma)),
     "noise": with_error(torch.randn(luma.shape, generator=seed(1))),
@@ -174,8 +177,9 @@ for name, picture in damaged.items():
 show_pictures(panels)
 
 # %% [markdown]
-# Three pictures, one PSNR, three looks. SSIM hardly minds the shift of brightness, which the eye forgives too. No
-# single number is the truth. Look at the picture *and* at the number.
+# Three pictures, one PSNR, three looks. SSIM hardly minds the shift of brightness, which the eye forgives too. It puts
+# the noise last, below the blur; you may prefer the noise, which keeps the face sharp. No single number is the truth.
+# Look at the picture *and* at the number.
 #
 # ## Exercises
 #
@@ -209,7 +213,7 @@ check("01b", psnr_of_each)
 
 # %%
 def ssim_of_window(x, y):
-    """Two windows of any equal shape in 0..1 → their SSIM by the formula above, p = 1, every pixel with equal weight.
+    """Two windows of any equal shape in 0..1 → their SSIM by the formula above with p = 1, as one number.
 
     Difficulty 2 of 3, 15 minutes.
     """

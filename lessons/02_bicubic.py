@@ -6,8 +6,8 @@
 #
 # ![A pattern of rings, shrunk with and without anti-aliasing](pictures/02_bicubic.png)
 #
-# **You will see:** the same photograph, shrunk in two ways, gives bicubic enlargement a PSNR that differs by 0.6 ±
-# 0.05 dB, and the *worse* way gets the better number.
+# **You will see:** the same photograph, shrunk in two ways and enlarged again in one, gets PSNRs that are 0.6 ± 0.05 dB
+# apart. The *worse* way gets the better number.
 #
 # Takes a few seconds. You bring from [lesson 1](01_pixels.py): PSNR by the protocol.
 
@@ -71,7 +71,8 @@ show()
 # - $c_i$: the centre of new pixel $i$, counted in old pixels
 # - $s$: the scale, 2 to double, 0.5 to halve
 #
-# What about old pixels that do not exist, beyond the border? MATLAB mirrors the picture there.
+# What about old pixels that do not exist, beyond the border? MATLAB mirrors the picture there. The weights of a new
+# pixel are divided by their sum, so that an even grey stays the same grey.
 
 
 # %%
@@ -85,7 +86,7 @@ def by_hand(length, new_length, antialias=True):
         reach = range(math.floor(centre - 2 * stretch), math.ceil(centre + 2 * stretch) + 1)
         weights = [kernel((centre - j) / stretch) for j in reach]
         for j, weight in zip(reach, weights, strict=True):
-            mirrored = j % (2 * length)
+            mirrored = j % (2 * length)  # picture and mirrored picture, again and again
             mirrored = mirrored if mirrored < length else 2 * length - 1 - mirrored
             matrix[i, mirrored] += weight / sum(weights)
     return matrix
@@ -143,9 +144,9 @@ show_pictures(
 )
 
 # %% [markdown]
-# False rings, and grass turned to noise: **aliasing**. Detail finer than two new pixels does not vanish by itself. It
-# comes back as a pattern that was never there. A network trained on such pictures learns to undo a damage that a real
-# camera does not do.
+# False rings, and grass turned to noise: **aliasing**. Stripes that repeat within less than two new pixels do not
+# vanish by themselves. They come back as a pattern that was never there. A network trained on such pictures learns to
+# undo a damage that a real camera does not do.
 #
 # ## Why libraries disagree
 #
@@ -158,7 +159,7 @@ halves = {
     "MATLAB's, images.resize": images.resize(high, 1 / 2),
     "PyTorch, antialias=True": F.interpolate(high, scale_factor=1 / 2, mode="bicubic", antialias=True),
     "Pillow": pillow.permute(2, 0, 1)[None],
-    "PyTorch as it stands, OpenCV": F.interpolate(high, scale_factor=1 / 2, mode="bicubic"),
+    "PyTorch's default, OpenCV's": F.interpolate(high, scale_factor=1 / 2, mode="bicubic"),
 }
 reference = halves["MATLAB's, images.resize"]
 panels, decibels = [], {}
@@ -168,16 +169,16 @@ for name, small in halves.items():
     apart = (0.5 + 3 * (small - reference)).clamp(0, 1)
     panels.append((f"{name}\n{decibels[name]:.2f} dB", apart))
 show_pictures(panels)
-gap = decibels["PyTorch as it stands, OpenCV"] - decibels["MATLAB's, images.resize"]
+gap = decibels["PyTorch's default, OpenCV's"] - decibels["MATLAB's, images.resize"]
 promise("without anti-aliasing, in dB", gap, 0.6, 0.05)
 
 # %% [markdown]
-# The pictures show the difference from MATLAB's small picture, three times as strong. PyTorch with `antialias=True`
-# and Pillow differ only along the border, where they leave missing pixels out instead of mirroring. Without
-# anti-aliasing the whole picture differs.
+# The pictures show the difference from MATLAB's small picture, three times as strong; grey is none, so the first is
+# plain. PyTorch with `antialias=True` and Pillow differ only along the border, where they leave missing pixels out
+# instead of mirroring: look at the lower edge. Without anti-aliasing, and with $a$ = −0.75, the whole picture differs.
 #
-# Now look at the numbers. Without anti-aliasing, PSNR at ×2 is *higher*: the sharp, jagged small picture keeps more.
-# At ×4 it is lower. **A PSNR tells nothing until you know how the picture was shrunk.** Papers shrink by MATLAB's
+# Now look at the numbers. Without anti-aliasing, PSNR at ×2 is *higher*: the sharp, jagged small picture keeps more. At
+# ×4 it is 0.7 dB lower. **A PSNR tells nothing until you know how the picture was shrunk.** Papers shrink by MATLAB's
 # bicubic, and so does `degrade.bicubic`.
 #
 # ## Exercises
@@ -209,7 +210,9 @@ check("02b", centres)
 
 # %%
 def resize_matrix(length, new_length):
-    """The bicubic resize matrix (new_length, length), a = −0.5, anti-aliased, mirrored at the border. No loop over j.
+    """The bicubic resize matrix (new_length, length), a = −0.5, anti-aliased, mirrored at the border.
+
+    The same as `by_hand`, with tensors instead of the loops over old pixels.
 
     Difficulty 3 of 3, 30 minutes. `cubic_weight` and `centres` from above may be called.
     """
@@ -219,7 +222,7 @@ def resize_matrix(length, new_length):
 check("02c", resize_matrix)
 
 # %%
-hint("02c")
+hint("02a")
 
 # %% [markdown]
 # ## Recap

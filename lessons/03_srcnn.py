@@ -51,13 +51,14 @@ by_hand = nn.Sequential(
     nn.ReLU(),
     nn.Conv2d(32, 1, 5),
 )
-print("weights:", sum(parameter.numel() for parameter in by_hand.parameters()))
+print("weights and biases:", sum(parameter.numel() for parameter in by_hand.parameters()))
 print("33×33 pixels become", tuple(by_hand(torch.zeros(1, 1, 33, 33)).shape[-2:]))
 
 # %% [markdown]
-# 57,281 weights, as the paper says. A **valid** convolution gives an output only where its filter fits, so the
-# picture loses 8 pixels on every side. That number is the **receptive radius**: how far an output pixel sees. We can
-# measure it with a gradient: which input pixels move the one in the middle?
+# 57,281 numbers to learn: 57,184 weights, which are what the paper counts, and 97 biases. A **valid** convolution gives
+# an output only where its filter fits, so the picture loses 8 pixels on every side. That number is the **receptive
+# radius**: how far an output pixel sees. We can measure it with a gradient: which input pixels move the one in the
+# middle?
 
 # %%
 picture = torch.rand(1, 1, 33, 33, generator=seed(), requires_grad=True)
@@ -69,7 +70,7 @@ show()
 
 # %% [markdown]
 # The real module, `SRCNN` in srcnn.py, has the same three layers. With the same weights it gives the same pixels. Its
-# `forward` replicates the border first, so that the picture keeps its size.
+# `forward_valid` is the network above; its `forward` replicates the border first, so that the picture keeps its size.
 
 # %%
 real = SRCNN((9, 5, 5))
@@ -80,8 +81,9 @@ print("largest difference:", (real.forward_valid(luma) - by_hand(luma)).abs().ma
 # %% [markdown]
 # ## Photographs
 #
-# A **pair** is a photograph and its shrunk and enlarged copy. Two photographs are **held out**: the network never
-# trains on them, and only they are measured. Why that matters is the next lesson.
+# A **pair** is a photograph and its shrunk and enlarged copy, both kept as bytes (`from_bytes` makes them 0 to 1). Two
+# photographs are **held out**: the network never trains on them, and only they are measured. Why that matters is the
+# next lesson.
 
 # %%
 SCALE = 2
@@ -107,8 +109,9 @@ print(f"bicubic {quality(None):.2f} dB")
 # ## Training
 #
 # The loop in training.py does the same and more. At every step: cut random patches, restore them, measure the mean
-# squared difference, go one step downhill. The optimiser is Adam. The **learning rate**, the length of a step, falls
-# to zero along half a cosine. Patches lose 8 pixels a side, so the target must be cut to match.
+# squared difference, go one step downhill. The optimiser is Adam, which adapts the step to each weight. The **learning
+# rate**, the length of a step, falls to zero along half a cosine. Patches lose 8 pixels a side, so the target must be
+# cut to match.
 #
 # We start twice: once from PyTorch's random weights, once as `SRCNN` does, whose first filters hand the picture
 # through and so begin as bicubic.
@@ -161,7 +164,14 @@ for name, curve in curves.items():
 promise("better than bicubic by, in dB", quality(from_bicubic) - quality(None), 1.35, 0.15)
 
 # %% [markdown]
-# Colour comes back at the end: `upscaling.upscale` sends luma through the network and leaves the colour bicubic.
+# Random weights know nothing of pictures: their start lies far below the plot, and half the training goes into reaching
+# bicubic. The other start is a little *below* bicubic, because its remaining filters begin at random, and it still
+# leads at the end.
+#
+# ## Colour
+#
+# Beside its luma Y, a pixel has two numbers for its colour, Cb and Cr: the **chroma**. `upscaling.upscale` sends luma
+# through the network and leaves the chroma bicubic.
 
 # %% tags=["cover"]
 high = crop(photograph("astronaut.png"), 30, 170, 88)
@@ -178,12 +188,14 @@ show_pictures(
 # %% [markdown]
 # ## What the filters learn
 #
-# Each square is one filter of the first layer, 9×9 weights; grey is zero. This is the run from random weights.
+# Each square is one filter of the first layer, 9×9 weights, each made as strong as fits; grey is zero. This is the run
+# from random weights.
 
 
 # %%
 def draw_filters(axis, weights, title):
-    sheet = nn.functional.pad(weights / weights.abs().amax(dim=(2, 3), keepdim=True), [1] * 4, value=1)
+    strongest = weights.abs().amax(dim=(2, 3), keepdim=True).clamp(min=1e-9)  # a filter may not have changed at all
+    sheet = nn.functional.pad(weights / strongest, [1] * 4, value=1)
     axis.imshow(sheet.view(4, 16, 11, 11).permute(0, 2, 1, 3).reshape(44, 176), cmap="gray", vmin=-1, vmax=1)
     axis.set_title(title)
     axis.set_axis_off()
@@ -194,10 +206,17 @@ figure, axes = plt.subplots(2, 1, figsize=(8, 4.6))
 draw_filters(axes[0], trained_filters, "after training")
 draw_filters(axes[1], trained_filters - untrained_filters, "what training has changed")
 show()
+with torch.inference_mode():
+    features = torch.cat([from_noise.extract(rgb_to_luma(pair.pictures()[0])) for pair in held_out])
+rarely = ((features > 0).float().mean(dim=(0, 2, 3)) < 0.01).sum().item()
+print(f"{rarely} of 64 filters let through less than 1% of the held-out pixels")
 
 # %% [markdown]
 # After a minute the filters still look like the noise they began as. What training has *added* has structure: edges
 # in one direction, a bright or dark centre, ripples. In the paper, after days, the noise is gone and these remain.
+#
+# And the black squares? Every weight was pushed down until the ReLU gave 0 nearly everywhere. Where it gives 0 it has
+# no gradient, so such a filter hardly learns any more: it is **dead**. An even grey one has been so from the start.
 #
 # ## Exercises
 
@@ -230,7 +249,7 @@ check("03b", build_srcnn)
 def valid_loss(network, low, high):
     """The mean squared error of network(low), which is smaller than high by some border, and the part of high it shows.
 
-    The border is to be found from the shapes. Difficulty 2 of 3, 10 minutes.
+    The border is to be found from the shapes; it may be 0. Difficulty 2 of 3, 10 minutes.
     """
     raise NotImplementedError
 
@@ -242,7 +261,8 @@ check("03c", valid_loss)
 def upscale_colour(network, low, scale):
     """(1, 3, h, w) RGB → (1, 3, scale·h, scale·w) in 0..1: luma through the network, chroma by bicubic.
 
-    `network` takes enlarged luma and keeps its size. Use `resize`, `rgb_to_ycbcr` and `ycbcr_to_rgb` of images.py.
+    `network` takes enlarged luma and keeps its size. Import `rgb_to_ycbcr` and `ycbcr_to_rgb` from images.py: channel 0
+    is the luma.
     Difficulty 2 of 3, 15 minutes.
     """
     raise NotImplementedError
@@ -251,7 +271,7 @@ def upscale_colour(network, low, scale):
 check("03d", upscale_colour)
 
 # %%
-hint("03c")
+hint("03a")
 
 # %% [markdown]
 # ## Recap

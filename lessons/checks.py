@@ -292,7 +292,7 @@ def sheet(folder: Path, verbose: bool) -> bool:
         print("  ".join([student.ljust(width), *cells, f"{solved} of {total}"]), flush=True)
         for identity, verdict in verdicts.items():
             if verbose and verdict.message:
-                print(textwrap.fill(f"{identity}: {verdict.message}", 110, initial_indent="    "))
+                print(textwrap.indent(textwrap.fill(f"{identity}: {verdict.message}", 106), "    "))
     print("+ correct   x not right   . not yet   one mark for each exercise")
     return complete
 

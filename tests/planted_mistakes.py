@@ -94,6 +94,12 @@ def loss_in_the_middle(network, low, high, kind=torch.square, total=torch.mean):
     return total(kind(restored - cut))
 
 
+def loss_without_border_zero(network, low, high):
+    restored = network(low)
+    border = (high.shape[-1] - restored.shape[-1]) // 2
+    return (restored - high[..., border:-border, border:-border]).square().mean()
+
+
 def colour_one_by_one(network, low, scale):
     return torch.cat([network(channel) for channel in resize(low, scale).split(1, 1)], 1).clamp(0, 1)
 
@@ -121,6 +127,7 @@ LESSON_3 = [
     ("03b", partial(srcnn, padding="same"), "your convolutions pad"),
     ("03b", partial(srcnn, features=(32, 64)), "the weights have the shapes"),
     ("03c", loss_from_the_corner, "upper left corner"),
+    ("03c", loss_without_border_zero, "0:-0"),
     ("03c", partial(loss_in_the_middle, total=torch.sum), "This is a sum".lower()),
     ("03c", partial(loss_in_the_middle, kind=torch.abs), "absolute differences"),
     ("03c", lambda network, low, high: loss_in_the_middle(network, low, high).detach(), "gradient is lost"),
