@@ -4,7 +4,7 @@
 # **Goal.** Put the parts together: generator, judge, three losses, two stages. Make one update by hand. Then walk from
 # the faithful network to the sharp one, weight by weight, and draw what each step gains and costs.
 #
-# ![Grass and fur, restored by the faithful network, by the sharp one, and by one between them](pictures/10_esrgan.png)
+# ![Grass and a face, by the faithful network, by the sharp one, and by one between them](pictures/10_esrgan.png)
 #
 # **You will see:** on the way from the faithful network to the sharp one PSNR falls by 1.2 ± 0.8 dB, while pictures
 # come closer to the truth in deep features.
@@ -109,7 +109,7 @@ print(f"of the loss: features {perceptual:.4f}, judge {0.005 * adversarial:.4f},
 # Why train a blurred network first, only to leave it?
 #
 # **Predict before you run.** The judge's margin is $C(\mathrm{real}) - C(\mathrm{restored})$. How does it go on in the
-# first forty updates if the generator starts from stage one? And if it starts untrained?
+# first thirty updates if the generator starts from stage one? And if it starts untrained?
 
 # %%
 torch.manual_seed(0)
@@ -118,7 +118,7 @@ starts["untrained"] = checkpoints.build_network("esrgan", second["shape"]).state
 plt.figure(figsize=(6.4, 3.2))
 for name, weights in starts.items():
     stage = make_stage(settings, weights, "cpu")
-    margins = [stage.update(*batch_of(step), RATE, step)["margin"] for step in range(4 if FAST else 40)]
+    margins = [stage.update(*batch_of(step), RATE, step)["margin"] for step in range(4 if FAST else 30)]
     plt.plot(margins, label=name)
     print(f"{name}: margin {sum(margins[-4:]) / 4:.2f} at the end")
 plt.gca().set(xlabel="update", ylabel="C(real) − C(restored)", title="How far the judge is ahead")
@@ -149,7 +149,7 @@ own = between(0.3).state_dict()
 print("largest difference from checkpoints.blend:", max((own[key] - real[key]).abs().max().item() for key in keys))
 
 # %% tags=["cover"]
-PLACES = {"grass.png": (100, 100), "chelsea.png": (50, 100), "astronaut.png": (20, 150), "coffee.png": (100, 200)}
+PLACES = {"grass.png": (100, 100), "astronaut.png": (20, 150), "chelsea.png": (50, 100), "coffee.png": (100, 200)}
 ALPHAS = (0, 0.25, 0.5, 0.75, 1)
 highs = {name: crop(photograph(name), *place, 192) for name, place in PLACES.items()}
 restored = {
