@@ -173,7 +173,7 @@ def jpeg_by_hand(grey, quality):
     return back.transpose(1, 2).reshape(grey.shape).clamp(0, 255).round(), numbers
 
 
-camera = crop(photograph("camera.png"), 60, 180, 96)
+camera = crop(photograph("camera.png"), 70, 200, 64)
 levels = (255 * camera[0, 0]).round()
 panels = [("as it was", camera)]
 for quality in (75, 30, 10):
@@ -194,12 +194,12 @@ show_pictures(panels)
 # the seed: it is the slider of this playground.
 
 # %% tags=["cover"]
-chosen = 5
-steps = degrade.draw_second_order(high.shape, 4, seed(chosen))
-stages = [("sharp", high)] + [
-    (degrade.caption(step, picture), picture) for step, picture in degrade.step_by_step(high, steps)
+chosen, face = 14, crop(high, 40, 40, 96)
+steps = degrade.draw_second_order(face.shape, 4, seed(chosen))
+stages = [("sharp", face)] + [
+    (degrade.caption(step, picture), picture) for step, picture in degrade.step_by_step(face, steps)
 ]
-show_pictures(stages[:6], stages[6:], side=140)
+show_pictures(stages[:6], stages[6:], side=96)
 
 # %% [markdown]
 # Above each picture stands what was drawn for it. In between, a picture may be smaller or larger than at the end.
