@@ -439,7 +439,81 @@ LESSON_11 = [
     ("11d", blur_after_shrinking, "after shrinking"),
 ]
 
+
+def pooled(pool, size, batch, generator, draw="without repeating", put=True, join=True):
+    if len(pool) + len(batch) <= size:
+        if join:
+            pool.extend(batch)
+        return list(batch)
+    places = {
+        "without repeating": lambda: torch.randperm(size, generator=generator)[: len(batch)].tolist(),
+        "unseeded": lambda: torch.randperm(size)[: len(batch)].tolist(),
+        "with repeating": lambda: torch.randint(2, (len(batch),), generator=generator).tolist(),
+        "the oldest": lambda: range(len(batch)),
+    }[draw]()
+    leaving = [pool[place] for place in places]
+    if draw == "the oldest":
+        pool[:] = pool[len(batch) :] + batch
+    elif put:
+        for place, new in zip(places, batch, strict=True):
+            pool[place] = new
+    return leaving
+
+
+def growing_pool(pool, size, batch, generator):
+    pool.extend(batch)
+    if len(pool) <= size:
+        return list(batch)
+    return [pool[place] for place in torch.randperm(len(pool), generator=generator)[: len(batch)].tolist()]
+
+
+def unsharp(high, blur, weight, threshold, unit=255, soft=True, clip=True, sign=1):
+    detail = high - blur(high)
+    mask = (unit * detail.abs() > threshold).float()
+    sharp = high + sign * weight * detail
+    return high + (blur(mask) if soft else mask) * ((sharp.clamp(0, 1) if clip else sharp) - high)
+
+
+def power_round(weight, u):
+    matrix = weight.flatten(1)
+    v = F.normalize(matrix.T @ u, dim=0)
+    return matrix, v, F.normalize(matrix @ v, dim=0)
+
+
+def divided_by_old_stretch(weight, u):
+    matrix, v, following = power_round(weight, u)
+    return weight / (u @ matrix @ v), following
+
+
+def divided_exactly(weight, u):
+    return weight / torch.linalg.matrix_norm(weight.flatten(1), 2), power_round(weight, u)[2]
+
+
+def without_memory(weight, u):
+    matrix, v, following = power_round(weight, u)
+    return weight / (following @ matrix @ v), u
+
+
+LESSON_12 = [
+    ("12a", partial(pooled, draw="with repeating"), "comes out twice"),
+    ("12a", partial(pooled, draw="the oldest"), "The oldest four"),
+    ("12a", partial(pooled, draw="unseeded"), "hand on the generator"),
+    ("12a", partial(pooled, put=False), "not in the pool afterwards"),
+    ("12a", partial(pooled, join=False), "do not join the pool"),
+    ("12a", lambda pool, size, batch, generator: pool.extend(batch) or list(batch), "the pool has"),
+    ("12a", growing_pool, "the pool has"),
+    ("12b", partial(unsharp, unit=1), "levels of 255"),
+    ("12b", partial(unsharp, soft=False), "mask is not blurred"),
+    ("12b", partial(unsharp, clip=False), "not clipped"),
+    ("12b", partial(unsharp, sign=-1), "this blurs"),
+    ("12b", lambda high, blur, weight, threshold: (high + weight * (high - blur(high))).clamp(0, 1), "mask is missing"),
+    ("12c", lambda weight, u: (weight / weight.norm(), power_round(weight, u)[2]), "Frobenius"),
+    ("12c", divided_exactly, "by a decomposition"),
+    ("12c", divided_by_old_stretch, "the old u"),
+    ("12c", without_memory, "the same u comes back"),
+]
+
 PLANTED = [
     *LESSON_1, *LESSON_2, *LESSON_3, *LESSON_4, *LESSON_5, *LESSON_6, *LESSON_7, *LESSON_8, *LESSON_9, *LESSON_10,
-    *LESSON_11,
+    *LESSON_11, *LESSON_12,
 ]  # fmt: skip
