@@ -119,8 +119,8 @@ kernels = {
 part = crop(high, 30, 30, 96)
 show_pictures(
     [(name, (kernel / kernel.max()).clamp(0, 1)[None]) for name, kernel in kernels.items()],
-    [("", distortions.filter_each(part, kernel)) for kernel in kernels.values()],
 )
+show_pictures([(name, distortions.filter_each(part, kernel)) for name, kernel in kernels.items()])
 
 # %% [markdown]
 # **Sinc** is the odd one: it cuts off every wave finer than a limit, and leaves rings beside edges, like the halos of
@@ -173,7 +173,7 @@ def jpeg_by_hand(grey, quality):
     return back.transpose(1, 2).reshape(grey.shape).clamp(0, 255).round(), numbers
 
 
-camera = crop(photograph("camera.png"), 70, 200, 64)
+camera = crop(photograph("camera.png"), 120, 195, 64)
 levels = (255 * camera[0, 0]).round()
 panels = [("as it was", camera)]
 for quality in (75, 30, 10):
