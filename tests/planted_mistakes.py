@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import distortions
+import esrgan
 from images import crop_to_multiple, psnr, resize, rgb_to_luma, rgb_to_ycbcr, ycbcr_to_rgb
 
 BT601 = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
@@ -318,6 +320,208 @@ LESSON_9 = [
 ]
 
 
+def generator_loss(restored, high, judge, perceptual, share=0.005, pixels=0.01, game=None):
+    game = game or esrgan.relativistic_generator_loss
+    adversarial = game(judge(high), judge(restored))
+    return perceptual(restored, high) + share * adversarial + pixels * F.l1_loss(restored, high)
+
+
+def judge_loss_in_one_batch(restored, high, judge):
+    real, fake = judge(torch.cat((high, restored.detach()))).chunk(2)
+    return esrgan.relativistic_discriminator_loss(real, fake)
+
+
+def interpolated_in_place(psnr_weights, gan_weights, alpha):
+    for key in psnr_weights:
+        psnr_weights[key].lerp_(gan_weights[key], alpha)
+    return psnr_weights
+
+
+def kept(points, better):
+    return [i for i, point in enumerate(points) if not any(better(other, point) for other in points)]
+
+
+LESSON_10 = [
+    ("10a", partial(generator_loss, share=0.01, pixels=0.005), "changed places"),
+    ("10a", partial(generator_loss, share=1, pixels=1), "without their weights"),
+    ("10a", partial(generator_loss, pixels=0), "the pixels are missing"),
+    ("10a", partial(generator_loss, game=esrgan.relativistic_discriminator_loss), "the judge's own loss"),
+    ("10a", partial(generator_loss, game=lambda real, fake: F.softplus(-fake).mean()), "standard game"),
+    (
+        "10a",
+        partial(generator_loss, game=lambda *logits: esrgan.relativistic_generator_loss(*logits).detach()),
+        "gives no gradient",
+    ),
+    (
+        "10b",
+        lambda restored, high, judge: esrgan.relativistic_discriminator_loss(judge(high), judge(restored)),
+        "reaches the restored pictures",
+    ),
+    (
+        "10b",
+        lambda restored, high, judge: esrgan.relativistic_discriminator_loss(judge(restored.detach()), judge(high)),
+        "changed places",
+    ),
+    ("10b", judge_loss_in_one_batch, "in one batch"),
+    (
+        "10b",
+        lambda restored, high, judge: esrgan.relativistic_discriminator_loss(
+            judge(high).detach(), judge(restored).detach()
+        ),
+        "not the logits",
+    ),
+    ("10c", lambda one, other, alpha: {key: alpha * one[key] + (1 - alpha) * other[key] for key in one}, "the GAN"),
+    ("10c", lambda one, other, alpha: {key: one[key] + alpha * other[key] for key in one}, "counts whole"),
+    ("10c", interpolated_in_place, "has changed"),
+    ("10d", partial(kept, better=lambda a, b: a[0] >= b[0] and a[1] >= b[1] and a != b), "large distance"),
+    ("10d", partial(kept, better=lambda a, b: a[0] > b[0] and a[1] < b[1]), "equal in one figure"),
+    ("10d", partial(kept, better=lambda a, b: a[0] > b[0]), "best PSNR alone"),
+    ("10d", partial(kept, better=lambda a, b: a is not b and a[0] >= b[0] and a[1] <= b[1]), "Neither is better"),
+]
+
+
+def taps_of(reach):
+    taps = torch.arange(-reach, reach + 1.0)
+    return taps[:, None] ** 2 + taps**2
+
+
+def normalised(kernel):
+    return kernel / kernel.sum()
+
+
+def gaussian_instead(picture, photons, generator):
+    return picture + (picture / photons).sqrt() * torch.randn(picture.shape, generator=generator)
+
+
+DCT = distortions._DCT
+
+
+def quantised(block, steps, matrix=DCT, rounded=torch.round, times=True, offset=128):
+    numbers = rounded(matrix @ (block - offset) @ matrix.T / steps)
+    return matrix.T @ (numbers * steps if times else numbers) @ matrix + offset
+
+
+def noisy(picture, sigma, generator):
+    return distortions.gaussian_noise(picture, torch.tensor([sigma]), torch.tensor([False]), generator)
+
+
+def saved(picture, quality):
+    return distortions.jpeg(picture, torch.tensor([quality]))
+
+
+def noise_after_jpeg(high, kernel, scale, sigma, quality, generator):
+    return noisy(saved(resize(distortions.filter_each(high, kernel), 1 / scale), quality), sigma, generator)
+
+
+def noise_before_shrinking(high, kernel, scale, sigma, quality, generator):
+    return saved(resize(noisy(distortions.filter_each(high, kernel), sigma, generator), 1 / scale), quality)
+
+
+def blur_after_shrinking(high, kernel, scale, sigma, quality, generator):
+    return saved(noisy(distortions.filter_each(resize(high, 1 / scale), kernel), sigma, generator), quality)
+
+
+LESSON_11 = [
+    ("11a", lambda reach, sigma, beta: 1 / (1 + (taps_of(reach) / sigma**2) ** beta), "not divided by its sum"),
+    (
+        "11a",
+        lambda reach, sigma, beta: normalised(torch.exp(-((taps_of(reach) / sigma**2) ** beta) / 2)),
+        "this is the bell",
+    ),
+    ("11a", lambda reach, sigma, beta: normalised(1 / (1 + (taps_of(reach) / sigma) ** beta)), "σ is not squared"),
+    ("11b", lambda picture, photons, generator: torch.poisson(picture * photons, generator=generator), "Divide by"),
+    (
+        "11b",
+        lambda picture, photons, generator: torch.poisson(picture, generator=generator) / photons,
+        "multiply by `photons` first",
+    ),
+    ("11b", lambda picture, photons, generator: torch.poisson(picture * photons) / photons, "hand on the generator"),
+    ("11b", gaussian_instead, "whole numbers"),
+    ("11c", partial(quantised, times=False), "not multiplied by their steps"),
+    ("11c", partial(quantised, matrix=DCT.T), "the wrong way first"),
+    ("11c", partial(quantised, rounded=torch.trunc), "cut off"),
+    ("11c", lambda block, steps: ((block - 128) / steps).round() * steps + 128, "the pixels themselves"),
+    ("11c", lambda block, steps: quantised(block, steps) - 128, "much too dark"),
+    ("11d", noise_after_jpeg, "the noise comes after JPEG"),
+    ("11d", noise_before_shrinking, "before shrinking"),
+    ("11d", blur_after_shrinking, "after shrinking"),
+]
+
+
+def pooled(pool, size, batch, generator, draw="without repeating", put=True, join=True):
+    if len(pool) + len(batch) <= size:
+        if join:
+            pool.extend(batch)
+        return list(batch)
+    places = {
+        "without repeating": lambda: torch.randperm(size, generator=generator)[: len(batch)].tolist(),
+        "unseeded": lambda: torch.randperm(size)[: len(batch)].tolist(),
+        "with repeating": lambda: torch.randint(2, (len(batch),), generator=generator).tolist(),
+        "the oldest": lambda: range(len(batch)),
+    }[draw]()
+    leaving = [pool[place] for place in places]
+    if draw == "the oldest":
+        pool[:] = pool[len(batch) :] + batch
+    elif put:
+        for place, new in zip(places, batch, strict=True):
+            pool[place] = new
+    return leaving
+
+
+def growing_pool(pool, size, batch, generator):
+    pool.extend(batch)
+    if len(pool) <= size:
+        return list(batch)
+    return [pool[place] for place in torch.randperm(len(pool), generator=generator)[: len(batch)].tolist()]
+
+
+def unsharp(high, blur, weight, threshold, unit=255, soft=True, clip=True, sign=1):
+    detail = high - blur(high)
+    mask = (unit * detail.abs() > threshold).float()
+    sharp = high + sign * weight * detail
+    return high + (blur(mask) if soft else mask) * ((sharp.clamp(0, 1) if clip else sharp) - high)
+
+
+def power_round(weight, u):
+    matrix = weight.flatten(1)
+    v = F.normalize(matrix.T @ u, dim=0)
+    return matrix, v, F.normalize(matrix @ v, dim=0)
+
+
+def divided_by_old_stretch(weight, u):
+    matrix, v, following = power_round(weight, u)
+    return weight / (u @ matrix @ v), following
+
+
+def divided_exactly(weight, u):
+    return weight / torch.linalg.matrix_norm(weight.flatten(1), 2), power_round(weight, u)[2]
+
+
+def without_memory(weight, u):
+    matrix, v, following = power_round(weight, u)
+    return weight / (following @ matrix @ v), u
+
+
+LESSON_12 = [
+    ("12a", partial(pooled, draw="with repeating"), "comes out twice"),
+    ("12a", partial(pooled, draw="the oldest"), "The oldest four"),
+    ("12a", partial(pooled, draw="unseeded"), "hand on the generator"),
+    ("12a", partial(pooled, put=False), "not in the pool afterwards"),
+    ("12a", partial(pooled, join=False), "do not join the pool"),
+    ("12a", lambda pool, size, batch, generator: pool.extend(batch) or list(batch), "the pool has"),
+    ("12a", growing_pool, "the pool has"),
+    ("12b", partial(unsharp, unit=1), "levels of 255"),
+    ("12b", partial(unsharp, soft=False), "mask is not blurred"),
+    ("12b", partial(unsharp, clip=False), "not clipped"),
+    ("12b", partial(unsharp, sign=-1), "this blurs"),
+    ("12b", lambda high, blur, weight, threshold: (high + weight * (high - blur(high))).clamp(0, 1), "mask is missing"),
+    ("12c", lambda weight, u: (weight / weight.norm(), power_round(weight, u)[2]), "Frobenius"),
+    ("12c", divided_exactly, "by a decomposition"),
+    ("12c", divided_by_old_stretch, "the old u"),
+    ("12c", without_memory, "the same u comes back"),
+]
+
+
 def window(start, stop, length, margin, fold, low=max, high=min):
     first, last = low(0, start - margin), stop + margin
     return first - first % fold, high(length, last + -last % fold)
@@ -447,5 +651,7 @@ LESSON_14 = [
     ("14j", partial(resume, step=6), "left out"),
 ]
 
-PLANTED = [*LESSON_1, *LESSON_2, *LESSON_3, *LESSON_4, *LESSON_5, *LESSON_6, *LESSON_7, *LESSON_8, *LESSON_9]
-PLANTED += [*LESSON_13, *LESSON_14]
+PLANTED = [
+    *LESSON_1, *LESSON_2, *LESSON_3, *LESSON_4, *LESSON_5, *LESSON_6, *LESSON_7, *LESSON_8, *LESSON_9, *LESSON_10,
+    *LESSON_11, *LESSON_12, *LESSON_13, *LESSON_14,
+]  # fmt: skip

@@ -1,0 +1,283 @@
+# %% [markdown]
+# # 10. ESRGAN whole
+#
+# **Goal.** Put the parts together: generator, judge, three losses, two stages. Make one update by hand. Then walk from
+# the faithful network to the sharp one, weight by weight, and draw what each step gains and costs.
+#
+# ![Grass and a face, by the faithful network, by the sharp one, and by one between them](pictures/10_esrgan.png)
+#
+# **You will see:** on the way from the faithful network to the sharp one PSNR falls by 1.2 ± 0.8 dB, while pictures
+# come closer to the truth in deep features.
+#
+# Takes half a minute on two cores. You bring from [lesson 7](07_blur.py) why the best PSNR is blurred, and from
+# lessons [8](08_discriminators.py) and [9](09_perceptual_loss.py) the two losses that ask for more.
+
+# %%
+import copy
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+
+from checks import check, hint
+from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures, trained
+
+import checkpoints
+import degrade
+import esrgan
+from data import draw_batch
+from images import from_bytes, psnr, round_to_8_bits
+from stages import Adversarial, Settings, make_stage
+from upscaling import upscale
+
+# %% [markdown]
+# ## The idea
+#
+# ESRGAN is trained in two stages. The first compares pixels alone and gives the **PSNR-oriented** network. The second
+# goes on from its weights, with a judge beside it and this loss:
+#
+# $$L = L_\mathrm{percep} + \lambda\,L_G + \eta\,L_1$$
+#
+# - $L_\mathrm{percep}$: the perceptual loss, lesson 9
+# - $L_G$: the generator's relativistic average loss, lesson 8; $\lambda = 0.005$
+# - $L_1$: the mean absolute difference of pixels; $\eta = 0.01$
+#
+# Afterwards there are two networks of the same shape. **Network interpolation** makes any number of others:
+#
+# $$\theta = (1-\alpha)\,\theta_\mathrm{PSNR} + \alpha\,\theta_\mathrm{GAN}$$
+#
+# - $\theta$: all weights of a network; $\alpha$: from 0, faithful, to 1, sharp
+
+# %%
+_, second = found = trained(model="esrgan", scale=4, degradation="bicubic")
+_, first = trained(model="rrdb", scale=4, degradation="bicubic", shape=second["shape"])
+print("the second stage:", found[0].name, second["shape"])
+
+# %% [markdown]
+# ## One update, by hand
+#
+# Both players learn from the same batch. First the generator's loss, which runs *through* the judge; then the judge's,
+# which must not run back into the generator. `stages.AdversarialStage` does the same. To be quick we take a narrow
+# judge and a VGG19 that is shallow and random.
+
+# %%
+settings = Settings(
+    model="esrgan", scale=4, shape=second["shape"], patch=16, batch=4,
+    adversarial=Adversarial(layers={"conv2_2": 1.0}, perceptual="random", features=8),
+)  # fmt: skip
+RATE = 2e-4
+training, _ = photograph_pairs(4, enlarge=False)
+
+
+def batch_of(step):
+    generator = seed(step)
+    chosen = [training[i] for i in torch.randint(len(training), (settings.batch,), generator=generator).tolist()]
+    return draw_batch(chosen, settings.patch, generator)
+
+
+stage = make_stage(settings, first["params"], "cpu")
+network, judge = copy.deepcopy(stage.network), copy.deepcopy(stage.judge)
+players = [torch.optim.Adam(player.parameters(), RATE, (0.9, settings.beta2)) for player in (network, judge)]
+
+low, high = map(from_bytes, batch_of(0))
+restored = network(low)
+perceptual = stage.perceptual(restored, high)
+adversarial = esrgan.relativistic_generator_loss(judge(high), judge(restored))
+pixel = F.l1_loss(restored, high)
+loss = perceptual + 0.005 * adversarial + 0.01 * pixel
+loss.backward()
+judge.zero_grad()  # the generator's loss ran through the judge and left gradients there: they are not the judge's
+judges_loss = esrgan.relativistic_discriminator_loss(judge(high), judge(restored.detach()))
+judges_loss.backward()
+for player in players:
+    player.step()
+
+told = stage.update(*batch_of(0), RATE, step=0)
+print(f"by hand:          loss {loss:.6f}, the judge's {judges_loss:.6f}")
+print(f"AdversarialStage: loss {told['loss']:.6f}, the judge's {told['judge_loss']:.6f}")
+for name, own, real in (("generator", network, stage.network), ("judge", judge, stage.judge)):
+    apart = max((a - b).abs().max().item() for a, b in zip(own.parameters(), real.parameters(), strict=True))
+    print(f"{name}: the weights differ by {apart:.1e} at most after the update")
+print(f"of the loss: features {perceptual:.4f}, judge {0.005 * adversarial:.4f}, pixels {0.01 * pixel:.4f}")
+
+# %% [markdown]
+# Each of the three has its task. The features ask for texture, the judge for looks, and the pixels, with little
+# weight, hold the colours.
+#
+# ## Why not at once?
+#
+# Why train a blurred network first, only to leave it?
+#
+# **Predict before you run.** The judge's margin is $C(\mathrm{real}) - C(\mathrm{restored})$. How does it go on in the
+# first thirty updates if the generator starts from stage one? And if it starts untrained?
+
+# %%
+torch.manual_seed(0)
+starts = {"from stage one": first["params"]}
+starts["untrained"] = checkpoints.build_network("esrgan", second["shape"]).state_dict()
+plt.figure(figsize=(6.4, 3.2))
+for name, weights in starts.items():
+    stage = make_stage(settings, weights, "cpu")
+    margins = [stage.update(*batch_of(step), RATE, step)["margin"] for step in range(4 if FAST else 30)]
+    plt.plot(margins, label=name)
+    print(f"{name}: margin {sum(margins[-4:]) / 4:.2f} at the end")
+plt.gca().set(xlabel="update", ylabel="C(real) − C(restored)", title="How far the judge is ahead")
+plt.legend()
+show()
+
+# %% [markdown]
+# From stage one the judge finds little to hold on to, and the game is close. From noise it has won after a few updates
+# and knows everything restored for false. Then $L_G$ says "worse", and no longer in which direction. Good pictures
+# first, then the game.
+#
+# ## Between the two
+#
+# Both networks have the same shape, and the second was trained on from the first. So their weights can be averaged one
+# by one. `upscale --blend` does it with `checkpoints.blend`.
+
+
+# %%
+def between(alpha):
+    """The network that lies the share `alpha` on the way from the first stage to the second."""
+    weights = {key: (1 - alpha) * first["params"][key].float() + alpha * second["params"][key].float() for key in keys}
+    return checkpoints.load_network({**second, "params": weights})
+
+
+keys = list(second["params"])
+real = checkpoints.blend(second["params"], first["params"], 0.3)
+own = between(0.3).state_dict()
+print("largest difference from checkpoints.blend:", max((own[key] - real[key]).abs().max().item() for key in keys))
+
+# %% tags=["cover"]
+PLACES = {"grass.png": (100, 100), "astronaut.png": (20, 150), "chelsea.png": (50, 100), "coffee.png": (100, 200)}
+ALPHAS = (0, 0.25, 0.5, 0.75, 1)
+highs = {name: crop(photograph(name), *place, 192) for name, place in PLACES.items()}
+restored = {
+    (name, alpha): round_to_8_bits(upscale(between(alpha), degrade.bicubic(high, 4), 4))
+    for name, high in highs.items()
+    for alpha in ALPHAS
+}
+rows = []
+for name in list(PLACES)[:2]:
+    panels = [(f"α = {alpha}", restored[name, alpha]) for alpha in (0, 0.5, 1)] + [("as it was", highs[name])]
+    rows.append([(caption, crop(picture, 40, 40, 112)) for caption, picture in panels])
+show_pictures(*rows)
+
+# %% [markdown]
+# ## The price
+#
+# No method can be best at both: beyond some point, whatever looks more real is less faithful (Blau and Michaeli, 2018).
+# PSNR measures the **distortion**. For the **perception** we need a distance that cares for texture. VGG19's trained
+# weights are a large download, so this is `conv5_4` of a *random* VGG19: a bank of filters which has never seen a
+# picture and knows nothing of what people like. But it compares structure over wide windows, and the second stage was
+# not trained on it. A trained VGG19 or people may order two networks otherwise.
+#
+# There is a cheaper way to mix: restore with both networks and mix the two *pictures*.
+#
+# **Predict before you run.** Where does the curve of mixed pictures lie beside that of mixed weights?
+
+# %%
+vgg = esrgan.load_vgg19("random", ("conv5_4",))
+
+
+def figures_of(pictures):
+    """Means over the photographs: PSNR, and the distance of the features as a share of the features."""
+    decibels = sum(psnr(pictures[name], high, 4).item() for name, high in highs.items())
+    far = 0.0
+    with torch.no_grad():
+        for name, high in highs.items():
+            wanted = vgg(high)["conv5_4"]
+            far += ((vgg(pictures[name])["conv5_4"] - wanted).abs().mean() / wanted.abs().mean()).item()
+    return decibels / len(highs), far / len(highs)
+
+
+def mixed_picture(name, alpha):
+    return (1 - alpha) * restored[name, 0] + alpha * restored[name, 1]
+
+
+curves = {
+    "weights mixed": [figures_of({name: restored[name, alpha] for name in highs}) for alpha in ALPHAS],
+    "pictures mixed": [figures_of({name: mixed_picture(name, alpha) for name in highs}) for alpha in ALPHAS],
+}
+plt.figure(figsize=(6.4, 3.8))
+for (name, points), style in zip(curves.items(), ("o-", "s--"), strict=True):
+    plt.plot([far for _, far in points], [decibels for decibels, _ in points], style, label=name)
+for alpha, (decibels, far) in zip(ALPHAS, curves["weights mixed"], strict=True):
+    plt.annotate(f"α = {alpha}", (far, decibels), xytext=(8, -12), textcoords="offset points", fontsize=9)
+    print(f"α = {alpha}: {decibels:.2f} dB, features {far:.3f} apart")
+plt.gca().set(xlabel="distance of deep features: left looks more alike", ylabel="PSNR: up is more faithful")
+plt.margins(0.15)
+plt.legend()
+show()
+(most, _), *_, (least, _) = curves["weights mixed"]
+promise("PSNR lost from α = 0 to α = 1, in dB", most - least, 1.2, 0.8)
+
+# %% [markdown]
+# Read the curve from its upper right end: PSNR is paid, likeness is bought. The mixed pictures lie close below in our
+# run: at the same likeness they are less faithful. A mixed picture has something of one's blur and of the other's
+# mistakes; a mixed network decides anew at every pixel. No α is *right*. Who measures in a picture
+# wants α = 0, who hangs it on a wall wants α = 1.
+#
+# ## Exercises
+
+
+# %%
+def generator_loss(restored, high, judge, perceptual):
+    """Restored and true pictures, the judge and the perceptual loss, both callable → ESRGAN's loss, a number.
+
+    The weights are the paper's: 1, 0.005 and 0.01. `relativistic_generator_loss` of esrgan.py may be used.
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("10a", generator_loss)
+
+
+# %%
+def judge_loss(restored, high, judge):
+    """Restored and true pictures → the judge's relativistic average loss, from which no gradient reaches `restored`.
+
+    The judge has batch norm: give it real and restored pictures in two calls. Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("10b", judge_loss)
+
+
+# %%
+def interpolated(psnr_weights, gan_weights, alpha):
+    """Two state dicts with the same keys → a new one: the share `alpha` of the second, the rest of the first.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+check("10c", interpolated)
+
+
+# %%
+def not_beaten(points):
+    """A list of (PSNR, distance) → the indices of those that no other point beats, ascending, a list.
+
+    A point beats another if it is at least as good in both figures and better in one. Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+check("10d", not_beaten)
+
+# %%
+hint("10b")
+
+# %% [markdown]
+# ## Recap
+#
+# - First the right pixels, then features, judge and a few pixels: the second stage starts from the first.
+# - The generator's loss runs through the judge; the judge's stops at the restored picture.
+# - Weights of the two stages may be averaged. That is one knob from faithful to sharp, to be turned after training.
+# - What looks more real is less faithful. Say which of the two you measured.
+#
+# Next: [lesson 11](11_real_pictures.py), pictures that were not shrunk by bicubic.

@@ -1,0 +1,289 @@
+# %% [markdown]
+# # 11. Real pictures
+#
+# **Goal.** See why a network that is excellent on test pictures spoils a photograph from a telephone, and take the
+# cure apart: poor pictures made at random, by blur, resize, noise and JPEG, twice over.
+#
+# ![A sharp picture on its way through two rounds of blur, resize, noise and JPEG](pictures/11_real_pictures.png)
+#
+# **You will see:** the network of lesson 7 takes noise for detail. It comes out 1.2 ± 0.15 times as strong as it went
+# in, where bicubic would have weakened it.
+#
+# Takes a quarter of a minute. You bring from [lesson 2](02_bicubic.py) how bicubic shrinks, and the PSNR-oriented
+# network of [lesson 7](07_blur.py).
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import torch
+
+from checks import check, hint
+from course import FAST, crop, photograph, promise, seed, show, show_pictures, trained
+
+import checkpoints
+import degrade
+import distortions
+from images import psnr, resize
+from upscaling import upscale
+
+# %% [markdown]
+# ## The idea
+#
+# A network learns to undo what was done to its training pictures, and nothing else. Bicubic leaves clean small
+# pictures. A camera does not:
+#
+# $$x = \mathrm{JPEG}_q\left[(h * k)\downarrow_r + n\right]$$
+#
+# - $h * k$: the scene, **blurred** by a **kernel** $k$: lens, motion, focus
+# - $\downarrow_r$: **resized** by a factor $r$, seldom as carefully as bicubic does it
+# - $n$: **noise**: too few photons, an amplifier
+# - $\mathrm{JPEG}_q$: **compressed** with the quality $q$, 1 to 100
+#
+# This is the **first order**. Then somebody edits the picture, sends it, and saves it again: everything happens once
+# more. Real-ESRGAN (Wang et al., 2021) draws all of it at random, twice: the **second-order** degradation.
+
+# %% [markdown]
+# ## What goes wrong
+#
+# **Predict before you run.** A small picture gets noise of σ = 10 levels. How strong is the noise after bicubic has
+# enlarged it ×4? After the network?
+
+# %%
+_, checkpoint = trained(model="rrdb", scale=4, degradation="bicubic")
+network = checkpoints.load_network(checkpoint)
+high = crop(photograph("astronaut.png"), 20, 150, 192)
+low = degrade.bicubic(high, 4)
+noisy = distortions.gaussian_noise(low, torch.tensor([10 / 255]), torch.tensor([False]), seed())
+poor = {"clean": low, "noise, σ = 10": noisy, "JPEG, quality 30": distortions.jpeg(low, torch.tensor([30]))}
+
+
+def middle(picture):
+    quarter = picture.shape[-1] // 4
+    return crop(picture, quarter, quarter, 2 * quarter)
+
+
+rows = []
+for name, picture in poor.items():
+    panels = [(name, picture)]
+    for method, large in (("bicubic", resize(picture, 4)), ("RRDB", upscale(network, picture, 4))):
+        panels.append((f"{method}, {psnr(large, high, 4).item():.1f} dB", large))
+    rows.append([(caption, middle(panel)) for caption, panel in panels])
+show_pictures(*rows)
+
+
+def strength(enlarge):
+    """The noise that comes out, as a share of that which went in."""
+    return ((enlarge(noisy) - enlarge(low)).std() / (noisy - low).std()).item()
+
+
+print(f"bicubic: {strength(lambda picture: resize(picture, 4)):.2f} of the noise comes out")
+promise("through the network", strength(lambda picture: upscale(network, picture, 4)), 1.2, 0.15)
+
+# %% [markdown]
+# The network leads by more than two decibels on the clean picture. On JPEG's blocks it is no better than bicubic: it
+# draws their borders with care. Noise, to it, is fine detail that must be brought out. It has never seen anything else.
+#
+# ## Blur
+#
+# A camera's blur is no exact bell, so many **kernels** are drawn. Each depends on a distance from the middle:
+#
+# $$d = (x/\sigma_1)^2 + (y/\sigma_2)^2,\quad k_\mathrm{bell} \propto e^{-d^\beta/2},\quad
+# k_\mathrm{plateau} \propto \frac{1}{1+d^\beta}$$
+#
+# - $\sigma_1, \sigma_2$: widths in pixels, along axes that may be turned; $\beta$: the shape, 1 for the plain bell
+# - $\propto$: divided by the sum, so that brightness stays
+
+
+# %%
+def bell_by_hand(sigma, beta, reach=10):
+    y, x = torch.meshgrid(torch.arange(-reach, reach + 1.0), torch.arange(-reach, reach + 1.0), indexing="ij")
+    kernel = torch.exp(-(((x / sigma[0]) ** 2 + (y / sigma[1]) ** 2) ** beta) / 2)
+    return kernel / kernel.sum()
+
+
+def settings_of(sigma, beta, angle=0.0):
+    """What the functions of distortions.py want for one kernel of 21×21."""
+    return torch.tensor([21]), torch.tensor([sigma]), torch.tensor([angle]), torch.tensor([beta])
+
+
+real = distortions.generalised_gaussian_kernels(*settings_of((3.0, 1.5), 0.7))[0]
+print("largest difference from distortions.py:", (bell_by_hand((3.0, 1.5), 0.7) - real).abs().max().item())
+kernels = {
+    "bell": distortions.generalised_gaussian_kernels(*settings_of((2.0, 2.0), 1.0)),
+    "turned": distortions.generalised_gaussian_kernels(*settings_of((4.0, 1.2), 1.0, 0.6)),
+    "peaked, β = 0.5": distortions.generalised_gaussian_kernels(*settings_of((2.0, 2.0), 0.5)),
+    "plateau, β = 2": distortions.plateau_kernels(*settings_of((3.0, 3.0), 2.0)),
+    "sinc: rings": distortions.sinc_kernels(torch.tensor([21]), torch.tensor([math.pi / 3])),
+}
+part = crop(high, 30, 30, 96)
+show_pictures(
+    [(name, (kernel / kernel.max()).clamp(0, 1)[None]) for name, kernel in kernels.items()],
+)
+show_pictures([(name, distortions.filter_each(part, kernel)) for name, kernel in kernels.items()])
+
+# %% [markdown]
+# **Sinc** is the odd one: it cuts off every wave finer than a limit, and leaves rings beside edges, like the halos of
+# pictures that were sharpened too much.
+#
+# ## Noise
+#
+# **Gaussian** noise is as strong in the dark as in the light. **Poisson** noise comes from counting photons: whoever
+# expects $N$ of them counts $N \pm \sqrt N$. So it grows with the root of the brightness:
+#
+# $$\sigma = s\,\sqrt{b / P}$$
+#
+# - $b$: brightness from 0 to 1; $P$: the photons of white, here 256; $s$: a strength
+
+# %%
+ramp = torch.linspace(0, 1, 256).view(1, 1, 1, 256).expand(1, 3, 2000, 256)
+colour = torch.tensor([False])
+gaussian = distortions.gaussian_noise(ramp, torch.tensor([16 / 255]), colour, seed())
+poisson = distortions.poisson_noise(ramp, torch.tensor([1.0]), colour, seed())
+plt.figure(figsize=(6.4, 3))
+for name, picture in (("Gaussian, σ = 16", gaussian), ("Poisson, s = 1", poisson)):
+    plt.plot(255 * ramp[0, 0, 0], 255 * (picture - ramp)[0, 0].std(dim=0), label=name)
+plt.plot(255 * ramp[0, 0, 0], 255 * (ramp[0, 0, 0] / 256).sqrt(), "k--", label="the formula")
+plt.gca().set(xlabel="brightness", ylabel="σ of the noise, levels", title="Weaker at the ends, where 0..1 is cut off")
+plt.legend()
+show()
+
+# %% [markdown]
+# ## JPEG, by hand
+#
+# JPEG writes every block of 8×8 pixels as 64 cosine waves, each with a number for how much of it there is. It divides
+# the numbers by the **steps** of a table and rounds. Fine waves have large steps, so most of their numbers become 0.
+
+
+# %%
+def dct_matrix():
+    """Row u is a cosine of u half waves over 8 pixels; an orthogonal matrix."""
+    u, x = torch.arange(8.0)[:, None], torch.arange(8.0)
+    matrix = torch.cos((2 * x + 1) * u * math.pi / 16) / 2
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def jpeg_by_hand(grey, quality):
+    """Whole levels (H, W), sides that divide by 8 → as JPEG gives them back, and the rounded numbers of all blocks."""
+    steps, dct = distortions.quantisation_tables(torch.tensor([quality]))[0, 0], dct_matrix()
+    blocks = (grey - 128).unfold(0, 8, 8).unfold(1, 8, 8)  # (rows, columns, 8, 8)
+    numbers = (dct @ blocks @ dct.T / steps).round()
+    back = dct.T @ (numbers * steps) @ dct + 128
+    return back.transpose(1, 2).reshape(grey.shape).clamp(0, 255).round(), numbers
+
+
+camera = crop(photograph("camera.png"), 120, 195, 64)
+levels = (255 * camera[0, 0]).round()
+panels = [("as it was", camera)]
+for quality in (75, 30, 10):
+    own, numbers = jpeg_by_hand(levels, quality)
+    real = distortions.jpeg(camera, torch.tensor([quality]))
+    zeros = 100 * (numbers == 0).float().mean()
+    panels.append((f"quality {quality}\n{zeros:.0f} % are zero", own[None, None] / 255))
+    print(f"quality {quality}: {(own - 255 * real[0, 0]).abs().max():.0f} levels from distortions.jpeg at most")
+show_pictures(panels)
+
+# %% [markdown]
+# A number that became zero is gone. What is left of a block does not meet its neighbour's: these are the blocks that
+# the network drew so carefully. (Colours are stored besides at half the size, with larger steps.)
+#
+# ## Two rounds
+#
+# `degrade.second_order` first draws a list of steps and then does them; `step_by_step` shows them one by one. Change
+# the seed: it is the slider of this playground.
+
+# %% tags=["cover"]
+chosen, face = 14, crop(high, 40, 40, 96)
+steps = degrade.draw_second_order(face.shape, 4, seed(chosen))
+stages = [("sharp", face)] + [
+    (degrade.caption(step, picture), picture) for step, picture in degrade.step_by_step(face, steps)
+]
+show_pictures(stages[:6], stages[6:], side=96)
+
+# %% [markdown]
+# Above each picture stands what was drawn for it. In between, a picture may be smaller or larger than at the end.
+#
+# **Predict before you run.** Bicubic gives one small picture. How far apart, in decibels, are the best and the worst
+# of fifty poor ones of the same picture?
+
+# %%
+count = 5 if FAST else 50
+decibels = {}
+for name, method in (("first order", degrade.first_order), ("second order", degrade.second_order)):
+    small = [method(high, 4, seed(number)) for number in range(count)]
+    decibels[name] = [psnr(resize(picture, 4), high, 4).item() for picture in small]
+    print(f"{name}: {min(decibels[name]):.1f} to {max(decibels[name]):.1f} dB")
+plt.figure(figsize=(6.4, 2.8))
+plt.hist(decibels.values(), bins=20, label=list(decibels))
+plt.axvline(psnr(resize(low, 4), high, 4).item(), color="black", linestyle="--", label="bicubic alone")
+plt.gca().set(xlabel="PSNR after enlarging, dB", ylabel="pictures", title="How poor the training pictures are")
+plt.legend()
+show()
+
+# %% [markdown]
+# One network must now restore all of them. It can no longer count on any kind of poverty, so it learns what they have
+# in common. The price: on clean pictures it is worse than its bicubic sister.
+#
+# ## Exercises
+
+
+# %%
+def plateau_kernel(reach, sigma, beta):
+    """The plateau kernel with one width for both axes, (2·reach + 1, 2·reach + 1); its sum is 1.
+
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("11a", plateau_kernel)
+
+
+# %%
+def counted(picture, photons, generator):
+    """A picture in 0..1 → as it looks when photons are counted, `photons` of them at white; not clipped.
+
+    `torch.poisson(expected, generator=generator)` counts. Difficulty 1 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+check("11b", counted)
+
+
+# %%
+def quantised(block, steps):
+    """A block (8, 8) of levels from 0 to 255 and the table of steps (8, 8) → the block as JPEG gives it back.
+
+    Not rounded and not clipped at the end. Use dct_matrix() from above. Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+check("11c", quantised)
+
+
+# %%
+def as_the_camera_does(high, kernel, scale, sigma, quality, generator):
+    """A picture (1, 3, H, W) → first order: filtered by `kernel` (1, K, K), shrunk by bicubic, Gaussian noise in colour
+    of strength `sigma` from 0 to 1, JPEG. Everything is in distortions.py, and `resize` in images.py.
+
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+check("11d", as_the_camera_does)
+
+# %%
+hint("11c")
+
+# %% [markdown]
+# ## Recap
+#
+# - A network undoes what its training pictures suffered. What it has not seen, it takes for detail.
+# - Blur, resize, noise, JPEG, in this order: the order in which it happens to light.
+# - Twice, because pictures are edited and sent. At random, because nobody knows what was done.
+#
+# Next: [lesson 12](12_real_esrgan.py), a network that learns from such pictures.

@@ -1,0 +1,164 @@
+"""What the exercises of lesson 10 want; each docstring is the hint."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+
+from checks import Mismatch, compare
+
+import checkpoints
+import esrgan
+
+
+def players():
+    """Restored pictures with a gradient, true ones, a small judge and a small perceptual loss."""
+    generator = torch.Generator().manual_seed(10)
+    restored, high = (torch.rand(3, 3, 32, 32, generator=generator) for _ in range(2))
+    torch.manual_seed(10)
+    judge = esrgan.VGGDiscriminator(32, 4)
+    with torch.no_grad():
+        judge.linear2.weight *= 20  # so sure of itself that the terms of the loss differ
+    vgg = esrgan.VGG19Features(("conv1_2",))
+    esrgan.randomise(vgg)
+    return restored.requires_grad_(True), high, judge, esrgan.PerceptualLoss(vgg, {"conv1_2": 1.0})
+
+
+def check_10a(generator_loss):
+    """The perceptual loss of restored and true, plus 0.005 times the relativistic loss of the judge's logits for true
+    and restored, plus 0.01 times the mean absolute difference of the pixels."""
+    restored, high, judge, perceptual = players()
+    real, fake = judge(high), judge(restored)
+    features, pixel = perceptual(restored, high), F.l1_loss(restored, high)
+    adversarial = esrgan.relativistic_generator_loss(real, fake)
+    wanted = features + 0.005 * adversarial + 0.01 * pixel
+    judges = esrgan.relativistic_discriminator_loss(real, fake)
+    mistakes = {
+        "the weights of the judge and the pixels have changed places.": features + 0.01 * adversarial + 0.005 * pixel,
+        "the three are added without their weights.": features + adversarial + pixel,
+        "the pixels are missing: nothing but features would hold the colours.": wanted - 0.01 * pixel,
+        "the judge is missing: this is a perceptual loss with pixels.": wanted - 0.005 * adversarial,
+        "the judge's own loss is in it: the generator wants the answers exchanged.": (
+            wanted + 0.005 * (judges - adversarial)
+        ),
+        "this is the loss of the standard game. ESRGAN's compares with the real pictures.": (
+            wanted + 0.005 * (esrgan.vanilla_generator_loss(fake) - adversarial)
+        ),
+        "the pixels' differences are squared. ESRGAN's are absolute.": (
+            wanted + 0.01 * (F.mse_loss(restored, high) - pixel)
+        ),
+    }
+    mistakes = {text: value.detach() for text, value in mistakes.items()}
+    found = generator_loss(restored, high, judge, perceptual)
+    compare(found, wanted.detach(), "Three random pictures", mistakes, 1e-6)
+    (gradient,) = torch.autograd.grad(wanted, restored)
+    if not getattr(found, "requires_grad", False):
+        raise Mismatch("The number is right, but its gradient is lost: the loss would train nothing.")
+    (own,) = torch.autograd.grad(found, restored)
+    message = "the judge's part gives no gradient: the loss must run through the judge into the picture."
+    without = torch.autograd.grad(perceptual(restored, high) + 0.01 * F.l1_loss(restored, high), restored)[0]
+    compare(1e3 * own, 1e3 * gradient, "Its gradient for the pictures", {message: 1e3 * without})
+
+
+def check_10b(judge_loss):
+    """Detach the restored pictures, and only for this loss. Ask the judge for logits of the true ones, then of the
+    restored ones, and give both to relativistic_discriminator_loss of esrgan.py."""
+    restored, high, judge, _ = players()
+    fresh = copy.deepcopy(judge.state_dict())
+    real, fake = judge(high), judge(restored)
+    both = judge(torch.cat((high, restored)))
+    judge.load_state_dict(fresh)
+    mistakes = {
+        "real and restored have changed places: this is the generator's loss.": (
+            esrgan.relativistic_discriminator_loss(fake, real)
+        ),
+        "real and restored pictures went through the judge in one batch, and batch norm mixed their statistics.": (
+            esrgan.relativistic_discriminator_loss(both[:3], both[3:])
+        ),
+        "this is the standard game's loss. ESRGAN's judge is relativistic.": (
+            esrgan.vanilla_discriminator_loss(real, fake)
+        ),
+        "the terms are added. Our code takes their mean.": 2 * esrgan.relativistic_discriminator_loss(real, fake),
+    }
+    mistakes = {text: value.detach() for text, value in mistakes.items()}
+    wanted = esrgan.relativistic_discriminator_loss(real, fake).detach()
+    found = judge_loss(restored, high, judge)
+    compare(found, wanted, "Three random pictures", mistakes, 1e-4)
+    if not getattr(found, "requires_grad", False):
+        raise Mismatch("The number is right, but no gradient reaches the judge: detach the pictures, not the logits.")
+    found.backward()
+    if restored.grad is not None:
+        raise Mismatch(
+            "The number is right, but its gradient reaches the restored pictures: the generator would learn to be "
+            "found out. Detach them."
+        )
+
+
+def check_10c(interpolated):
+    """A dictionary comprehension over the keys: (1 − alpha) · first + alpha · second. It must make new tensors: both
+    networks are still needed."""
+    shape = {"scale": 2, "features": 4, "growth": 2, "blocks": 1}
+    torch.manual_seed(4)
+    one, other = (checkpoints.build_network("rrdb", shape).state_dict() for _ in range(2))
+    before = copy.deepcopy(one), copy.deepcopy(other)
+    found = interpolated(one, other, 0.3)
+    if not isinstance(found, dict) or set(found) != set(one):
+        raise Mismatch("A dictionary with the keys of the two is wanted.")
+    for state, old in zip((one, other), before, strict=True):
+        if any(not torch.equal(state[key], old[key]) for key in old):
+            raise Mismatch("One of the given networks has changed: make new tensors, and leave both as they are.")
+    for key in one:
+        first, second = one[key], other[key]
+        mistakes = {
+            "alpha is the share of the first network. It must be that of the second, the GAN.": (
+                0.3 * first + 0.7 * second
+            ),
+            "these are the means: alpha is not used.": (first + second) / 2,
+            "the first network counts whole: its share is 1 − alpha.": first + 0.3 * second,
+        }
+        mistakes = {} if torch.equal(first, second) else mistakes  # biases that are all zero tell nothing
+        compare(found[key], 0.7 * first + 0.3 * second, f"alpha = 0.3, {key}", mistakes)
+    network, low = checkpoints.build_network("rrdb", shape).requires_grad_(False), torch.rand(1, 3, 8, 8)
+    network.load_state_dict(interpolated(one, other, 0.8))
+    own = network(low)
+    network.load_state_dict(checkpoints.blend(other, one, 0.8))
+    compare(own, network(low), "Inside the real RRDBNet, alpha = 0.8", tolerance=1e-4)
+
+
+POINTS = [(30.0, 0.14), (29.0, 0.12), (28.5, 0.13), (27.0, 0.12), (26.0, 0.10), (29.0, 0.15), (30.0, 0.16)]
+
+
+def check_10d(not_beaten):
+    """Compare every point with every other one. A high PSNR is good, and a small distance. Of two equal points neither
+    beats the other."""
+
+    def kept(points, better):
+        return [i for i, point in enumerate(points) if not any(better(other, point) for other in points)]
+
+    def beats(other, point):
+        return other[0] >= point[0] and other[1] <= point[1] and other != point
+
+    def expect(points, what):
+        mistakes = {
+            "a large distance counts as good. A small one is.": kept(
+                points, lambda a, b: a[0] >= b[0] and a[1] >= b[1] and a != b
+            ),
+            "a point that is equal in one figure and worse in the other is beaten too.": kept(
+                points, lambda a, b: a[0] > b[0] and a[1] < b[1]
+            ),
+            "a point must be worse in both figures, or equal, to be beaten: yours need only one.": kept(
+                points, lambda a, b: a[0] > b[0] or a[1] < b[1]
+            ),
+            "these are the points with the best PSNR alone.": kept(points, lambda a, b: a[0] > b[0]),
+            "these are the points themselves. Their indices are wanted.": [
+                list(points[i]) for i in kept(points, beats)
+            ],
+            "these are the points that are beaten.": sorted(set(range(len(points))) - set(kept(points, beats))),
+            "two equal points beat each other. Neither is better in any figure.": kept(
+                points, lambda a, b: a is not b and a[0] >= b[0] and a[1] <= b[1]
+            ),
+        }
+        compare(not_beaten(points), kept(points, beats), what, mistakes)
+
+    expect(POINTS, "Seven points")
+    expect([(30.0, 0.14), tuple([30.0, 0.14]), (29.0, 0.2)], "Two equal points and a worse one")

@@ -1,0 +1,165 @@
+"""What the exercises of lesson 11 want; each docstring is the hint."""
+
+import torch
+
+from checks import Mismatch, compare
+
+import distortions
+from images import resize
+
+
+def check_11a(plateau_kernel):
+    """x and y of every tap run from −reach to reach: torch.meshgrid of torch.arange twice. d = (x² + y²)/σ², the kernel
+    is 1/(1 + d^β), divided by its own sum."""
+    for reach, sigma, beta in ((3, 1.4, 1.5), (10, 2.5, 2.0)):
+        taps = torch.arange(-reach, reach + 1.0)
+        d = (taps[:, None] ** 2 + taps**2) / sigma**2
+
+        def normalised(kernel):
+            return kernel / kernel.sum()
+
+        size = torch.tensor([2 * reach + 1]), torch.tensor([[sigma, sigma]]), torch.tensor([0.0]), torch.tensor([beta])
+        whole = distortions.plateau_kernels(*size)[0]
+        cut = distortions.REACH - reach
+        wanted = whole[cut : len(whole) - cut, cut : len(whole) - cut]
+        mistakes = {
+            "it is not divided by its sum: pictures would become brighter.": 1 / (1 + d**beta),
+            "it is divided by its largest value, not by its sum.": (1 / (1 + d**beta)) / (1 / (1 + d**beta)).max(),
+            "this is the bell, exp(−d^β/2).": normalised(torch.exp(-(d**beta) / 2)),
+            "the distance is not squared: d = (x² + y²)/σ².": normalised(1 / (1 + d.sqrt() ** beta)),
+            "σ is not squared: d = (x² + y²)/σ².": normalised(1 / (1 + (d * sigma) ** beta)),
+            "β is not used.": normalised(1 / (1 + d)),
+        }
+        compare(plateau_kernel(reach, sigma, beta), wanted, f"reach {reach}, σ {sigma}, β {beta}", mistakes)
+
+
+def check_11b(counted):
+    """The expected number of photons of a pixel is picture · photons. Count them with torch.poisson, and divide by
+    `photons` again, so that white is 1."""
+    picture, photons = torch.linspace(0.1, 0.9, 9).expand(4000, 9), 40
+
+    def source():
+        return torch.Generator().manual_seed(11)
+
+    wanted = torch.poisson(picture * photons, generator=source()) / photons
+    plain = torch.randn(picture.shape, generator=source())
+    mistakes = {
+        "these are numbers of photons. Divide by `photons`, so that white is 1 again.": wanted * photons,
+        "the picture itself is counted: with one photon at white. Multiply by `photons` first.": (
+            torch.poisson(picture, generator=source())
+        ),
+        "the picture is counted as it is, and then divided: multiply by `photons` first.": (
+            torch.poisson(picture, generator=source()) / photons
+        ),
+        "these are the errors alone: without the picture.": wanted - picture,
+        "the noise is added to the picture, which is in the counts already.": wanted + picture,
+        "this is Gaussian noise of the right strength. Photons come in whole numbers.": (
+            picture + (picture / photons).sqrt() * plain
+        ),
+        "this is Gaussian noise, equally strong in the dark and in the light.": picture + plain / photons**0.5,
+        "it is clipped to 0..1. Here it should not be: an average would become too dark.": wanted.clamp(0, 1),
+    }
+    found = counted(picture, photons, source())
+    if isinstance(found, torch.Tensor) and found.shape == picture.shape and not torch.equal(found, wanted):
+        again = counted(picture, photons, source())
+        if isinstance(again, torch.Tensor) and not torch.equal(found, again):
+            raise Mismatch("The same seed gives other noise when it is called again: hand on the generator.")
+    compare(found, wanted, "Nine brightnesses, 40 photons at white", mistakes)
+
+
+def check_11c(quantised):
+    """Take 128 off. With D the DCT matrix, the numbers are D · block · Dᵀ. Divide by the steps, round, multiply by the
+    steps. Back: Dᵀ · numbers · D, and 128 added."""
+    generator = torch.Generator().manual_seed(2)
+    y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    block = (90 + 9 * x + 3 * y + 40 * torch.rand(8, 8, generator=generator)).round()
+    steps = distortions.quantisation_tables(torch.tensor([40]))[0, 0].float()
+    dct = distortions._DCT
+
+    def back(numbers, matrix=dct):
+        return matrix.T @ numbers @ matrix + 128
+
+    centred = block - 128
+    numbers = dct @ centred @ dct.T
+    wrong_way = dct.T @ centred @ dct
+    mistakes = {
+        "nothing is lost: round the numbers after the division.": block,
+        "the rounded numbers are not multiplied by their steps again.": back((numbers / steps).round()),
+        "the numbers are cut off, not rounded to the nearest.": back((numbers / steps).trunc() * steps),
+        "the numbers are rounded down, not to the nearest.": back((numbers / steps).floor() * steps),
+        "the transform goes the wrong way first: forwards is D · block · Dᵀ.": back(
+            (wrong_way / steps).round() * steps, dct.T
+        ),
+        "the transform runs along the rows only. It needs D on the left and Dᵀ on the right.": (
+            (centred @ dct.T / steps).round() * steps @ dct + 128
+        ),
+        "the transform runs along the columns only. It needs D on the left and Dᵀ on the right.": (
+            dct.T @ ((dct @ centred / steps).round() * steps) + 128
+        ),
+        "the pixels themselves are rounded to the steps, not the waves.": (centred / steps).round() * steps + 128,
+        "the table is transposed.": back((numbers / steps.T).round() * steps.T),
+        "128 is not added again: it is much too dark.": back((numbers / steps).round() * steps) - 128,
+        "128 is not taken off first. The standard does, and some numbers round otherwise.": (
+            back((dct @ block @ dct.T / steps).round() * steps) - 128
+        ),
+    }
+    compare(
+        quantised(block, steps), back((numbers / steps).round() * steps), "A block at quality 40", mistakes, 1e-4, True
+    )
+    # All blocks of a real picture, one by one; the module rounds and clips at the end.
+    levels = (60 + 10 * torch.rand(16, 16, generator=generator).cumsum(1)).round()
+    rows = [torch.cat([quantised(part, steps) for part in row.split(8, 1)], 1) for row in levels.split(8, 0)]
+    real = 255 * distortions.jpeg((levels / 255).expand(1, 3, -1, -1), torch.tensor([40]))[0, 0]
+    apart = (torch.cat(rows).clamp(0, 255).round() - real).abs().max().item()
+    if apart > 1:
+        raise Mismatch(f"Four blocks beside each other differ from distortions.jpeg by {apart:.0f} levels.")
+
+
+def check_11d(as_the_camera_does):
+    """filter_each(high, kernel), then resize(…, 1/scale), then gaussian_noise with torch.tensor([sigma]) and
+    torch.tensor([False]) for colour, then jpeg with torch.tensor([quality])."""
+    generator = torch.Generator().manual_seed(3)
+    high = resize(torch.rand(1, 3, 12, 12, generator=generator), 4).clamp(0, 1)
+    kernel = distortions.gaussian_kernels(torch.tensor([7]), torch.tensor([[2.0, 1.0]]), torch.tensor([0.5]))
+
+    def filtered(picture):
+        return distortions.filter_each(picture, kernel)
+
+    def shrunk(picture):
+        return resize(picture, 1 / 4)
+
+    def noisy(picture, grey=False):
+        source = torch.Generator().manual_seed(7)
+        return distortions.gaussian_noise(picture, torch.tensor([0.05]), torch.tensor([grey]), source)
+
+    def saved(picture):
+        return distortions.jpeg(picture, torch.tensor([50]))
+
+    wanted = saved(noisy(shrunk(filtered(high))))
+    mistakes = {
+        "the noise comes after JPEG. The sensor is noisy, and the file is written last.": (
+            noisy(saved(shrunk(filtered(high))))
+        ),
+        "the noise comes before shrinking, which averages most of it away.": saved(shrunk(noisy(filtered(high)))),
+        "the blur comes after shrinking, and is four times too wide.": saved(noisy(filtered(shrunk(high)))),
+        "the blur comes last but JPEG: it takes the noise away again.": saved(filtered(noisy(shrunk(high)))),
+        "JPEG comes first: the file is written last.": noisy(shrunk(filtered(saved(high)))),
+        "the blur is missing.": saved(noisy(shrunk(high))),
+        "the noise is missing.": saved(shrunk(filtered(high))),
+        "JPEG is missing.": noisy(shrunk(filtered(high))),
+        "it is not shrunk.": saved(noisy(filtered(high))),
+        "the noise is grey. In colour every channel has its own.": saved(noisy(shrunk(filtered(high)), grey=True)),
+        "sigma is divided by 255. It is on the scale 0..1 already.": saved(
+            distortions.gaussian_noise(
+                shrunk(filtered(high)),
+                torch.tensor([0.05 / 255]),
+                torch.tensor([False]),
+                torch.Generator().manual_seed(7),
+            )
+        ),
+        "it is shrunk by PyTorch, which does not anti-alias. Use resize of images.py.": saved(
+            noisy(distortions.rescale(filtered(high), (48, 48), 1 / 4, "bicubic"))
+        ),
+    }
+    found = as_the_camera_does(high, kernel, 4, 0.05, 50, torch.Generator().manual_seed(7))
+    compare(found, wanted, "A picture of 48×48, ×4, σ = 0.05, quality 50", mistakes, 1e-5, True)

@@ -1,0 +1,132 @@
+"""What the exercises of lesson 12 want; each docstring is the hint."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from checks import Mismatch, compare
+
+import degrade
+
+
+def check_12a(pooled):
+    """While len(pool) + len(batch) is at most `size`: pool.extend(batch), and the answer is the batch. Then
+    torch.randperm(size, generator=generator)[: len(batch)] gives places: take what lies there, and put the new ones
+    in."""
+
+    def run(number):
+        """Eight batches of four through a pool of twelve: what comes out of each, and the pool after it."""
+        generator, pool, told = torch.Generator().manual_seed(number), [], []
+        for first in range(0, 32, 4):
+            out = pooled(pool, 12, list(range(first, first + 4)), generator)
+            if out is None:
+                raise Mismatch("Your function returns nothing. Is there a `return`?")
+            if not isinstance(out, list | tuple):
+                raise Mismatch(f"A {type(out).__name__} came back, not a list of pairs.")
+            told.append((list(out), list(pool)))
+        return told
+
+    told = run(0)
+    for number, (out, pool) in enumerate(told):
+        batch, before = list(range(4 * number, 4 * number + 4)), told[number - 1][1] if number else []
+        what = f"Batch {number + 1} of four pairs, a pool for twelve"
+        if number < 3:
+            if out != batch:
+                raise Mismatch(f"{what}: the pool is not full yet. The answer is the batch itself, not {out}.")
+            if sorted(pool) != list(range(4 * number + 4)):
+                raise Mismatch(f"{what}: the new ones do not join the pool, which has {len(pool)} pairs afterwards.")
+            continue
+        if len(pool) > 12:
+            raise Mismatch(
+                f"{what}: the pool has {len(pool)} pairs: new ones must take the places of those that leave."
+            )
+        if len(out) != 4:
+            raise Mismatch(f"{what}: {len(out)} pairs come out. As many as go in are wanted.")
+        if out == batch:
+            raise Mismatch(f"{what}: the pool is full, and still the batch itself comes out.")
+        if len(set(out)) < 4:
+            raise Mismatch(f"{what}: a pair comes out twice, {out}. Draw places without repeating: torch.randperm.")
+        if not set(batch) <= set(pool):
+            raise Mismatch(f"{what}: the new ones are not in the pool afterwards.")
+        if set(out) & set(pool):
+            raise Mismatch(f"{what}: {out} came out, but some of them are still in the pool and would come again.")
+        if sorted(out + pool) != sorted(before + batch):
+            raise Mismatch(f"{what}: pairs have been lost.")
+    leaving = [out for out, _ in told[3:]]
+    if any(out == list(range(4 * number, 4 * number + 4)) for number, out in enumerate(leaving)):
+        raise Mismatch("The oldest four leave together, as a batch: nothing is mixed. Draw the places at random.")
+    if run(1) == told:
+        raise Mismatch("Another seed draws the same: the places are not drawn by `generator`.")
+    if run(0) != told:
+        raise Mismatch("The same seed draws other places when called again: hand on the generator.")
+
+
+def check_12b(sharpened_like_usm):
+    """detail = high − blur(high). The mask is 1 where 255·|detail| is more than the threshold, else 0, and is blurred.
+    The sharp version is high + weight·detail, clipped to 0..1; the mask says how much of it is taken."""
+    high = torch.rand(1, 3, 60, 60).cumsum(-1) % 1
+    high[..., 30:] = high[..., 30:] * 0.02 + 0.6  # a nearly flat part, where nothing may happen
+
+    def variant(clip=True, soft=True, masked=True, sign=1.0, unit=255, absolute=True, blur=degrade._wide_blur):
+        detail = high - blur(high)
+        large = unit * (detail.abs() if absolute else detail) > 20
+        mask = blur(large.float()) if soft else large.float()
+        sharp = high + sign * 0.7 * detail
+        sharp = sharp.clamp(0, 1) if clip else sharp
+        return high + (mask if masked else 1) * (sharp - high)
+
+    mistakes = {
+        "the mask is not blurred: it leaves edges of its own.": variant(soft=False),
+        "the mask is missing: noise in flat places is sharpened too.": variant(masked=False),
+        "the sharp version is not clipped to 0..1.": variant(clip=False),
+        "the detail is taken off: this blurs.": variant(sign=-1.0),
+        "the threshold is in levels of 255, and the detail in 0..1: nothing passes.": variant(unit=1),
+        "detail below zero counts too: take its absolute value for the mask.": variant(absolute=False),
+        "the threshold is turned round: only flat places are sharpened.": (
+            high
+            + degrade._wide_blur((255 * (high - degrade._wide_blur(high)).abs() <= 20).float())
+            * ((high + 0.7 * (high - degrade._wide_blur(high))).clamp(0, 1) - high)
+        ),
+    }
+    wanted = degrade.usm_sharpen(high, 0.7, 20.0)
+    found = sharpened_like_usm(high, degrade._wide_blur, 0.7, 20.0)
+    compare(found, wanted, "Weight 0.7, threshold 20", mistakes, 1e-5, True)
+
+
+def check_12c(normalised_by_stretch):
+    """matrix = weight.flatten(1): a row for each channel that comes out. v = F.normalize(matrix.T @ u, dim=0), then the
+    next u = F.normalize(matrix @ v, dim=0), and σ = u @ matrix @ v."""
+    torch.manual_seed(12)
+    layer = nn.utils.spectral_norm(nn.Conv2d(5, 7, 3, bias=False)).requires_grad_(False)
+    weight, u = layer.weight_orig.clone(), layer.weight_u.clone()
+    matrix = weight.flatten(1)
+    exact = weight / torch.linalg.matrix_norm(matrix, 2)
+    v = F.normalize(matrix.T @ u, dim=0)
+    swapped = weight.transpose(0, 1).flatten(1)
+    last = F.normalize(matrix @ v, dim=0)
+    for _ in range(3):
+        layer.weight_u.copy_(u)
+        layer(torch.zeros(1, 5, 3, 3))  # PyTorch's own round
+        found = normalised_by_stretch(weight.clone(), u.clone())
+        if not isinstance(found, tuple | list) or len(found) != 2:
+            raise Mismatch("Two things are wanted: the weight divided by σ, and the next u.")
+        mistakes = {
+            "the weight is multiplied by σ. Divide.": weight * (weight.norm() / layer.weight.norm()),
+            "this is the Frobenius norm, the root of the sum of all squares. It is larger than σ.": (
+                weight / weight.norm()
+            ),
+            "this is exact, by a decomposition. One round of power iteration is wanted: it is cheaper.": exact,
+            "σ is computed with the old u.": weight / (u @ matrix @ F.normalize(matrix.T @ u, dim=0)),
+            "the weight comes back undivided.": weight,
+            "the matrix must have a row for each channel that comes out.": weight
+            / torch.linalg.matrix_norm(swapped, 2),
+        }
+        compare(found[0], layer.weight, "A weight of 7×5×3×3", mistakes)
+        unscaled = {
+            "the next u is not normalised to length 1.": matrix @ F.normalize(matrix.T @ u, dim=0),
+            "the same u comes back: the next round would begin where this one did.": u,
+        }
+        compare(found[1], layer.weight_u, "The next u", unscaled)
+        u = found[1].clone()
+    if torch.equal(u, last):
+        raise Mismatch("u stands still from round to round.")
