@@ -28,11 +28,12 @@ import numpy
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch
 from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch  # noqa: E402
 
 import degrade  # noqa: E402 (found only now)
 import esrgan  # noqa: E402
