@@ -115,9 +115,28 @@ class RRDBNet(nn.Module):
         x = x + self.conv_body(self.body(x))
         for number in range(1, self.doublings + 1):
             # Nearest neighbour and then a convolution: a transposed one would leave a chequered pattern.
-            x = leaky(getattr(self, f"conv_up{number}")(F.interpolate(x, scale_factor=2, mode="nearest")))
+            x = F.leaky_relu(convolve_doubled(x, getattr(self, f"conv_up{number}")), 0.2)
         restored = self.conv_last(leaky(self.conv_hr(x)))
         return restored[..., : self.scale * height, : self.scale * width]
+
+
+def convolve_doubled(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """conv(F.interpolate(x, scale_factor=2, mode="nearest")) for a 3×3 `conv`, with 4/9 of the multiplications.
+
+    Among equal neighbours two of the three taps see the same pixel, so their weights are added first: a 2×2 filter for
+    each of the four places in a doubled pixel. All are computed at once, and their results put side by side.
+    """
+
+    def pairs(weight: Tensor) -> Tensor:
+        """Filters for the second and the first place along axis 3: a, b, c → (a + b, c) and (a, b + c)."""
+        a, b, c = weight.unbind(3)
+        return torch.stack((torch.stack((a + b, c), 3), torch.stack((a, b + c), 3)), dim=1)
+
+    # Columns, then rows: (outputs, inputs, 3, 3) → (outputs, 2, inputs, 3, 2) → (outputs, 2, 2, inputs, 2, 2).
+    filters = pairs(pairs(conv.weight)).flatten(0, 2)
+    places = F.conv2d(x, filters, conv.bias.repeat_interleave(4), padding=1)
+    # The grid of 2×2 windows begins with the second place of a pixel beyond the border: one row and column too many.
+    return F.pixel_shuffle(places, 2)[..., 1:-1, 1:-1]
 
 
 def pad_to_multiple(picture: Tensor, multiple: int) -> Tensor:

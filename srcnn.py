@@ -25,6 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+GREY = 0.45  # luma of a photograph on average, about
+
 KERNELS = {"9-1-5": (9, 1, 5), "9-3-5": (9, 3, 5), "9-5-5": (9, 5, 5)}
 
 
@@ -43,6 +45,7 @@ class SRCNN(nn.Module):
         self.map = nn.Conv2d(64, 32, kernels[1])
         self.reconstruct = nn.Conv2d(32, 1, kernels[2])
         self._start_as_bicubic()
+        self.to(memory_format=torch.channels_last)  # in which the two wide layers are fastest
 
     def _start_as_bicubic(self) -> None:
         """Feature 0 carries the picture through all layers by Dirac kernels; luma is positive, so no ReLU cuts it."""
@@ -60,7 +63,41 @@ class SRCNN(nn.Module):
 
     def forward_valid(self, luma: Tensor) -> Tensor:
         """Only the pixels that see no border: (N, 1, H, W) → (N, 1, H − 2·radius, W − 2·radius)."""
-        return self.reconstruct(F.relu(self.map(F.relu(self.extract(luma)))))
+        half = torch.is_autocast_enabled(luma.device.type)
+        with torch.autocast(
+            luma.device.type, enabled=False
+        ):  # the first and the last layer are never in half precision
+            features = F.relu_(self.extract(luma))
+        mapped = F.relu_(self.map_from_grey(features) if half else self.map(features))
+        with torch.autocast(luma.device.type, enabled=False):
+            return convolve_to_one(mapped, self.reconstruct.weight, self.reconstruct.bias)
+
+    def map_from_grey(self, features: Tensor) -> Tensor:
+        """The middle layer, nearly all of the work, in half precision: only what differs from an even grey picture.
+
+        bfloat16 has 8 significant bits. The features carry the picture itself, which needs more: computed from them
+        directly, the result loses up to 0.02 dB. A difference is small, and so are its rounding errors.
+        """
+        first, middle = self.extract, self.map
+        grey = F.relu(GREY * first.weight.detach().sum((1, 2, 3)) + first.bias.detach())  # the features of grey
+        mapped_grey = (middle.weight.sum((2, 3)) * grey).sum(1) + middle.bias
+        difference = F.conv2d(features - grey[:, None, None], middle.weight)
+        return difference.to(features.dtype) + mapped_grey[:, None, None]
 
     def forward(self, luma: Tensor) -> Tensor:
         return self.forward_valid(F.pad(luma, [self.radius] * 4, mode="replicate"))
+
+
+def convolve_to_one(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """F.conv2d with a single filter, (N, C, H, W) and (1, C, K, K) → (N, 1, H − K + 1, W − K + 1), much faster.
+
+    A processor computes 16 output channels at once, and one channel takes it as long. So the 16 pixels of every 4×4
+    square become channels: the same filter at 16 places in a larger one, applied to every fourth pixel.
+    """
+    side = weight.shape[-1] + 3
+    height, width = (length - weight.shape[-1] + 1 for length in features.shape[-2:])
+    windows = F.pad(weight[0], (3, 3, 3, 3)).unfold(1, side, 1).unfold(2, side, 1)  # C, 4, 4, side, side
+    filters = windows.flip(1, 2).permute(1, 2, 0, 3, 4).flatten(0, 1)
+    whole_squares = F.pad(features, (0, -width % 4, 0, -height % 4)) if height % 4 or width % 4 else features
+    squares = F.conv2d(whole_squares, filters, bias.expand(16), stride=4)
+    return F.pixel_shuffle(squares, 4)[..., :height, :width]

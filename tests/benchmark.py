@@ -1,28 +1,55 @@
-"""What the program needs on this machine, measured: `python tests/benchmark.py [memory]`.
+"""How fast the program is on this machine, measured beside the same networks in the usual way.
 
-Memory: the most that a process of its own ever holds while it enlarges a synthetic photograph from file to file. The
-bound is 4 bytes for each pixel of the result, which is what Pillow keeps of RGB, and a constant. A quarter of an hour
-on one CPU core.
+    python tests/benchmark.py [--json FILE] [upscaling training degradation loading startup growth memory]
+
+Without names all sections but `memory`, which takes a quarter of an hour on one core; upscaling and growth take most
+of the other minutes. Each row is a ratio of medians of interleaved repeats, so that what else the machine does hits
+both sides. The yardstick is a 3×3 convolution from 64 to 64 channels at 512², channels-last, in the same precision.
+On a machine that is busy with something else, OMP_NUM_THREADS=1 measures one core's processor time instead.
 """
 
+import argparse
+import contextlib
+import io
+import json
+import os
+import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import numpy
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from checkpoints import save_checkpoint  # noqa: E402 (found only now)
-from esrgan import RRDBNet  # noqa: E402
+from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch  # noqa: E402
+
+import degrade  # noqa: E402 (found only now)
+import esrgan  # noqa: E402
+from checkpoints import build_network, save_checkpoint  # noqa: E402
+from data import Data  # noqa: E402
+from esrgan import RRDBNet, SRVGGNetCompact  # noqa: E402
+from gen_samples import cut_samples  # noqa: E402
+from images import from_bytes  # noqa: E402
 from srcnn import SRCNN  # noqa: E402
+from stages import as_seen_by, make_stage, new_judge, preset  # noqa: E402
+from upscaling import PRECISIONS, Tiling, choose_device, choose_precision, in_tiles, upscale  # noqa: E402
+
+DEVICE = choose_device()
+AUTO = choose_precision("auto", DEVICE)
+ONE_CORE = DEVICE.type == "cpu" and torch.get_num_threads() == 1
+SLOW = 5.0  # seconds: what takes longer is repeated three times, other things seven
 
 CONSTANT = 1.5e9  # bytes: the program, its libraries, and what a network computes of one tile
 
@@ -34,9 +61,231 @@ MEMORY = [
     ("RRDB ×4, 1 block, 32 features", "rrdb", RRDB, 12),
 ]
 
+rows = []  # what --json writes
+
+
+def keep(section: str, row: str, **figures) -> None:
+    rows.append({"section": section, "row": row, **figures})
+
+
+def clock() -> float:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.thread_time() if ONE_CORE else time.perf_counter()
+
+
+def measure(jobs: dict) -> dict[str, float]:
+    """Name → median seconds of what is called, in turns; the first turn does not count."""
+    times = {name: [] for name in jobs}
+    repeats = 8
+    while len(min(times.values(), key=len)) < repeats:
+        for name, job in jobs.items():
+            started = clock()
+            job()
+            times[name].append(clock() - started)
+            if times[name][-1] > SLOW:
+                repeats = 4
+    return {name: median(found[1:]) for name, found in times.items()}
+
+
+def compare(section: str, row: str, jobs: dict, flops: float = 0, peaks: dict | None = None) -> dict[str, float]:
+    """Measure jobs, of which the first is the reference, and print and keep a line for each of the others."""
+    seconds = measure(jobs)
+    reference = next(iter(seconds.values()))
+    for name, found in list(seconds.items())[1:]:
+        share = flops / found / peaks[name.split()[0]] if peaks else None
+        of_peak = f"{100 * share:6.0f} %" if peaks else ""
+        times = f"{1e3 * reference:11.1f} ms{1e3 * found:11.1f} ms{reference / found:8.2f} ×"
+        print(f"{section:12}{row:30}{name:14}{times}{of_peak}", flush=True)
+        keep(section, row, ours=name, reference_seconds=reference, seconds=found, ratio=reference / found, peak=share)
+    return seconds
+
+
+@torch.inference_mode()
+def measure_peaks() -> dict[str, float]:
+    """Precision → operations a second of the yardstick."""
+    peaks, operations = {}, 2 * 64 * 64 * 9 * 512 * 512
+    for precision in dict.fromkeys(("fp32", AUTO)):
+        kind = {"dtype": PRECISIONS[precision], "device": DEVICE}
+        maps, weight = (
+            torch.rand(shape, **kind).contiguous(memory_format=torch.channels_last)
+            for shape in ((1, 64, 512, 512), (64, 64, 3, 3))
+        )
+        seconds = measure({"": lambda maps=maps, weight=weight: F.conv2d(maps, weight, padding=1)})[""]
+        peaks[precision] = operations / seconds
+        print(f"peak        {precision:44}{operations / seconds / 1e9:9.0f} billion operations a second")
+        keep("peak", precision, operations_a_second=peaks[precision])
+    return peaks
+
+
+# ---------------------------------------------------------------------------------------------
+# The sections
+# ---------------------------------------------------------------------------------------------
+
+
+def operations(network: torch.nn.Module, size: tuple[int, ...]) -> float:
+    """Multiplications and additions of the network as it is written down, counted without computing any."""
+    with FlopCounterMode(display=False) as counter:
+        network.to("meta")(torch.empty(size, device="meta"))
+    return counter.get_total_flops()
+
+
+@torch.inference_mode()
+def measure_upscaling() -> None:
+    peaks = measure_peaks()
+    compact, srvgg = ("RRDB 6×32×16", RRDBNet()), ("SRVGG compact", SRVGGNetCompact())
+    networks = [
+        (("SRCNN 9-5-5", SRCNN()), 512), (("SRCNN 9-5-5", SRCNN()), 1000), (compact, 128), (compact, 256),
+        (srvgg, 128), (srvgg, 256), (("RRDB 23×64×32", RRDBNet(4, 64, 32, 23)), 128),
+        (("RRDB 23×64×32", RRDBNet(4, 64, 32, 23)), 256),
+    ]  # fmt: skip
+    for (title, network), side in networks:
+        network = network.eval().to(DEVICE)
+        picture = torch.rand(1, 1 if network.luma else 3, side, side)
+        usual, scale = plain(network).eval(), 1 if network.luma else 4
+        jobs = {"reference": lambda usual=usual, picture=picture: usual(picture.to(DEVICE)).cpu()}
+        for precision in dict.fromkeys(("fp32", AUTO)):
+            tiling = Tiling(precision=precision)
+            jobs[precision] = lambda network=network, picture=picture, scale=scale, tiling=tiling: in_tiles(
+                network, picture, scale, tiling
+            )
+        compare("upscaling", f"{title}, {side}²", jobs, operations(plain(network), picture.shape), peaks)
+
+
+def random_batch(settings, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    side = settings.patch * (1 if settings.model == "srcnn" else settings.scale)
+    return tuple(torch.randint(256, (count, 3, size, size), dtype=torch.uint8) for size in (settings.patch, side))
+
+
+def make_steps(settings) -> tuple:
+    """Our update and the usual one on the same batch, each from the same weights."""
+    network = build_network(settings.model, settings.shape).to(DEVICE)
+    with contextlib.redirect_stderr(io.StringIO()):  # it says loudly that VGG19's weights are random
+        stage = make_stage(settings, network.state_dict(), DEVICE)
+        if settings.adversarial:
+            layers = settings.adversarial.layers
+            perceptual = esrgan.PerceptualLoss(esrgan.load_vgg19("random", layers), layers).to(DEVICE)
+            judge = new_judge(settings).to(DEVICE)
+            usual = PlainAdversarialStep(network, judge, perceptual, settings.adversarial)
+        else:
+            usual = PlainPixelStep(network)
+    return stage, usual
+
+
+def measure_training() -> None:
+    for model, title in (("srcnn", "SRCNN"), ("rrdb", "compact RRDB"), ("esrgan", "compact ESRGAN, VGG19")):
+        settings = preset(model, 2 if model == "srcnn" else 4)
+        if settings.adversarial:
+            settings = replace(settings, adversarial=replace(settings.adversarial, perceptual="random"))
+        low, high = random_batch(settings, settings.batch)
+        jobs = {}
+        for precision in dict.fromkeys(("fp32", AUTO)):
+            stage, usual = make_steps(replace(settings, precision=precision))
+            poor, sharp = (as_seen_by(stage.network, part).contiguous() for part in (low, high))
+            jobs.setdefault("reference", lambda usual=usual, poor=poor, sharp=sharp: usual(poor, sharp))
+            jobs[precision] = lambda stage=stage, low=low, high=high: stage.update(low, high, 1e-4, 1)
+        compare("training", f"{title}, batch of {settings.batch}", jobs)
+
+
+def measure_degradation() -> None:
+    """The chain, beside a training step of the compact RRDB on the batch that it makes; and each stage's share."""
+    settings = replace(preset("rrdb", 4), patch=64, batch=16, precision=AUTO)
+    low, high = random_batch(settings, 16)
+    stage, _ = make_steps(settings)
+    pictures, seeds, shares = from_bytes(high.to(DEVICE)), iter(range(10**6)), {}
+
+    def chain() -> None:
+        steps = degrade.draw_second_order(pictures.shape, 4, torch.Generator().manual_seed(next(seeds)))
+        done, started = degrade.step_by_step(pictures, steps), clock()
+        for step, _ in done:
+            shares[step.name] = shares.get(step.name, 0) + clock() - started
+            started = clock()
+
+    seconds = measure({"step": lambda: stage.update(low, high, 1e-4, 1), "chain": chain})
+    print(f"degradation second_order on 16×256²: {1e3 * seconds['chain']:.0f} ms, "
+          f"{100 * seconds['chain'] / seconds['step']:.0f} % of a step of {1e3 * seconds['step']:.0f} ms")  # fmt: skip
+    parts = {name: part / sum(shares.values()) for name, part in shares.items()}
+    print("            " + ", ".join(f"{name} {100 * part:.0f} %" for name, part in parts.items()), flush=True)
+    keep("degradation", "second_order", seconds=seconds["chain"], of_a_step=seconds["chain"] / seconds["step"], **parts)
+
+
+def measure_loading() -> None:
+    """Cutting a batch from photographs, beside opening a file for every sample; and cutting samples into files."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{number}.png" for number in range(12)]
+        for path in paths:
+            synthetic_photograph(0.4).save(path)
+        for model in ("srcnn", "rrdb"):
+            settings = replace(preset(model, 4), precision=AUTO)
+            side = settings.patch * (1 if model == "srcnn" else 4)
+            data, (stage, _) = Data([Path(folder)], settings), make_steps(settings)
+            low, high = random_batch(settings, settings.batch)
+            jobs = {
+                "reference": lambda settings=settings, side=side: plain_batch(paths, settings.batch, side, 4),
+                "batch": lambda data=data: data.cut(0),
+            }
+            found = compare("loading", f"{model}, batch of {settings.batch}", jobs)
+            step = measure({"": lambda stage=stage, low=low, high=high: stage.update(low, high, 1e-4, 1)})[""]
+            print(f"            {100 * found['batch'] / step:.1f} % of a training step", flush=True)
+            keep("loading", f"{model}, share of a step", share=found["batch"] / step)
+        target = Path(folder) / "samples_gen_32"
+        with contextlib.redirect_stderr(io.StringIO()):
+            seconds = measure({"": lambda: cut_samples(400, 32, 2, 0, Path(folder), target)})[""]
+        print(f"loading     gen_samples.py 400: {seconds:.2f} s")
+        keep("loading", "gen_samples.py 400", seconds=seconds)
+
+
+def measure_startup() -> None:
+    def start(*arguments: str):
+        return lambda: subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
+
+    def wall(job) -> float:
+        times = []
+        for _ in range(6):
+            started = time.perf_counter()
+            job()
+            times.append(time.perf_counter() - started)
+        return median(times[1:])
+
+    bare, torch_alone, ours = (
+        wall(start(*arguments)) for arguments in (("-c", ""), ("-c", "import torch"), ("main.py", "--help"))
+    )
+    print(f"startup     python {bare:.2f} s, main.py --help {ours:.2f} s, import torch {torch_alone:.2f} s", flush=True)
+    keep("startup", "main.py --help", seconds=ours, python=bare, torch=torch_alone)
+
+
+@torch.inference_mode()
+def measure_growth() -> None:
+    """Seconds for each megapixel of the result, from 0.25 to 16: they should not grow."""
+    for title, network, scale in (("SRCNN 9-5-5 ×2", SRCNN(), 2), ("RRDB 6×32×16 ×4", RRDBNet(), 4)):
+        network, each = network.eval().to(DEVICE), {}
+        for megapixels in (0.25, 1, 4, 16):
+            side = round((megapixels * 1e6) ** 0.5) // scale
+            low, tiling = torch.rand(1, 3, side, side), Tiling(precision=AUTO)
+            upscale(network, low, scale, tiling)
+            times = []
+            for _ in range(3 if megapixels < 16 else 1):
+                started = clock()
+                upscale(network, low, scale, tiling)
+                times.append(clock() - started)
+            each[megapixels] = median(times) / (scale * side) ** 2 * 1e6
+        mean = sum(each.values()) / len(each)
+        told = ", ".join(f"{size:g} MP {value:.3f} ({value / mean:.2f})" for size, value in each.items())
+        print(f"growth      {title}: seconds a megapixel (of the mean): {told}", flush=True)
+        keep("growth", title, seconds_a_megapixel=each)
+
+
+# ---------------------------------------------------------------------------------------------
+# Memory, in processes of its own
+# ---------------------------------------------------------------------------------------------
+
 
 def measure_memory() -> None:
-    """A line for each row of MEMORY as it is done, and how much more memory a larger picture takes."""
+    """A line for each row of MEMORY as it is done, and how much more memory a larger picture takes.
+
+    The most that a process of its own ever holds while it enlarges a synthetic photograph from file to file. The bound
+    is 4 bytes for each pixel of the result, which is what Pillow keeps of RGB, and a constant.
+    """
     print(f"{'memory':32}{'in':>8}{'out':>9}{'peak':>10}{'bound':>10}{'time':>8}")
     peaks = []
     for title, model, shape, megapixels in MEMORY:
@@ -49,6 +298,7 @@ def measure_memory() -> None:
         )
         print(line + verdict, flush=True)
         peaks.append((out, peak))
+        keep("memory", title, megapixels=megapixels, peak=peak, seconds=seconds)
     for (small, before), (large, after) in pairwise(peaks[:3]):
         growth = (after - before) / (large - small)
         print(
@@ -68,18 +318,8 @@ def peak_of_upscaling(model: str, shape: dict, megapixels: int) -> tuple[float, 
         folder = Path(folder)
         save_checkpoint(checkpoint, folder / "network.pt")
         synthetic_photograph(megapixels).save(folder / "photo.png", compress_level=1)
-        arguments = [
-            "upscale",
-            "-i",
-            "photo.png",
-            "-o",
-            "large.png",
-            "-m",
-            "network.pt",
-            "--cpu",
-            "--precision",
-            "fp32",
-        ]
+        arguments = ["upscale", "-i", "photo.png", "-o", "large.png", "-m", "network.pt", "--cpu"]
+        arguments += ["--precision", "fp32"]
         started = time.perf_counter()
         command = [sys.executable, __file__, "--one", *arguments]
         finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -97,15 +337,42 @@ def synthetic_photograph(megapixels: int) -> Image.Image:
 
 def run_one(arguments: list[str]) -> None:
     """The measured process: the command, then its peak on the last line."""
-    import main
+    from main import main as command
 
-    code = main.main(arguments)
+    code = command(arguments)
     unit = 1 if sys.platform == "darwin" else 1024
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
     sys.exit(code)
 
 
+SECTIONS = {
+    "upscaling": measure_upscaling, "training": measure_training, "degradation": measure_degradation,
+    "loading": measure_loading, "startup": measure_startup, "growth": measure_growth, "memory": measure_memory,
+}  # fmt: skip
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description="Measure how fast the program is on this machine.")
+    parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (default: all but memory)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.section) - set(SECTIONS):
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    torch.manual_seed(0)
+    device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else platform.processor() or platform.machine()
+    time_of = "processor time of one core" if ONE_CORE else "time"
+    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, auto is {AUTO}; {time_of}")
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0
+    if busy > 0.5 and not ONE_CORE:
+        print(f"the machine is busy (load {busy:.1f}): times are too long, and ratios only near what they would be")
+    keep("machine", device, threads=torch.get_num_threads(), torch=torch.__version__, auto=AUTO, time=time_of)
+    for name in options.section or [name for name in SECTIONS if name != "memory"]:
+        SECTIONS[name]()
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
         run_one(sys.argv[2:])
-    measure_memory()
+    main(sys.argv[1:])

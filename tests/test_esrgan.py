@@ -153,6 +153,16 @@ def test_generators_describe_themselves(network):
     assert all(type(value) in (int, bool) for value in network.shape.values())
 
 
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (4, 2)])
+def test_the_short_way_to_convolve_doubled_pixels(size):
+    conv, x = nn.Conv2d(3, 5, 3, padding=1).double(), rand(2, 3, *size).double().requires_grad_()
+    short, long = esrgan.convolve_doubled(x, conv), conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+    torch.testing.assert_close(short, long)
+    towards = torch.rand_like(long)
+    wanted = torch.autograd.grad(long, (x, conv.weight, conv.bias), towards)
+    torch.testing.assert_close(torch.autograd.grad(short, (x, conv.weight, conv.bias), towards), wanted)
+
+
 @pytest.mark.parametrize("network", [RRDBNet(4, 8, 4, 2), RRDBNet(2, 8, 4, 1, True), SRVGGNetCompact(4, 8, 2)], ids=str)
 def test_channels_last_stays_and_changes_nothing(network):
     low = rand(2, 3, 6, 6)

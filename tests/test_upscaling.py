@@ -172,17 +172,16 @@ def run_upscale(inputs, output=None):
 
 
 @pytest.mark.parametrize(
-    ("able", "luma", "expected"),
-    [({"avx512_bf16": True}, False, "bf16"), ({"amx_bf16": True}, False, "bf16"), ({"avx2": True}, False, "fp32"),
-     ({"avx512_bf16": True}, True, "fp32")],
-)  # fmt: skip
-def test_half_precision_where_the_processor_has_it(monkeypatch, able, luma, expected):
+    ("able", "expected"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
+)
+def test_half_precision_where_the_processor_has_it(monkeypatch, able, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     cpu = torch.device("cpu")
-    assert upscaling.choose_precision("auto", cpu, luma) == expected
-    assert upscaling.choose_precision("bf16", cpu, luma) == "bf16"
+    assert upscaling.choose_precision("auto", cpu) == expected
+    assert upscaling.choose_precision("bf16", cpu) == "bf16"
     with pytest.raises(UsageError, match="for GPUs"):
-        upscaling.choose_precision("fp16", cpu, luma)
+        upscaling.choose_precision("fp16", cpu)
 
 
 def test_files_and_folders(place, photograph):
