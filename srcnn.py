@@ -63,13 +63,12 @@ class SRCNN(nn.Module):
 
     def forward_valid(self, luma: Tensor) -> Tensor:
         """Only the pixels that see no border: (N, 1, H, W) → (N, 1, H − 2·radius, W − 2·radius)."""
-        half = torch.is_autocast_enabled(luma.device.type)
-        with torch.autocast(
-            luma.device.type, enabled=False
-        ):  # the first and the last layer are never in half precision
+        device = luma.device.type
+        half = torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False):  # the first and the last layer are never in half precision
             features = F.relu_(self.extract(luma))
         mapped = F.relu_(self.map_from_grey(features) if half else self.map(features))
-        with torch.autocast(luma.device.type, enabled=False):
+        with torch.autocast(device, enabled=False):
             return convolve_to_one(mapped, self.reconstruct.weight, self.reconstruct.bias)
 
     def map_from_grey(self, features: Tensor) -> Tensor:
