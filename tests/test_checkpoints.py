@@ -73,8 +73,8 @@ def test_of_those_that_ship_the_best_for_an_ordinary_photograph_comes_first(plac
     for model, degradation in kinds:
         checkpoint = {**make_checkpoint(degradation=degradation), "model": model}
         save_checkpoint(checkpoint, place / "shipped" / f"{model}-{degradation}_x2.pt")
-    assert find_trained()[0].name == "esrgan-real_x2.pt"
-    assert find_trained(degradation="bicubic")[0].name == "esrgan-bicubic_x2.pt"
+    assert find_trained()[0].name == "rrdb-bicubic_x2.pt"
+    assert find_trained(degradation="real")[0].name == "esrgan-real_x2.pt"  # of those without a place in the order
     assert find_trained(model="srcnn")[0].name == "srcnn-bicubic_x2.pt"
     save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
     assert find_trained()[0].name == "srcnn_x2.mine.pt" and find_trained(model="rrdb")[0].name == "rrdb-bicubic_x2.pt"
