@@ -218,7 +218,9 @@ def measure_loading() -> None:
         for model in ("srcnn", "rrdb"):
             settings = replace(preset(model, 4), precision=AUTO)
             side = settings.patch * (1 if model == "srcnn" else 4)
-            data, (stage, _) = Data([Path(folder)], settings), make_steps(settings)
+            with contextlib.redirect_stderr(io.StringIO()):  # no bars between the lines
+                data = Data([Path(folder)], settings)
+            stage, _ = make_steps(settings)
             low, high = random_batch(settings, settings.batch)
             jobs = {
                 "reference": lambda settings=settings, side=side: plain_batch(paths, settings.batch, side, 4),
