@@ -96,7 +96,7 @@ def compare(section: str, row: str, jobs: dict, flops: float = 0, peaks: dict | 
         share = flops / found / peaks[name.split()[0]] if peaks else None
         of_peak = f"{100 * share:6.0f} %" if peaks else ""
         times = f"{1e3 * reference:11.1f} ms{1e3 * found:11.1f} ms{reference / found:8.2f} ×"
-        print(f"{section:12}{row:30}{name:14}{times}{of_peak}", flush=True)
+        print(f"{section:12}{row:36}{name:14}{times}{of_peak}", flush=True)
         keep(section, row, ours=name, reference_seconds=reference, seconds=found, ratio=reference / found, peak=share)
     return seconds
 
@@ -113,7 +113,7 @@ def measure_peaks() -> dict[str, float]:
         )
         seconds = measure({"": lambda maps=maps, weight=weight: F.conv2d(maps, weight, padding=1)})[""]
         peaks[precision] = operations / seconds
-        print(f"peak        {precision:44}{operations / seconds / 1e9:9.0f} billion operations a second")
+        print(f"peak        {precision:50}{operations / seconds / 1e9:9.0f} billion operations a second")
         keep("peak", precision, operations_a_second=peaks[precision])
     return peaks
 
