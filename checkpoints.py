@@ -11,6 +11,7 @@ opening a stranger's file runs none of the stranger's code:
 
 import math
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, d
     """
     found = _fitting(folder, wanted)
     if measured:
-        found = [(path, one) for path, one in found if "training" not in one or one["history"]]
+        found = ((path, one) for path, one in found if "training" not in one or one["history"])
     return max(found, key=lambda pair: pair[1]["date"], default=None)
 
 
@@ -117,12 +118,11 @@ def find_trained(**wanted) -> tuple[Path, dict] | None:
     return find_latest(MODELS, measured=True, **wanted) or min(_fitting(PRETRAINED, wanted), key=rank, default=None)
 
 
-def _fitting(folder: Path, wanted: dict) -> list[tuple[Path, dict]]:
-    """The checkpoints in a folder whose entries are as `wanted`, by name.
+def _fitting(folder: Path, wanted: dict) -> Iterator[tuple[Path, dict]]:
+    """The checkpoints in a folder whose entries are as `wanted`, by name; one at a time, for they may be large.
 
     Files that cannot be opened are named and passed over; a file of another program is none of ours.
     """
-    found = []
     for path in sorted(folder.glob("*.pt")):
         if not re.search(r"_x\d+\.", path.name):  # a file of another program
             continue
@@ -132,8 +132,7 @@ def _fitting(folder: Path, wanted: dict) -> list[tuple[Path, dict]]:
             note(f"passed over: {error}")
             continue
         if all(checkpoint.get(key) == value for key, value in wanted.items()):
-            found.append((path, checkpoint))
-    return found
+            yield path, checkpoint
 
 
 # ---------------------------------------------------------------------------------------------

@@ -339,7 +339,7 @@ def choose_network(options: argparse.Namespace, scale: int | None = None, degrad
         mixture = f", {alpha:g} of it and {1 - alpha:g} of {options.blend}"
     network = checkpoints.load_network(checkpoint)
     if options.model is None and path.parent == checkpoints.PRETRAINED:
-        mixture += "; nothing is trained yet: this one ships, the best of its kind for an ordinary photograph"
+        mixture += "; none that fits is trained yet: this one ships"
     print(f"network: {path} ({checkpoints.model_name(checkpoint)} ×{checkpoint['scale']}{mixture})")
     return network, checkpoint
 

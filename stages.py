@@ -88,7 +88,7 @@ def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicu
     common = {"model": model, "scale": scale, "degradation": degradation, "shape": shape, "average": 0.999}
     adversarial = model == "esrgan"
     # Real-ESRGAN sharpens what the second stage aims at (section 3.4), its code what the first does as well. The first
-    # has one aim, the right pixels, and those of a photograph are not sharpened: 0.02 dB after 375 compact updates.
+    # has one aim, the right pixels, and those of a photograph are not sharpened: 0.02 dB less in 375 updates.
     common["sharpen"] = degradation == "real" and (adversarial or paper)
     if not paper:
         common |= {"batch": 8, "patch": 32, "learning_rate": 2e-4 if adversarial else 4e-4}

@@ -165,6 +165,7 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=())
 def changes(before: dict, now: dict) -> list[str]:
     """The settings in which two runs differ, but for those that a run may take over."""
     before, now = ({**settings, **(settings.get("adversarial") or {})} for settings in (before, now))
+    before.setdefault("sharpen", now["sharpen"])  # runs that began before there was a choice
     names = sorted((before.keys() | now.keys()) - {"precision", "learning_rate", "adversarial"})
     return [f"{name} {before.get(name)} → {now.get(name)}" for name in names if before.get(name) != now.get(name)]
 

@@ -124,7 +124,7 @@ for _ in range(steps):
 small, high = held_out[0].pictures()
 with torch.no_grad():
     restored = {"bicubic": resize(small, 4), "RRDB, trained here": resize(small, 4) + network(small)}
-    if found := trained(model="rrdb", scale=4):
+    if found := trained(model="rrdb", scale=4, degradation="bicubic"):
         restored[f"RRDB, {found[0].name}"] = checkpoints.load_network(found[1])(small)
 for name, picture in restored.items():
     share = fine_detail(picture) / fine_detail(high)

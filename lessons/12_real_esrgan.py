@@ -241,16 +241,14 @@ show()
 #
 # ## Real-ESRNet at work
 #
-# The first of Real-ESRGAN's two stages, if it is here, beside its sister who knows bicubic alone.
+# The first of Real-ESRGAN's two stages, beside its sister who knows bicubic alone.
 
 # %%
 low = degrade.second_order(high, 4, seed(9))
 panels = [("poor", low), ("bicubic", resize(low, 4))]
 for name, degradation in (("trained on bicubic", "bicubic"), ("trained on poor pictures", "real")):
-    if found := trained(model="rrdb", scale=4, degradation=degradation):
-        panels.append((name, upscale(checkpoints.load_network(found[1]), low, 4)))
-    else:
-        print(f'no network "{name}" is here: `python main.py train -m rrdb -d {degradation}` trains one')
+    _, checkpoint = trained(model="rrdb", scale=4, degradation=degradation)
+    panels.append((name, upscale(checkpoints.load_network(checkpoint), low, 4)))
 show_pictures([(name, picture) for name, picture in [*panels, ("as it was", high)]])
 
 # %% [markdown]
@@ -308,5 +306,6 @@ hint("12c")
 # - Spectral norm bounds how steep a judge can be, so that it keeps teaching.
 # - Use the average of the weights, not the last ones.
 #
-# You have now taken all of Real-ESRGAN apart. What is left is to train it on your own photographs, by the commands of
-# the project's README.
+# You have now taken all of Real-ESRGAN apart. The project's README has the commands to train it.
+#
+# Next: [lesson 13](13_into_use.py), networks at work.

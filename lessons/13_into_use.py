@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from checks import check, hint
-from course import crop, photograph, promise, seed, show, show_pictures, trained
+from course import crop, photograph, promise, seed, show, show_pictures
 
 import checkpoints
 import degrade
@@ -82,8 +82,7 @@ for margin in (0, 7, 8):
 # until no computer does?
 
 # %% tags=["cover"]
-_, checkpoint = trained(model="rrdb", scale=4)
-rrdb = checkpoints.load_network(checkpoint)
+rrdb = checkpoints.load_network(checkpoints.load_checkpoint(checkpoints.PRETRAINED / "rrdb_x4.pt"))
 low = resize(crop(photograph("chelsea.png"), 40, 110, 192), 1 / 4)
 panels, differences = [], []
 for margin in (0, 2, 8):
@@ -132,8 +131,8 @@ for first in (2, 1):
 # %% [markdown]
 # ## Fewer bits to compute with
 #
-# A float32 keeps 24 binary digits of a number, bfloat16 eight, and new processors compute with it twice as fast and
-# more. `computing_in` is what `--precision bf16` switches on. The
+# A float32 keeps 24 binary digits of a number, bfloat16 eight, and new processors compute with it up to twice as
+# fast. `computing_in` is what `--precision bf16` switches on. The
 # stored weights stay float32; for computing, they and the features are rounded.
 
 # %%
@@ -236,18 +235,13 @@ networks = {
     "SRVGG ×4, 64 features, 16 layers": SRVGGNetCompact(),
     "SRVGG ×4, 16 features, 4 layers": SRVGGNetCompact(4, 16, 4),
 }
+enlarged = {"conv_up1": 4, "conv_up2": 16, "conv_hr": 16, "conv_last": 16}  # pixels that RRDB's last layers make of one
 for name, network in networks.items():
-    products = []
-
-    def count(layer, _, out, products=products):
-        products.append(layer.weight.numel() * out[0, 0].numel())
-
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(count)  # called whenever the layer has computed
-    result = network(torch.zeros(1, 1 if network.luma else 3, 96, 96))
+    layers = [(layer, which) for which, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
+    products = sum(layer.weight.numel() * enlarged.get(which, 1) for layer, which in layers)
+    products /= 1 if network.luma else 16  # SRCNN works on the enlarged picture, the others on the small one
     weights = sum(parameter.numel() for parameter in network.parameters())
-    print(f"{name}: {weights:,} weights, {sum(products) / result[0, 0].numel():,.0f} products a pixel")
+    print(f"{name}: {weights:,} weights, {products:,.0f} products a pixel of the result")
 
 # %% [markdown]
 # **Fold what was only for training.** A convolution is linear, so several side by side that are added are *one*

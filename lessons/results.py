@@ -74,7 +74,7 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
 
 def seconds(network: nn.Module, scale: int) -> str:
     """The median of three enlargements of a 512×512 picture, as `upscale` runs it."""
-    tiling, times = Tiling(precision=choose_precision("auto", CPU, network.luma)), []
+    tiling, times = Tiling(precision=choose_precision("auto", CPU)), []
     for _ in range(3):
         begin = time.perf_counter()
         upscale(network, torch.rand(1, 3, 512, 512), scale, tiling)
@@ -85,7 +85,6 @@ def seconds(network: nn.Module, scale: int) -> str:
 def clean_table(folder: Path, networks: dict, vgg: nn.Module | None) -> str:
     """Every network on pictures that were only shrunk, beside bicubic and what was published."""
     columns = ["", "scale", "PSNR / SSIM", "published", *((*LAYERS, "detail", "colour") if vgg else ())]
-    rows, bicubic = [], {}
 
     def row(title: str, model: str, scale: int, figures: dict, took: str, command: str) -> list[str]:
         cells = [title, f"×{scale}", f"{figures['psnr']:.2f} / {figures['ssim']:.4f}".replace(" 0.", " .")]
@@ -95,17 +94,19 @@ def clean_table(folder: Path, networks: dict, vgg: nn.Module | None) -> str:
             cells += [f"{figures['detail']:.2f}", f"{figures['colour']:.1f}"]
         return [*cells, took, f"`python main.py evaluate -i Set5 {command}`"]
 
+    rows = []
+    for scale in (2, 3, 4):
+        figures = evaluate_folder(folder, Examination(scale, vgg=vgg))["bicubic"]
+        rows.append(row("bicubic", "bicubic", scale, figures, "", f"-s {scale}"))
     for (model, degradation, scale), checkpoint in networks.items():
         if degradation != "bicubic":
             continue
         network = checkpoints.load_network(checkpoint)
-        report = evaluate_folder(folder, Examination(scale, network, vgg))
-        bicubic[scale] = report["bicubic"]
-        title = TITLES[model, degradation]
-        rows.append(row(title, model, scale, report["model"], seconds(network, scale), f"-m {model} -s {scale}"))
+        figures = evaluate_folder(folder, Examination(scale, network, vgg))["model"]
+        title, took = TITLES[model, degradation], seconds(network, scale)
+        rows.append(row(title, model, scale, figures, took, f"-m {model} -s {scale}"))
         print("|".join(rows[-1]), flush=True)
-    before = [row("bicubic", "bicubic", scale, bicubic[scale], "", f"-s {scale}") for scale in sorted(bicubic)]
-    return table([*columns, "seconds", "command"], before + rows)
+    return table([*columns, "seconds", "command"], rows)
 
 
 def poor_table(folder: Path, networks: dict) -> str:
@@ -159,8 +160,8 @@ def draw_trade(folder: Path, faithful: dict, sharp: dict, vgg: nn.Module, path: 
         start = points[0][1][layer]
         line = [(figures["psnr"], 100 * figures[layer] / start) for _, figures in points]
         axis.plot(*zip(*line, strict=True), marker="o", label=f"{layer}, as a share of RRDB's")
-        for (alpha, _), at in list(zip(points, line, strict=True))[::2]:
-            axis.annotate(f"α = {alpha:g}", at, textcoords="offset points", xytext=(6, 6), fontsize=9)
+    for (alpha, _), at in list(zip(points, line, strict=True))[::2]:  # beside the lower line alone
+        axis.annotate(f"α = {alpha:g}", at, textcoords="offset points", xytext=(8, -12), fontsize=9)
     axis.set(xlabel="PSNR on Set5 ×4 (dB): faithful →", ylabel="distance to VGG19's features (%): looks right ↓")
     axis.set_title("From ESRGAN (α = 1) to RRDB (α = 0): looks are paid for with PSNR")
     axis.margins(0.12)
@@ -170,7 +171,7 @@ def draw_trade(folder: Path, faithful: dict, sharp: dict, vgg: nn.Module, path: 
     plt.close(figure)
 
 
-# (photograph, top, left) of 128×128 pixels with an edge, hair, and print
+# (photograph, top, left) of 128×128 pixels: an eye in fur, a face, a shining cup; 16 more on each side are restored too
 DETAILS = ("chelsea.png", 92, 120), ("astronaut.png", 60, 160), ("coffee.png", 150, 130)
 
 

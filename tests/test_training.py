@@ -450,3 +450,11 @@ def test_what_is_sharpened():
     assert stages.sharp_target(high, RRDB) is high
     sharpened = stages.sharp_target(high, replace(RRDB, sharpen=True))
     torch.testing.assert_close(sharpened, degrade.usm_sharpen(high))
+
+
+def test_a_run_that_began_before_there_was_a_choice_of_sharpening_goes_on(photographs, monkeypatch):
+    unfinished(photographs, monkeypatch)
+    path, checkpoint = checkpoints.find_latest(checkpoints.MODELS)
+    del checkpoint["training"]["settings"]["sharpen"]
+    save_checkpoint(checkpoint, path)
+    assert train(RRDB, [photographs], 1, False, [], CPU) == path
