@@ -21,6 +21,7 @@ from batch import UpscaleSettings, list_inputs, upscale_files
 from checkpoints import save_checkpoint
 from files import Picture, open_picture, save_picture
 from images import UsageError, UserError, read_picture, write_picture
+from upscaling import choose_precision
 
 
 class Doubling(nn.Conv2d):
@@ -80,7 +81,7 @@ def test_the_same_from_the_command_line(place, capsys):
         assert main.main(["upscale", "-i", "in", "-o", "out", "--cpu"]) == 1
         told = capsys.readouterr()
         assert "Traceback" not in told.err + told.out and told.err.splitlines()[-1].startswith("error: ")
-    assert "device: cpu (fp32)" in told.out
+    assert f"device: cpu ({choose_precision('auto', torch.device('cpu'))})" in told.out
 
 
 @pytest.mark.slow
