@@ -36,7 +36,7 @@ from files import (
     save_picture,
 )
 from images import WRITTEN_FORMATS, UsageError, UserError, check_target, find_pictures, note, to_bytes, unused
-from upscaling import TILE, Tiling, crop, enlarged_pieces
+from upscaling import Tiling, crop, enlarged_pieces
 
 UPSCALED = Path("images_upscaled")
 BLEED = 8  # pixels: as far as colours are spread under transparent pixels
@@ -47,7 +47,7 @@ class UpscaleSettings:
     """What the command line says about how to enlarge."""
 
     outscale: float | None = None  # the network's own if not given
-    tile: int = TILE
+    tile: int | None = None  # None: as it is fastest for the network
     precision: str = "fp32"
     alpha_bicubic: bool = False  # transparency by bicubic interpolation, which takes no time
     quality: int = 95  # of JPEG and WebP

@@ -150,8 +150,8 @@ def add_upscale_flags(add) -> None:
     )  # fmt: skip
     add("--alpha-bicubic", action="store_true", help="enlarge transparency by bicubic interpolation, which is faster")
     add(
-        "--tile", type=tile_side, default=256, metavar="N",
-        help="pixels a side that the network gets at once; fewer take less memory (default 256)",
+        "--tile", type=tile_side, metavar="N",
+        help="pixels a side that the network gets at once; fewer take less memory (default 512, for srcnn 256)",
     )  # fmt: skip
     add("--huge", action="store_true", help="open files of more than 178 million pixels too: only if you trust them")
 

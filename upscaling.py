@@ -23,7 +23,8 @@ from images import (
     ycbcr_to_rgb,
 )
 
-TILE = 256  # pixels a side of what a network gets at once,
+TILE = 512  # pixels a side of what a network gets at once,
+LUMA_TILE = 256  # or that, if it has its feature maps at the full size: they fit into the cache of a processor
 MARGIN = 32  # at most so many around them,
 FADE = 8  # of which so many are mixed with the neighbour's, where the network sees farther than the margin
 SMALLEST_TILE = 32
@@ -80,8 +81,12 @@ def computing_in(precision: str, device: torch.device):
 class Tiling:
     """How a network is run over a picture; when memory runs out, `side` is halved for all that follows."""
 
-    side: int = TILE
+    side: int | None = None  # None: as it is fastest for the network
     precision: str = "fp32"
+
+    def choose_side(self, network: nn.Module) -> None:
+        """Set the side, unless one was asked for."""
+        self.side = self.side or (LUMA_TILE if network.luma else TILE)
 
 
 def tiles(render, size: tuple[int, int], tiling: Tiling, unit: float, fade: int):
@@ -167,6 +172,7 @@ def in_tiles(network: nn.Module, picture: Tensor, scale: int = 1, tiling: Tiling
     network sees so far that 32 pixels and a cross-fade must do.
     """
     tiling, (height, width) = tiling or Tiling(), picture.shape[-2:]
+    tiling.choose_side(network)
 
     def render(top: int, bottom: int, left: int, right: int) -> Tensor:
         rows, columns = _seen(network, top, bottom, scale, height), _seen(network, left, right, scale, width)
@@ -237,6 +243,7 @@ def enlarged_pieces(
     tiling: Tiling, alpha_bicubic: bool = False,
 ):  # fmt: skip
     """The picture that `read` gives, of `low_size`, through a network and, bicubically, on to `size`: see `tiles`."""
+    tiling.choose_side(network)
     render = Enlarged(network, read, channels, low_size, scale, tiling, alpha_bicubic)
     full_size = scale * low_size[0], scale * low_size[1]
     if size != full_size:

@@ -163,6 +163,16 @@ def test_the_short_way_to_convolve_doubled_pixels(size):
     torch.testing.assert_close(torch.autograd.grad(short, (x, conv.weight, conv.bias), towards), wanted)
 
 
+@pytest.mark.parametrize("shape", [(1,), (2,), (4,), (8,), (1, True), (2, True)], ids=str)
+@pytest.mark.parametrize("strip", [1, 40, 300])
+def test_strips_give_what_the_whole_gives(shape, strip, monkeypatch):
+    monkeypatch.setattr(esrgan, "STRIP", strip)
+    network, low = with_random_weights(RRDBNet(shape[0], 4, 4, 1, *shape[1:])).double(), rand(2, 3, 9, 7).double()
+    whole = network(low)
+    with torch.no_grad():
+        torch.testing.assert_close(network(low), whole)
+
+
 @pytest.mark.parametrize("network", [RRDBNet(4, 8, 4, 2), RRDBNet(2, 8, 4, 1, True), SRVGGNetCompact(4, 8, 2)], ids=str)
 def test_channels_last_stays_and_changes_nothing(network):
     low = rand(2, 3, 6, 6)
