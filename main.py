@@ -267,9 +267,7 @@ def chosen_settings(options: argparse.Namespace, device):
         settings = replace(settings, adversarial=replace(settings.adversarial, **judged))
     elif judged:
         raise UsageError("--perceptual and --gan-weight: are for -m esrgan")
-    # What half precision does to a training of SRCNN, which takes minutes anyway, has not been measured.
-    exact = model == "srcnn" and options.precision == "auto"
-    precision = "fp32" if exact else choose_precision(options.precision, device)
+    precision = choose_precision(options.precision, device)
     settings = replace(settings, shape=shape, precision=precision, accumulate=options.accumulate)
     settings = replace(settings, clip=options.clip, seed=options.seed)
     given = {name: getattr(options, name) for name in ("batch", "learning_rate") if getattr(options, name) is not None}

@@ -11,8 +11,8 @@ bicubic interpolation first; three convolutions then restore the detail:
 Colour is left to bicubic interpolation: the eye sees fine detail in brightness alone.
 
 What differs from the paper, and why:
-- Adam with one learning rate and a cosine decay instead of plain gradient descent with 1e-4 and 1e-5
-  for 8·10⁸ back-propagations: minutes on a laptop instead of days on a GPU.
+- Adam with one learning rate and a cosine decay, told of differences from grey (`AdamFromGrey`), instead of
+  plain gradient descent with 1e-4 and 1e-5 for 8·10⁸ back-propagations: minutes on a laptop instead of days on a GPU.
 - It starts as bicubic: the first filter of every layer passes the picture on, the last layer's other
   weights are a tenth of PyTorch's usual size. The paper starts from noise of deviation 0.001 and has to
   learn first what a picture is. The network is the same: what is learnt still flows through three layers.
@@ -81,14 +81,55 @@ class SRCNN(nn.Module):
         bfloat16 has 8 significant bits. The features carry the picture itself, which needs more: computed from them
         directly, the result loses up to 0.04 dB. A difference is small, and so are its rounding errors.
         """
-        first, middle = self.extract, self.map
-        grey = F.relu(GREY * first.weight.detach().sum((1, 2, 3)) + first.bias.detach())  # the features of grey
-        mapped_grey = (middle.weight.sum((2, 3)) * grey).sum(1) + middle.bias
-        difference = F.conv2d(features - grey[:, None, None], middle.weight)
-        return difference.to(features.dtype) + mapped_grey[:, None, None]
+        grey = F.relu(answer(self.extract, features.new_tensor([GREY]))).detach()  # the features of grey
+        difference = F.conv2d(features - grey[:, None, None], self.map.weight)
+        return difference.to(features.dtype) + answer(self.map, grey)[:, None, None]
 
     def forward(self, luma: Tensor) -> Tensor:
         return self.forward_valid(F.pad(luma, [self.radius] * 4, mode="replicate"))
+
+
+def answer(layer: nn.Conv2d, even: Tensor) -> Tensor:
+    """What a convolution makes of a picture in which every pixel is the same: (inputs,) → (outputs,)."""
+    return (layer.weight.sum((2, 3)) * even).sum(1) + layer.bias  # autocast would round what a matrix product gives
+
+
+class AdamFromGrey(torch.optim.Adam):
+    """Adam for the layers of SRCNN, which learns what a layer answers to an even grey picture in place of its bias.
+
+    Pixels and features are all positive. A weight that changes shifts the whole picture by its share of their mean, and
+    the gradients of a filter's weights are nearly one number, the mean's. Where only differences from grey reach
+    them they are about the structure of the picture: 250 updates teach what Adam alone needs 700 for. The idea is
+    old (LeCun et al., "Efficient BackProp", 1998, section 4.3, for the input; Schraudolph, "Centering neural network
+    gradient factors", 1998, for all layers); here it is a change of coordinates, by the chain rule:
+
+        answer = bias + Σ weight · grey        grey of the next layer = ReLU(answer)
+
+    The network and its state are the same as with Adam.
+    """
+
+    def __init__(self, network: nn.Module, **settings):
+        super().__init__(network.parameters(), **settings)
+        self.layers = list(network.children())
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step along the gradients of weights and biases, which are changed to those of weights and answers."""
+        layers, greys, answers = self.layers, [self.layers[0].weight.new_tensor([GREY])], []
+        for layer in layers:
+            answers.append(answer(layer, greys[-1]))
+            greys.append(F.relu(answers[-1]))
+        for layer, grey in zip(layers, greys, strict=False):
+            layer.weight.grad -= layer.bias.grad[:, None, None, None] * grey[:, None, None]
+        for layer, following, said in zip(layers, layers[1:], answers, strict=False):
+            layer.bias.grad -= (said > 0) * (following.bias.grad @ following.weight.sum((2, 3)))
+        before = [layer.bias.clone() for layer in layers]
+        super().step(closure)
+        grey = greys[0]
+        for layer, said, bias in zip(layers, answers, before, strict=True):
+            said += layer.bias - bias
+            layer.bias += said - answer(layer, grey)
+            grey = F.relu(said)
 
 
 def convolve_to_one(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ import checkpoints
 import degrade
 import esrgan
 from images import from_bytes, rgb_to_luma
+from srcnn import AdamFromGrey
 from upscaling import computing_in
 
 
@@ -53,8 +54,8 @@ class Settings:
     shape: dict = field(default_factory=lambda: {"kernels": [9, 5, 5]})
     batch: int = 16  # SRCNN's paper does not say; its released settings take 128
     patch: int = 48  # pixels a side of the poor picture; SRCNN's paper: 33, of which 17 remain after 9-5-5, here 32
-    learning_rate: float = 7e-4
-    beta2: float = 0.99  # of Adam; 0.999 learnt 0.04 dB less in the same few thousand steps
+    learning_rate: float = 1.5e-3
+    beta2: float = 0.99  # of Adam
     milestones: list = field(default_factory=list)  # the rate halves at these steps; without: half a cosine down to 0
     average: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
     accumulate: int = 1  # so many batches are computed, one after the other, for one update
@@ -127,6 +128,8 @@ def build(settings: Settings, weights: dict, device) -> nn.Module:
 
 def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
     """The optimiser of all these papers, in one pass over the weights; the learning rate is set at every step."""
+    if getattr(network, "luma", False):
+        return AdamFromGrey(network, betas=(0.9, settings.beta2), fused=True)
     return torch.optim.Adam(network.parameters(), betas=(0.9, settings.beta2), fused=True)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from srcnn import KERNELS, SRCNN
+from srcnn import GREY, KERNELS, SRCNN, AdamFromGrey
 
 
 def delta_network(kernels=(9, 5, 5), shift=(0, 0)):
@@ -66,3 +66,31 @@ def test_an_untrained_network_is_nearly_bicubic(kernels):
     network = SRCNN(kernels)
     network.reconstruct.weight.data[:, 1:] = 0
     assert torch.equal(network(luma), luma)
+
+
+@pytest.mark.parametrize("kernels", KERNELS.values())
+def test_adam_from_grey_is_adam_on_weights_and_answers_to_grey(kernels):
+    network = SRCNN(kernels).double()
+    optimizer = AdamFromGrey(network, lr=1e-2)
+    weights = [layer.weight.detach().clone().requires_grad_() for layer in network.children()]
+    answers, grey = [], torch.full((1, 1, 30, 30), GREY, dtype=torch.float64)
+    for layer in network.children():
+        answers.append(layer(grey)[0, :, 0, 0].detach().clone().requires_grad_())
+        grey = layer(grey).relu()
+    adam = torch.optim.Adam([*weights, *answers], lr=1e-2)
+
+    def told_by_answers(x):
+        grey = torch.tensor([GREY], dtype=torch.float64)
+        for number, (weight, answer) in enumerate(zip(weights, answers, strict=True)):
+            bias = answer - (weight.sum((2, 3)) * grey).sum(1)
+            x, grey = F.conv2d(x.relu() if number else x, weight, bias), answer.relu()
+        return x
+
+    for _ in range(3):
+        low, high = torch.rand(2, 1, 20, 20, dtype=torch.float64), torch.rand(2, 1, 1, 1, dtype=torch.float64)
+        for restore, steps in ((network.forward_valid, optimizer), (told_by_answers, adam)):
+            steps.zero_grad()
+            F.mse_loss(restore(low), high.expand_as(restore(low))).backward()
+            steps.step()
+    torch.testing.assert_close(network.forward_valid(low), told_by_answers(low))
+    assert all(torch.allclose(layer.weight, weight) for layer, weight in zip(network.children(), weights, strict=True))
