@@ -114,7 +114,7 @@ class RRDBNet(nn.Module):
         height, width = low.shape[-2:]
         x = self.conv_first(F.pixel_unshuffle(pad_to_multiple(low, self.fold), self.fold))
         x = x + self.conv_body(self.body(x))
-        restored = self.enlarge(x) if torch.is_grad_enabled() else in_strips(self.enlarge, x, 2**self.doublings)
+        restored = self.enlarge(x) if x.requires_grad else in_strips(self.enlarge, x, 2**self.doublings)
         return restored[..., : self.scale * height, : self.scale * width]
 
     def enlarge(self, x: Tensor) -> Tensor:

@@ -78,12 +78,19 @@ class SRCNN(nn.Module):
     def map_from_grey(self, features: Tensor) -> Tensor:
         """The middle layer, nearly all of the work, in half precision: only what differs from an even grey picture.
 
-        bfloat16 has 8 significant bits. The features carry the picture itself, which needs more: computed from them
-        directly, the result loses up to 0.04 dB. A difference is small, and so are its rounding errors.
+        bfloat16 has 8 significant bits, and the picture itself, which the features carry, needs more: the result would
+        lose up to 0.04 dB. A difference is small, and so are its rounding errors: 0.01 dB. For upscaling even that is
+        won back: the first feature, which is the picture, and the sum with it are computed in float32.
         """
+        weight = self.map.weight
         grey = F.relu(answer(self.extract, features.new_tensor([GREY]))).detach()  # the features of grey
-        difference = F.conv2d(features - grey[:, None, None], self.map.weight)
-        return difference.to(features.dtype) + answer(self.map, grey)[:, None, None]
+        difference, of_grey = features - grey[:, None, None], answer(self.map, grey)
+        if features.requires_grad:  # learning takes the rounding for noise
+            return F.conv2d(difference, weight).to(features.dtype) + of_grey[:, None, None]
+        with torch.autocast(features.device.type, enabled=False):
+            mapped = F.conv2d(difference[:, :1], weight[:, :1], of_grey)
+        others = weight * (torch.arange(64, device=weight.device) > 0)[:, None, None]
+        return mapped.add_(F.conv2d(difference, others))
 
     def forward(self, luma: Tensor) -> Tensor:
         return self.forward_valid(F.pad(luma, [self.radius] * 4, mode="replicate"))

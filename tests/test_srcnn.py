@@ -94,3 +94,15 @@ def test_adam_from_grey_is_adam_on_weights_and_answers_to_grey(kernels):
             steps.step()
     torch.testing.assert_close(network.forward_valid(low), told_by_answers(low))
     assert all(torch.allclose(layer.weight, weight) for layer, weight in zip(network.children(), weights, strict=True))
+
+
+@pytest.mark.parametrize("kernels", KERNELS.values())
+def test_half_precision_keeps_the_picture_exact(kernels):
+    network, luma = SRCNN(kernels), torch.rand(1, 1, 40, 50)
+    expected = network(luma).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        learning = network(luma)
+        with torch.no_grad():
+            restored = network(luma)
+    assert (restored - expected).abs().max() < 0.02 / 255  # bfloat16 itself rounds to one level of 8 bits
+    assert learning.requires_grad and (learning - expected).abs().max() < 1 / 255
