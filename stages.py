@@ -190,7 +190,7 @@ def spread(module: nn.Module, device) -> nn.Module:
         return module
     devices = [device] if torch.device(device).type == "cuda" else None
     # Every process keeps its own statistics of batch norm, as it sees only its share.
-    return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+    return DistributedDataParallel(module, device_ids=devices, forward_sync_buffers=False)
 
 
 def in_parts(low: Tensor, high: Tensor, count: int, *modules: nn.Module) -> Iterator[tuple[Tensor, Tensor, float]]:
