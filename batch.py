@@ -47,7 +47,7 @@ class UpscaleSettings:
     """What the command line says about how to enlarge."""
 
     outscale: float | None = None  # the network's own if not given
-    tile: int | None = None  # None: as it is fastest for the network
+    tile: int | None = None  # None: as it suits the network
     precision: str = "fp32"
     alpha_bicubic: bool = False  # transparency by bicubic interpolation, which takes no time
     quality: int = 95  # of JPEG and WebP

@@ -21,7 +21,7 @@ import checkpoints
 import degrade
 import esrgan
 from images import from_bytes, rgb_to_luma
-from srcnn import AdamFromGrey
+from srcnn import SRCNN, AdamFromGrey
 from upscaling import computing_in
 
 
@@ -127,8 +127,8 @@ def build(settings: Settings, weights: dict, device) -> nn.Module:
 
 
 def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
-    """The optimiser of all these papers, in one pass over the weights; the learning rate is set at every step."""
-    if getattr(network, "luma", False):
+    """The optimiser of all but SRCNN's paper; the learning rate is set at every step."""
+    if isinstance(network, SRCNN):
         return AdamFromGrey(network, betas=(0.9, settings.beta2), fused=True)
     return torch.optim.Adam(network.parameters(), betas=(0.9, settings.beta2), fused=True)
 

@@ -23,8 +23,7 @@ from images import (
     ycbcr_to_rgb,
 )
 
-TILE = 512  # pixels a side of what a network gets at once,
-LUMA_TILE = 256  # or that, if it has its feature maps at the full size: they fit into the cache of a processor
+TILE = 256  # pixels a side of what a network gets at once, if it does not say what suits it better,
 MARGIN = 32  # at most so many around them,
 FADE = 8  # of which so many are mixed with the neighbour's, where the network sees farther than the margin
 SMALLEST_TILE = 32
@@ -81,12 +80,12 @@ def computing_in(precision: str, device: torch.device):
 class Tiling:
     """How a network is run over a picture; when memory runs out, `side` is halved for all that follows."""
 
-    side: int | None = None  # None: as it is fastest for the network
+    side: int | None = None  # None: as it suits the network
     precision: str = "fp32"
 
     def choose_side(self, network: nn.Module) -> None:
         """Set the side, unless one was asked for."""
-        self.side = self.side or (LUMA_TILE if network.luma else TILE)
+        self.side = self.side or getattr(network, "tile", TILE)
 
 
 def tiles(render, size: tuple[int, int], tiling: Tiling, unit: float, fade: int):

@@ -109,7 +109,8 @@ print(f"bicubic {quality(None):.2f} dB")
 # ## Training
 #
 # The loop in training.py does the same and more. At every step: cut random patches, restore them, measure the mean
-# squared difference, go one step downhill. The optimiser is Adam, which adapts the step to each weight. The **learning
+# squared difference, go one step downhill. The optimiser is Adam, which adapts the step to each weight (the program
+# tells it differences from grey, and so learns faster: `AdamFromGrey` in srcnn.py). The **learning
 # rate**, the length of a step, falls to zero along half a cosine. Patches lose 8 pixels a side, so the target must be
 # cut to match.
 #

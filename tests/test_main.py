@@ -94,11 +94,11 @@ def test_a_network_that_ships_is_used_and_said(place, photograph):
 
 def test_no_network_yet(place, photograph):
     write_picture(place / "x.png", photograph[..., :30, :30])
-    finished = run("upscale", "-i", "x.png", "-m", "srcnn")
+    finished = run("upscale", "-i", "x.png", "-m", "srvgg")
     assert finished.returncode == 2 and "main.py train" in finished.lines[0]
-    finished = run("evaluate", "-i", ".", "-m", "srcnn")
+    finished = run("evaluate", "-i", ".", "-m", "srvgg")
     assert finished.returncode == 2 and "-s" in finished.lines[0]
-    finished = run("evaluate", "-i", ".", "-s", "3")
+    finished = run("evaluate", "-i", ".", "-s", "5")
     assert finished.returncode == 0 and "bicubic alone" in finished.lines[0] and "x.png" in finished.stdout
 
 
@@ -199,8 +199,8 @@ def test_every_flag_of_upscale(model, photograph):
     assert finished.returncode == 0 and len(list(Path("out").iterdir())) == 3
 
 
-def test_half_precision_is_asked_for_in_evaluation(model, photograph):
+def test_half_precision_is_asked_for_in_evaluation(place, photograph):
     write_picture("in/x.png", photograph)
-    figures = [run("evaluate", "-i", "in", "-m", model, *flags) for flags in ([], ["--precision", "bf16", "--cpu"])]
+    figures = [run("evaluate", "-i", "in", "-m", "rrdb", *flags) for flags in ([], ["--precision", "bf16", "--cpu"])]
     assert [finished.returncode for finished in figures] == [0, 0]
     assert figures[0].stdout != figures[1].stdout
