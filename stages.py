@@ -55,6 +55,7 @@ class Settings:
     batch: int = 16  # SRCNN's paper does not say; its released settings take 128
     patch: int = 48  # pixels a side of the poor picture; SRCNN's paper: 33, of which 17 remain after 9-5-5, here 32
     learning_rate: float = 1.5e-3
+    warm_up: int = 200  # steps in which the learning rate rises from 0; full from the first, it kills half of ReLUs
     beta2: float = 0.99  # of Adam
     milestones: list = field(default_factory=list)  # the rate halves at these steps; without: half a cosine down to 0
     average: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
@@ -86,7 +87,8 @@ def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicu
     else:
         features, growth, blocks = (64, 32, 23) if paper else (32, 16, 6)
         shape = {"scale": scale, "features": features, "growth": growth, "blocks": blocks, "unshuffle": False}
-    common = {"model": model, "scale": scale, "degradation": degradation, "shape": shape, "average": 0.999}
+    common = {"model": model, "scale": scale, "degradation": degradation, "shape": shape}
+    common |= {"average": 0.999, "warm_up": 0}
     adversarial = model == "esrgan"
     # Real-ESRGAN sharpens what the second stage aims at (section 3.4), its code what the first does as well. The first
     # has one aim, the right pixels, and those of a photograph are not sharpened: 0.02 dB less in 375 updates.

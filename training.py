@@ -31,10 +31,16 @@ SKIPPED_MOST = 10  # so many bad gradients in a row are no accident
 
 
 def rate_at(step: int, first: int, last: int, settings: Settings) -> float:
-    """The learning rate of a step: halved at every milestone, else half a cosine over this run's steps, down to 0."""
+    """The learning rate of a step: halved at every milestone, else half a cosine over this run's steps, down to 0.
+
+    It rises to that over the first steps, at most a fifth of the run, if the settings have a warm-up.
+    """
+    done, steps = step - first, last - first
+    warm_up = max(1, min(settings.warm_up, steps // 5))
+    rate = settings.learning_rate * min(1, (done + 1) / warm_up)
     if settings.milestones:
-        return settings.learning_rate * 0.5 ** sum(step >= milestone for milestone in settings.milestones)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - first) / (last - first)))
+        return rate * 0.5 ** sum(step >= milestone for milestone in settings.milestones)
+    return rate * 0.5 * (1 + math.cos(math.pi * done / steps))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -165,7 +171,7 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=())
 def changes(before: dict, now: dict) -> list[str]:
     """The settings in which two runs differ, but for those that a run may take over."""
     before, now = ({**settings, **(settings.get("adversarial") or {})} for settings in (before, now))
-    before.setdefault("sharpen", now["sharpen"])  # runs that began before there was a choice
+    before = {**now, **before}  # runs that began before there was a choice
     names = sorted((before.keys() | now.keys()) - {"precision", "learning_rate", "adversarial"})
     return [f"{name} {before.get(name)} → {now.get(name)}" for name in names if before.get(name) != now.get(name)]
 

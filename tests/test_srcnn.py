@@ -69,6 +69,14 @@ def test_an_untrained_network_is_nearly_bicubic(kernels):
 
 
 @pytest.mark.parametrize("kernels", KERNELS.values())
+def test_no_feature_of_an_untrained_network_is_dead(kernels):
+    network = SRCNN(kernels)
+    grey = network.extract(torch.full((1, 1, 30, 30), GREY))
+    for layer in (grey, network.map(grey.relu())):
+        torch.testing.assert_close(layer[0, :, 0, 0], torch.tensor([GREY] + [0.0] * (layer.shape[1] - 1)))
+
+
+@pytest.mark.parametrize("kernels", KERNELS.values())
 def test_adam_from_grey_is_adam_on_weights_and_answers_to_grey(kernels):
     network = SRCNN(kernels).double()
     optimizer = AdamFromGrey(network, lr=1e-2)

@@ -73,7 +73,7 @@ def test_over_photographs_an_epoch_has_a_fixed_number_of_updates(photographs):
 
 
 def test_the_learning_rate_is_half_a_cosine_or_halves_at_milestones():
-    settings = Settings(learning_rate=0.5)
+    settings = Settings(learning_rate=0.5, warm_up=0)
     rates = [rate_at(step, 100, 200, settings) for step in (100, 150, 199, 200)]
     assert rates[0] == 0.5 and rates[1] == pytest.approx(0.25) and 0 < rates[2] < 2e-4 and rates[3] == 0
     settings = preset("rrdb", 4, paper=True)
@@ -81,6 +81,16 @@ def test_the_learning_rate_is_half_a_cosine_or_halves_at_milestones():
     assert [rate_at(step, 0, 10**6, settings) for step in steps] == [2e-4, 2e-4, 1e-4, 5e-5, 1.25e-5]
     judged = preset("esrgan", 4, paper=True)
     assert [rate_at(step, 0, 400_000, judged) for step in (0, 50_000, 350_000)] == [1e-4, 5e-5, 6.25e-6]
+
+
+def test_the_learning_rate_rises_first():
+    settings = Settings(learning_rate=0.5, warm_up=20)
+    cold, warm = (
+        [rate_at(step, 100, 300, one) for step in range(100, 300)] for one in (replace(settings, warm_up=0), settings)
+    )
+    assert [b / a for a, b in zip(cold[:20], warm, strict=False)] == pytest.approx([(n + 1) / 20 for n in range(20)])
+    assert cold[20:] == warm[20:]
+    assert rate_at(1, 0, 10, settings) == rate_at(1, 0, 10, replace(settings, warm_up=0))  # a fifth of the run at most
 
 
 class Unchanged(torch.nn.Linear):
