@@ -330,7 +330,7 @@ def test_what_an_unfinished_run_takes_over(photographs, monkeypatch, capsys):
     path = train(faster, [photographs], 3, False, [], CPU, said=("epochs", "learning_rate"))
     assert len(load_checkpoint(path)["history"]) == 3
     assert load_checkpoint(path)["training"]["settings"]["learning_rate"] == 1e-3
-    assert "learning rate 0.0015 → 0.001" in capsys.readouterr().err
+    assert "learning rate 0.0005 → 0.001" in capsys.readouterr().err
     unfinished(photographs, monkeypatch, epochs=3)
     path = train(RRDB, [photographs], 1, False, [], CPU, said=("epochs",))  # it has had that already
     assert len(load_checkpoint(path)["history"]) == 1
