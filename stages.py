@@ -21,6 +21,7 @@ import checkpoints
 import degrade
 import esrgan
 from images import from_bytes, rgb_to_luma
+from muon import Muon
 from srcnn import SRCNN, AdamFromGrey
 from upscaling import computing_in
 
@@ -57,6 +58,7 @@ class Settings:
     learning_rate: float = 5e-4  # at 1.5e-3 a third of the ReLUs die in a long run
     warm_up: int = 200  # steps in which the learning rate rises from 0; full at once, it kills ReLUs too
     beta2: float = 0.99  # of Adam
+    muon: bool = False  # the hidden convolutions learn by Muon instead
     milestones: list = field(default_factory=list)  # the rate halves at these steps; without: half a cosine down to 0
     average: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
     accumulate: int = 1  # so many batches are computed, one after the other, for one update
@@ -94,7 +96,9 @@ def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicu
     # has one aim, the right pixels, and those of a photograph are not sharpened: 0.02 dB less in 375 updates.
     common["sharpen"] = degradation == "real" and (adversarial or paper)
     if not paper:
-        common |= {"batch": 8, "patch": 32, "learning_rate": 2e-4 if adversarial else 4e-4}
+        # Muon learns several times as much in a step as Adam at 4e-4 does; at 4e-3 it came to grief after 400 steps.
+        common |= {"learning_rate": 2e-4} if adversarial else {"learning_rate": 1.5e-3, "warm_up": 50, "muon": True}
+        common |= {"batch": 8, "patch": 32}
         judged = COMPACT_ADVERSARIAL if degradation == "bicubic" else COMPACT_REAL_ADVERSARIAL
     elif degradation == "bicubic":
         # Sections 4.1 and 4.2; 1,000,000 updates of the first stage and 400,000 of the second, as the code does.
@@ -130,9 +134,16 @@ def build(settings: Settings, weights: dict, device) -> nn.Module:
 
 def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
     """The optimiser of all but SRCNN's paper; the learning rate is set at every step."""
+    return torch.optim.Adam(network.parameters(), betas=(0.9, settings.beta2), fused=True)
+
+
+def chosen_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Adam:
+    """What the network learns by: Adam, or one of its two kin that learn faster."""
+    if settings.muon:
+        return Muon(network, betas=(0.9, settings.beta2))
     if isinstance(network, SRCNN):
         return AdamFromGrey(network, betas=(0.9, settings.beta2), fused=True)
-    return torch.optim.Adam(network.parameters(), betas=(0.9, settings.beta2), fused=True)
+    return adam(network, settings)
 
 
 def averaged(network: nn.Module, settings: Settings) -> AveragedModel:
@@ -238,7 +249,7 @@ class PixelStage:
         self.network = build(settings, weights, device)
         self.loss = spread(PixelLoss(self.network, settings), device)
         self.average = averaged(self.network, settings)
-        self.optimizer = adam(self.network, settings)
+        self.optimizer = chosen_optimizer(self.network, settings)
         self.scaler = new_scaler(settings, device)
         self.parts = {
             "network": self.network, "average": self.average, "optimizer": self.optimizer, "scaler": self.scaler
@@ -299,7 +310,7 @@ class AdversarialStage:
         self.network = build(settings, weights, device)
         self.generator = spread(self.network, device)
         self.average = averaged(self.network, settings)
-        self.optimizer = adam(self.network, settings)
+        self.optimizer = chosen_optimizer(self.network, settings)
         self.perceptual = perceptual.to(device, memory_format=torch.channels_last)
         self.judge = new_judge(settings).to(device, memory_format=torch.channels_last)
         self.relativistic = self.weights.judge == "vgg"

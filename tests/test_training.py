@@ -25,8 +25,8 @@ from training import rate_at, train, validate
 
 TINY = Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20)
 SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
-RRDB = Settings("rrdb", 4, shape=SMALL, batch=4, patch=8, average=0.9)
-JUDGED = replace(RRDB, model="esrgan", adversarial=Adversarial(features=4, perceptual="random"))
+RRDB = Settings("rrdb", 4, shape=SMALL, batch=4, patch=8, average=0.9, muon=True)
+JUDGED = replace(RRDB, model="esrgan", muon=False, adversarial=Adversarial(features=4, perceptual="random"))
 CPU = torch.device("cpu")
 
 

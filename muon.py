@@ -1,0 +1,65 @@
+"""Muon: a step that changes a layer equally in all directions.
+
+Read as a matrix, one row for each output channel, the gradient of a convolution is nearly of low rank: a few directions,
+the averages of brightness and colour above all, are hundreds of times as long as the others. Adam divides each weight's
+gradient by its usual size, but the directions stay as unequal as they were, and what makes the last decibel is learnt
+slowest. Muon takes the average gradient G = U S Vᵀ and steps along U Vᵀ: the same directions, all of one length.
+
+Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. The length of a step is that of
+Liu et al., "Muon is scalable for LLM training", 2025, section 2.2: as long as Adam's, so that both share a learning rate.
+"""
+
+import torch
+from torch import Tensor, nn
+
+MOMENTUM = 0.95
+# a·x + b·x³ + c·x⁵, applied five times, brings every x from 0.003 to 1 near 1, to 0.7..1.2: Jordan's numbers.
+ITERATIONS, COEFFICIENTS = 5, (3.4445, -4.7750, 2.0315)
+
+
+class Muon(torch.optim.Adam):
+    """Muon for the convolutions of a network but for the first and the last, and Adam for all else.
+
+    What pixels enter by and what makes them has few channels, each with a meaning of its own, and a bias is no matrix.
+    """
+
+    def __init__(self, network: nn.Module, **settings):
+        super().__init__(network.parameters(), foreach=True, **settings)
+        self.hidden = [weight for weight in network.parameters() if weight.ndim == 4][1:-1]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step of both kinds; a weight without a gradient stays as it is."""
+        alike: dict[tuple, list[nn.Parameter]] = {}
+        for weight in self.hidden:
+            if weight.grad is not None:
+                alike.setdefault(weight.shape, []).append(weight)
+        for weights in alike.values():  # all of a shape at once, which is several times faster
+            averages = self.follow(weights)
+            matrices = torch.stack(averages).flatten(2)
+            steps = orthogonal(matrices) * (0.2 * max(matrices.shape[1:]) ** 0.5)
+            torch._foreach_add_(weights, list(steps.view(-1, *weights[0].shape)), alpha=-self.param_groups[0]["lr"])
+            for weight in weights:
+                weight.grad = None  # Adam leaves it alone
+        super().step()
+
+    def follow(self, weights: list[nn.Parameter]) -> list[Tensor]:
+        """The running averages of these weights' gradients, one step ahead (Nesterov's momentum)."""
+        for weight in weights:
+            if "average" not in self.state[weight]:
+                self.state[weight] |= {"step": torch.tensor(0.0), "average": torch.zeros_like(weight)}
+        gradients, averages = [weight.grad for weight in weights], [self.state[weight]["average"] for weight in weights]
+        torch._foreach_lerp_(averages, gradients, 1 - MOMENTUM)
+        return torch._foreach_lerp(gradients, averages, MOMENTUM)
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """(N, rows, columns): every G = U S Vᵀ → about U Vᵀ, by matrix products alone (Newton-Schulz)."""
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonal(matrices.mT).mT
+    a, b, c = COEFFICIENTS
+    result = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)  # no singular value is over 1
+    for _ in range(ITERATIONS):
+        square = result @ result.mT
+        result = a * result + (b * square + c * square @ square) @ result
+    return result
