@@ -1,12 +1,12 @@
 """Muon: a step that changes a layer equally in all directions.
 
-Read as a matrix, one row for each output channel, the gradient of a convolution is nearly of low rank: a few directions,
-the averages of brightness and colour above all, are hundreds of times as long as the others. Adam divides each weight's
-gradient by its usual size, but the directions stay as unequal as they were, and what makes the last decibel is learnt
-slowest. Muon takes the average gradient G = U S Vᵀ and steps along U Vᵀ: the same directions, all of one length.
+Read as a matrix, one row per output channel, the gradient of a convolution has one direction that is ten times
+as long as the next and hundreds of times as long as the last. Adam scales every weight for itself, which evens out
+little of that, and what the short directions stand for is learnt slowly. Muon takes the average gradient G = U S Vᵀ and
+steps along U Vᵀ: the same directions, all of one length.
 
-Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. The length of a step is that of
-Liu et al., "Muon is scalable for LLM training", 2025, section 2.2: as long as Adam's, so that both share a learning rate.
+Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. How long that is, says section 2.2 of
+Liu et al., "Muon is scalable for LLM training", 2025: as long as Adam's step, so that both share a learning rate.
 """
 
 import torch

@@ -15,13 +15,15 @@ def test_orthogonal_keeps_the_directions_and_evens_their_lengths(shape):
     matrices = left @ torch.diag(torch.logspace(0, -2, min(shape[1:]))) @ right.mT
     lengths = left.mT @ orthogonal(7 * matrices) @ right
     torch.testing.assert_close(lengths, torch.diag_embed(lengths.diagonal(dim1=1, dim2=2)), atol=1e-4, rtol=0)
-    assert 0.6 < lengths.diagonal(dim1=1, dim2=2).min() and lengths.max() < 1.3
+    assert lengths.diagonal(dim1=1, dim2=2).min() > 0.6 and lengths.max() < 1.3
     assert not orthogonal(torch.zeros(shape)).any()
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_muon_is_pytorchs_for_hidden_convolutions_and_adam_for_all_else(channels_last):
-    network = SRVGGNetCompact(2, 8, 3).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    network = SRVGGNetCompact(2, 8, 3)
+    if channels_last:
+        network.to(memory_format=torch.channels_last)
     hidden = [network.get_parameter(name) for name in ("body.2.weight", "body.4.weight", "body.6.weight")]
     others = [parameter for parameter in network.parameters() if not any(parameter is weight for weight in hidden)]
     matrices, copies = ([nn.Parameter(each.detach().clone()) for each in each_kind] for each_kind in (hidden, others))
