@@ -151,7 +151,7 @@ def add_upscale_flags(add) -> None:
     add("--alpha-bicubic", action="store_true", help="enlarge transparency by bicubic interpolation, which is faster")
     add(
         "--tile", type=tile_side, metavar="N",
-        help="pixels a side that the network gets at once; fewer take less memory (default 256, rrdb and esrgan 1024)",
+        help="pixels a side that the network gets at once; fewer take less memory (default 256, rrdb and esrgan 512)",
     )  # fmt: skip
     add("--huge", action="store_true", help="open files of more than 178 million pixels too: only if you trust them")
 

@@ -45,7 +45,7 @@ class Muon(torch.optim.Adam):
 
     def follow(self, weights: list[nn.Parameter]) -> list[Tensor]:
         """The running averages of these weights' gradients, one step ahead (Nesterov's momentum)."""
-        for weight in weights:
+        for weight in weights:  # "step" is what Adam looks for in a state that it loads
             if "average" not in self.state[weight]:
                 self.state[weight] |= {"step": torch.tensor(0.0), "average": torch.zeros_like(weight)}
         gradients, averages = [weight.grad for weight in weights], [self.state[weight]["average"] for weight in weights]

@@ -73,11 +73,13 @@ class Settings:
 
 
 # Real-ESRGAN, section 4.1: five layers of VGG19, and pixels count as much as features.
-REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, dict(esrgan.REAL_ESRGAN_LAYERS), judge="unet")
-# A short training needs a judge that does not win outright: half as wide, and it waits while it is ahead.
+REAL_LAYERS = dict(esrgan.REAL_ESRGAN_LAYERS)
+REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, REAL_LAYERS, judge="unet")
+# A short training needs a judge that does not win outright: half as wide, it waits while it is ahead. Adam's steps,
+# by which it learns, are shorter than the generator's by Muon.
 COMPACT_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 2.0, "conv5_4": 1.0}
-COMPACT_ADVERSARIAL = Adversarial(2.0, 1.0, 0.1, COMPACT_LAYERS, features=32, judge_waits=0.5)
-COMPACT_REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, dict(esrgan.REAL_ESRGAN_LAYERS), judge="unet", features=32)
+COMPACT_ADVERSARIAL = Adversarial(2.0, 1.0, 0.1, COMPACT_LAYERS, features=32, judge_rate=0.4, judge_waits=0.5)
+COMPACT_REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, REAL_LAYERS, judge="unet", features=32, judge_rate=0.4)
 
 
 def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicubic") -> Settings:
@@ -97,7 +99,7 @@ def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicu
     common["sharpen"] = degradation == "real" and (adversarial or paper)
     if not paper:
         # Muon learns several times as much in a step as Adam at 4e-4 does; at 4e-3 it came to grief after 400 steps.
-        common |= {"learning_rate": 2e-4} if adversarial else {"learning_rate": 1.5e-3, "warm_up": 50, "muon": True}
+        common |= {"learning_rate": 5e-4 if adversarial else 1.5e-3, "warm_up": 50, "muon": True}
         common |= {"batch": 8, "patch": 32}
         judged = COMPACT_ADVERSARIAL if degradation == "bicubic" else COMPACT_REAL_ADVERSARIAL
     elif degradation == "bicubic":
@@ -133,7 +135,7 @@ def build(settings: Settings, weights: dict, device) -> nn.Module:
 
 
 def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
-    """The optimiser of all but SRCNN's paper; the learning rate is set at every step."""
+    """The optimiser of judges, and of all papers but SRCNN's; the learning rate is set at every step."""
     return torch.optim.Adam(network.parameters(), betas=(0.9, settings.beta2), fused=True)
 
 

@@ -162,6 +162,8 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=())
         training["best"] = -math.inf  # measured on other pictures, or in another unit
     if changed:
         training["parts"].pop("pool", None)  # its pairs are of other pictures, or of another size
+    if before.get("muon", False) != now["muon"]:
+        training["parts"].pop("optimizer", None)  # it remembers what another kind of step needs
     training.update(settings=now, data=data.summary(), sums={})
     # Steps are counted in epochs of the new data, so that every epoch draws a fresh order.
     training["step"] = training["last_step"] = len(checkpoint["history"]) * data.updates_per_epoch

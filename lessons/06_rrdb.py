@@ -26,6 +26,7 @@ import esrgan
 from data import draw_batch
 from esrgan import RRDB, DenseBlock, RRDBNet
 from images import from_bytes
+from muon import Muon
 
 # %% [markdown]
 # ## The idea
@@ -161,10 +162,10 @@ def network_of(kind):
     return network
 
 
-def learn_by_heart(kind):
+def learn_by_heart(kind, optimizer_of=lambda network: torch.optim.Adam(network.parameters(), lr=1e-3)):
     """The L1 loss at every step on the same batch; then how many levels a patch changes when it comes alone."""
     network, losses = network_of(kind), []
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimizer = optimizer_of(network)
     with patch.object(esrgan, "RESIDUAL_SCALING", 1.0 if kind == "neither" else 0.2):
         for _ in range(STEPS):
             loss = F.l1_loss(network(low), high)
@@ -194,6 +195,42 @@ show()
 #   company changes, by 7 of 255 levels in our run. That is noise to a network which must give exact brightness, and
 #   after training, where averages stand in for the batch, a picture unlike them comes out with blotches. ESRGAN's
 #   authors left it out for that reason.
+#
+# ## Every direction alike
+#
+# Adam made every step so far. Read the gradient of a convolution as a matrix, one row for each output channel: its
+# **singular values** say how far a step along it changes the layer in each direction.
+
+# %%
+network = network_of("as published")
+F.l1_loss(network(low), high).backward()
+lengths = torch.linalg.svdvals(network.body[1].rdb2.conv3.weight.grad.flatten(1))
+print("singular values, of the largest:", *(f"{length:.3f}" for length in lengths / lengths[0]))
+
+# %% [markdown]
+# What lies in the short directions is learnt slowly. **Muon** (Jordan et al., 2024) takes a gradient $USV^\top$ and
+# steps along $UV^\top$: the same directions, all of one length. [`muon.py`](../muon.py) finds it by a few products of
+# matrices.
+#
+# **Predict before you run.** Both optimisers take steps of about the same length here. Which one is ahead after eighty?
+
+# %%
+optimizers = {
+    "Adam": lambda network: torch.optim.Adam(network.parameters(), lr=3e-3),
+    "Muon": lambda network: Muon(network, lr=3e-3),
+}
+plt.figure(figsize=(6.4, 3.4))
+for name, optimizer_of in optimizers.items():
+    losses, _ = learn_by_heart("as published", optimizer_of)
+    plt.semilogy(range(1, STEPS + 1), losses, label=name)
+    print(f"{name}: {losses[-1]:.4f} at the end")
+plt.gca().set(xlabel="step", ylabel="L1 on the batch", title="The same network, two optimisers")
+plt.legend()
+show()
+
+# %% [markdown]
+# On many photographs the lead is larger. The RRDB that this project trains reached 30.2 dB on held-out ones in 300
+# updates by Muon, and 29.2 to 29.6 by Adam at two rates.
 #
 # ## Exercises
 
@@ -254,5 +291,6 @@ hint("06b")
 # - Dense: every convolution sees all that is known. Residual in residual: a shortcut in, and a shortcut around.
 # - Start small inside the blocks, and add a fifth only. Then depth is no danger.
 # - No batch norm where exact values matter.
+# - Steps that change every direction alike learn faster.
 #
 # Next: [lesson 7](07_blur.py), the best picture by PSNR, and why it is blurred.

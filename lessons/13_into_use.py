@@ -6,7 +6,7 @@
 #
 # ![A cat in tiles: seams without a margin, none with eight pixels](pictures/13_into_use.png)
 #
-# **You will see:** the shipped RRDB in tiles without a margin is wrong by up to 72 ± 5 of 255 levels at the seams.
+# **You will see:** the shipped RRDB in tiles without a margin is wrong by up to 24 ± 3 of 255 levels at the seams.
 # With a margin as wide as it sees, nothing differs.
 #
 # Takes a quarter of a minute on two cores. You bring from [lesson 3](03_srcnn.py) the receptive radius, from
@@ -104,7 +104,7 @@ plt.axhline(0.5, color="grey", linestyle="--", label="half a level: below it an 
 plt.gca().set(xlabel="margin (pixels of the small picture)", ylabel="largest error (levels)", title="RRDB, two tiles")
 plt.legend()
 show()
-promise("without a margin, in levels", errors[0], 72, 5)
+promise("without a margin, in levels", errors[0], 24, 3)
 
 # %% [markdown]
 # The second row of pictures is the difference from the whole picture, six times as strong; grey is none. The last

@@ -26,7 +26,7 @@ from training import rate_at, train, validate
 TINY = Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20)
 SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
 RRDB = Settings("rrdb", 4, shape=SMALL, batch=4, patch=8, average=0.9, muon=True)
-JUDGED = replace(RRDB, model="esrgan", muon=False, adversarial=Adversarial(features=4, perceptual="random"))
+JUDGED = replace(RRDB, model="esrgan", adversarial=Adversarial(features=4, perceptual="random"))
 CPU = torch.device("cpu")
 
 
@@ -468,3 +468,13 @@ def test_a_run_that_began_before_there_was_a_choice_of_sharpening_goes_on(photog
     del checkpoint["training"]["settings"]["sharpen"]
     save_checkpoint(checkpoint, path)
     assert train(RRDB, [photographs], 1, False, [], CPU) == path
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_a_finished_run_goes_on_by_the_other_optimizer(photographs, muon):
+    train(replace(RRDB, muon=muon), [photographs], 1, True, [], CPU)
+    after = load_checkpoint(train(replace(RRDB, muon=not muon), [photographs], 1, False, [], CPU))
+    assert len(after["history"]) == 2
+    kept = after["training"]["parts"]["optimizer"]["state"].values()
+    assert any("average" in state for state in kept) is not muon
+    assert all(state.keys() in ({"step", "average"}, {"step", "exp_avg", "exp_avg_sq"}) for state in kept)
