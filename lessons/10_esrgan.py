@@ -214,10 +214,10 @@ show()
 promise("PSNR lost from α = 0 to α = 1, in dB", most - least, 1.2, 0.8)
 
 # %% [markdown]
-# Read the curve from its upper right end: PSNR is paid, likeness is bought. The mixed pictures lie close by in our run,
-# mostly below: at the same likeness a little less faithful. A mixed picture has something of one's blur and of the
-# other's mistakes; a mixed network decides anew at every pixel. No α is *right*. Who measures in a picture wants
-# α = 0, who hangs it on a wall wants α = 1.
+# Read the curve from its upper right end: PSNR is paid, likeness is bought. In our run the mixed pictures lie as close,
+# by these two measures. But a mixed picture needs both networks, and has something of one's blur and of the other's
+# mistakes; a mixed network is one network, which decides anew at every pixel. No α is *right*. Who measures in a
+# picture wants α = 0, who hangs it on a wall wants α = 1.
 #
 # ## Exercises
 
