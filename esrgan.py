@@ -61,7 +61,7 @@ class DenseBlock(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.grow(x) if x.requires_grad else in_strips(self.grow, x, reach=5)
+        return in_strips(self.grow, x, reach=5)
 
     def grow(self, x: Tensor) -> Tensor:
         """The block itself."""
@@ -120,7 +120,7 @@ class RRDBNet(nn.Module):
         height, width = low.shape[-2:]
         x = self.conv_first(F.pixel_unshuffle(pad_to_multiple(low, self.fold), self.fold))
         x = x + self.conv_body(self.body(x))
-        restored = self.enlarge(x) if x.requires_grad else in_strips(self.enlarge, x, 2, 2**self.doublings)
+        restored = in_strips(self.enlarge, x, reach=2, factor=2**self.doublings)
         return restored[..., : self.scale * height, : self.scale * width]
 
     def enlarge(self, x: Tensor) -> Tensor:
@@ -135,13 +135,14 @@ def in_strips(function, x: Tensor, reach: int, factor: int = 1) -> Tensor:
     """function(x), which enlarges by `factor`, a few rows at a time, if it sees no farther than `reach` pixels of x.
 
     The feature maps of a whole tile are too large for a processor's cache: in strips dense blocks take four fifths of
-    the time and the enlarging two thirds (×4 on two CPU cores, bfloat16), in a fraction of the memory.
+    the time and the enlarging two thirds (×4 on two CPU cores, bfloat16), in a fraction of the memory. With gradients,
+    which need every feature kept, it is one piece.
     """
     height, parts = x.shape[-2], []
     # Enlarged pixels count for less, as they go through few layers and are not joined to others: `factor`, not its
     # square, is what was fastest.
     rows = max(LEAST_ROWS * reach, STRIP // (len(x) * factor * x.shape[-1]))
-    if rows >= height:
+    if x.requires_grad or rows >= height:
         return function(x)
     for top in range(0, height, rows):
         first, bottom = max(0, top - reach), min(height, top + rows)
