@@ -23,9 +23,9 @@ from images import (
     ycbcr_to_rgb,
 )
 
-TILE = 256  # pixels a side of what a network gets at once, if it does not say what suits it better,
-MARGIN = 32  # at most so many around them,
-FADE = 8  # of which so many are mixed with the neighbour's, where the network sees farther than the margin
+TILE = 256  # pixels a side of what a network gets at once, if it does not say what suits it better
+MARGIN = 32  # around them as many as the network sees, up to this: then the result is exact
+FADE = 4  # where it sees farther, so many more are mixed with the neighbour's, so that what is left is no line
 SMALLEST_TILE = 32
 
 
@@ -167,8 +167,8 @@ def _cross_fade(before: Tensor, part: Tensor, axis: int) -> Tensor:
 def in_tiles(network: nn.Module, picture: Tensor, scale: int = 1, tiling: Tiling | None = None) -> Tensor:
     """The network over what it takes, RGB or luma, of any size: (1, C, H, W) → (1, C, scale·H, scale·W) on the CPU.
 
-    Each tile is cut with a margin as wide as the network sees, so that the result is the same as in one go; a deep
-    network sees so far that 32 pixels and a cross-fade must do.
+    Each tile is cut with a margin as wide as the network sees, so that the result is the same as in one go; where that
+    is very far, a narrower margin and a cross-fade must do.
     """
     tiling, (height, width) = tiling or Tiling(), picture.shape[-2:]
     tiling.choose_side(network)
@@ -191,6 +191,11 @@ def _filled(pieces, size: tuple[int, int]) -> Tensor:
     return result
 
 
+def _margin(network: nn.Module) -> int:
+    """How many pixels around those of a tile the network gets to see: if not all, what it says is enough."""
+    return network.radius if network.radius <= MARGIN else getattr(network, "margin", MARGIN)
+
+
 def _fade(network: nn.Module, unit: float) -> int:
     """How far a tile reaches over its seams, in pixels of the result of which a tile's pixel makes `unit`."""
     return 0 if network.radius <= MARGIN else int(FADE * unit)
@@ -198,7 +203,7 @@ def _fade(network: nn.Module, unit: float) -> int:
 
 def _seen(network: nn.Module, start: int, stop: int, scale: int, length: int) -> tuple[int, int]:
     """First and last row (or column) of the low picture that the network gets for rows start:stop of its result."""
-    margin, fold = max(1, min(network.radius, MARGIN)), getattr(network, "fold", 1)
+    margin, fold = max(1, _margin(network)), getattr(network, "fold", 1)
     first, last = max(0, start // scale - margin), -(-stop // scale) + margin
     return first - first % fold, min(length, last + -last % fold)
 
@@ -286,7 +291,7 @@ class Enlarged:
     def __call__(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         scale, (height, width) = self.scale, self.size
         if self.network.luma:  # it sees the picture enlarged by bicubic interpolation
-            margin = min(self.network.radius, MARGIN)
+            margin = _margin(self.network)
             row, column = max(0, top - margin), max(0, left - margin)
             seen = self.bicubic(row, min(scale * height, bottom + margin), column, min(scale * width, right + margin))
         else:

@@ -113,8 +113,8 @@ promise("without a margin, in levels", errors[0], 24, 3)
 # What a network *can* see and what it *looks at* are two things. Every block adds a fifth of a fifth of what it has
 # seen farther away, so eight pixels hide the seam from the eye, and 16 leave only the rounding of the processor. At
 # 94 not even that. Another network may look farther. `in_tiles` asks it: up to 32 pixels its margin is the radius,
-# and the result exact. For deeper networks it takes 32 and cross-fades neighbours, so that what is left cannot be a
-# line.
+# and the result exact. With deeper networks it cross-fades neighbours as well, so that what is left cannot be a line,
+# and `RRDBNet.margin` says that 16 are enough.
 #
 # **Sizes that do not divide.** A network that folds squares of pixels into channels (Real-ESRGAN's ×2) needs an even
 # size. `RRDBNet` pads on the right and below, and crops the result. A tile must then begin at an even pixel too, or

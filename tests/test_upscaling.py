@@ -7,7 +7,7 @@ from test_srcnn import delta_network
 
 import batch
 import upscaling
-from esrgan import RRDBNet
+from esrgan import RRDBNet, SRVGGNetCompact
 from images import (
     UsageError,
     UserError,
@@ -123,6 +123,25 @@ def test_no_seam_of_a_network_that_sees_beyond_its_tiles():
     whole = expected_of(network, flat)[..., 100:140, 100:160]
     tiled = upscaling.in_tiles(network, flat, 2, upscaling.Tiling(48))[..., 100:140, 100:160]
     assert (tiled - whole).abs().max() < 2 / 255
+
+
+@pytest.mark.parametrize(
+    ("network", "margin"),
+    [
+        (RRDBNet(4, features=4, growth=2, blocks=1), 19),  # all it sees
+        (RRDBNet(4, features=4, growth=2, blocks=3), 16),
+        (RRDBNet(2, features=4, growth=2, blocks=3, unshuffle=True), 32),  # a pixel of its grid is two of the picture
+        (SRVGGNetCompact(4, features=4, convolutions=16), 18),
+        (SRVGGNetCompact(4, features=4, convolutions=40), 32),  # it says nothing of what is enough: the most
+    ],
+)
+def test_how_much_a_network_sees_around_its_tile(network, margin):
+    seen = []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1]))
+    fade = 0 if network.radius <= upscaling.MARGIN else upscaling.FADE
+    with torch.inference_mode():
+        upscaling.in_tiles(network, torch.rand(1, 3, 8, 300), network.scale, upscaling.Tiling(100))
+    assert seen == [100 + margin + fade, 100 + 2 * (margin + fade), 100 + margin + fade]
 
 
 @pytest.mark.parametrize("luma", [True, False])
