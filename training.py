@@ -24,7 +24,7 @@ import checkpoints
 from data import Data, Pair, read_pairs
 from drawing import draw_progress
 from images import UsageError, UserError, note, psnr, replacing
-from stages import Settings, as_seen_by, make_stage, mean_over_processes, rank_and_size
+from stages import Adversarial, Settings, as_seen_by, make_stage, mean_over_processes, rank_and_size
 from upscaling import in_tiles
 
 SKIPPED_MOST = 10  # so many bad gradients in a row are no accident
@@ -158,7 +158,7 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=())
             note(f"learning rate {before['learning_rate']:g} → {now['learning_rate']:g}")
         training["settings"] = now
         return path
-    if not same_data or before.get("adversarial") != now["adversarial"]:
+    if not same_data or changes(before["adversarial"] or {}, now["adversarial"] or {}):
         training["best"] = -math.inf  # measured on other pictures, or in another unit
     if changed:
         training["parts"].pop("pool", None)  # its pairs are of other pictures, or of another size
@@ -173,7 +173,8 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=())
 def changes(before: dict, now: dict) -> list[str]:
     """The settings in which two runs differ, but for those that a run may take over."""
     before, now = ({**settings, **(settings.get("adversarial") or {})} for settings in (before, now))
-    before = {**now, **before}  # runs that began before there was a choice
+    defaults = asdict(Settings()) | asdict(Adversarial())
+    before = {name: defaults[name] for name in now} | before  # runs that began before there was a choice
     names = sorted((before.keys() | now.keys()) - {"precision", "learning_rate", "adversarial"})
     return [f"{name} {before.get(name)} → {now.get(name)}" for name in names if before.get(name) != now.get(name)]
 
