@@ -34,12 +34,12 @@ An epoch is one pass over ready-cut samples; over photographs it is 250 updates.
 samples, samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
 An unfinished run is finished first, and takes over -e and --learning-rate if they are given; a finished one gets
 -e more epochs. Ctrl-C saves and stops.
-A tenth of the photographs is held out: PSNR is measured on them and the best weights are those that do best there
-(esrgan's: those nearest to the real picture in VGG19's features).
+A tenth of the photographs, ten at most, is held out: PSNR is measured on them and the best weights are those that do
+best there (esrgan's: those nearest to the real picture in VGG19's features).
 """
 UPSCALE_HELP = """\
 Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else of those that came with
-the program the best for an ordinary photograph: it says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; of
+the program the one for ordinary photographs: it says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; of
 a folder the structure is kept. Depth, transparency, colour profile and resolution are those of the picture, and
 animations stay animations (.gif, .webp or .png).
 """
@@ -116,7 +116,7 @@ def add_train_flags(add) -> None:
     add("--blocks", type=positive, help="of rrdb and esrgan (default 6)")
     add("--features", type=positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
     add("--growth", type=positive, help="channels that a convolution adds in a dense block (default 16)")
-    add("--paper", action="store_true", help="rrdb and esrgan as published; give -e 4000 and -e 1600 too")
+    add("--paper", action="store_true", help="the published rrdb, esrgan and defaults; give -e 4000 and -e 1600")
     add(
         "--perceptual", metavar="imagenet|random|FILE",
         help="VGG19's weights for esrgan: torchvision's, fetched once (default); random; or a file of them",

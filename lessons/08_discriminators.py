@@ -207,7 +207,7 @@ show_pictures([("right half enlarged ×4", half_poor), ("what the judge says:\nb
 # %% [markdown]
 # After 300 steps the judge tells the halves apart wherever there is detail. So fast a judge is a danger: once it is
 # certain everywhere, its logits hardly depend on the picture, and the generator gets no direction. That is why ESRGAN
-# starts its second stage from a *good* first stage, and why `training.py` prints the margin.
+# starts its second stage from a *good* first stage, and why `training.py` shows what the judge says of both pictures.
 #
 # ## Exercises
 

@@ -102,7 +102,10 @@ print(f"of the loss: features {perceptual:.4f}, judge {0.005 * adversarial:.4f},
 
 # %% [markdown]
 # Each of the three has its task. The features ask for texture, the judge for looks, and the pixels, with little
-# weight, hold the colours.
+# weight, hold the colours. More weight for them would also hold back every detail that is not exactly right. The
+# compact settings have a fourth term that does not: the mean absolute difference of both pictures *averaged* over 4×4
+# pixels. Invented detail that leaves these averages as they were costs nothing, a tint does (`consistency_weight`; here
+# it is 0).
 #
 # ## Why not at once?
 #

@@ -8,7 +8,7 @@
 #
 # **You will see:** mixed by the pool, batches of six swing 2.4 ± 0.3 times less than as they were made.
 #
-# Takes half a minute on two cores. You bring from [lesson 11](11_real_pictures.py) the poor pictures, and from
+# Takes a quarter of a minute on two cores. You bring from [lesson 11](11_real_pictures.py) the poor pictures, and from
 # [lesson 8](08_discriminators.py) the judge.
 
 # %%
@@ -89,8 +89,8 @@ show()
 promise("so many times less", (made.mean(dim=1).std() / mixed.mean(dim=1).std()).item(), 2.4, 0.3)
 
 # %% [markdown]
-# Four times in five from six, else nearly always from five. The mean of six independent values swings $\sqrt 6$ times
-# less than one of them.
+# Four times in five from six batches, and otherwise nearly always from five. The mean of six independent values swings
+# $\sqrt 6$ times less than one of them.
 #
 # ## Sharpened targets
 #

@@ -14,7 +14,6 @@ import io
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -339,6 +338,8 @@ def synthetic_photograph(megapixels: int) -> Image.Image:
 
 def run_one(arguments: list[str]) -> None:
     """The measured process: the command, then its peak on the last line."""
+    import resource  # Windows has none
+
     from main import main as command
 
     code = command(arguments)

@@ -120,6 +120,8 @@ class PlainAdversarialStep:
         self.judge.requires_grad_(False)
         restored = self.network(low)
         loss = self.weights.pixel_weight * F.l1_loss(restored, high) + self.perceptual(restored, high)
+        squares = F.avg_pool2d(restored - high, high.shape[-1] // low.shape[-1])
+        loss = loss + self.weights.consistency_weight * squares.abs().mean()
         real, fake = self.judge(high), self.judge(restored)
         loss = loss + self.weights.adversarial_weight * esrgan.relativistic_generator_loss(real, fake)
         self.optimizer.zero_grad()

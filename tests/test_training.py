@@ -388,10 +388,22 @@ def test_each_half_leaves_the_others_gradient_alone():
 
 
 def test_the_parts_add_up_and_the_margin_is_told():
-    figures = make_stage().update(*make_batch(4), 1e-4, 0)
+    weighted = replace(JUDGED, adversarial=replace(JUDGED.adversarial, consistency_weight=3.0))
+    figures = make_stage(weighted).update(*make_batch(4), 1e-4, 0)
     expected = 1e-2 * figures["pixel"] + figures["perceptual"] + 5e-3 * figures["adversarial"]
+    expected += 3 * figures["consistency"]
     assert figures["loss"] == pytest.approx(expected, rel=1e-5)
     assert figures["margin"] == pytest.approx(figures["judge_real"] - figures["judge_restored"], abs=1e-6)
+
+
+@pytest.mark.parametrize(("tint", "consistency"), [(0.0, 0.0), (0.02, 0.02)])
+def test_consistency_minds_what_shrinking_leaves_and_nothing_else(tint, consistency):
+    stage, (low, high) = make_stage(), make_batch(4)
+    checks = 0.1 * (-1.0) ** (torch.arange(32)[:, None] + torch.arange(32))  # even squares of 4×4 average to 0
+    stage.generator = lambda low: (from_bytes(high) + checks + tint).requires_grad_()
+    figures = stage.update(low, high, 1e-4, 0)
+    assert figures["consistency"] == pytest.approx(consistency, abs=1e-6)
+    assert figures["pixel"] == pytest.approx(0.1, abs=1e-6)
 
 
 def test_how_often_and_from_when_each_half_learns():
@@ -448,6 +460,10 @@ def test_the_papers_settings():
     assert (first.batch, first.patch * 4, first.learning_rate, first.beta2) == (16, 128, 2e-4, 0.999)
     weights = second.adversarial
     assert (weights.pixel_weight, weights.perceptual_weight, weights.adversarial_weight) == (1e-2, 1, 5e-3)
+    assert weights.consistency_weight == 0
+    real = preset("esrgan", 4, True, "real").adversarial
+    assert (real.pixel_weight, real.perceptual_weight, real.adversarial_weight) == (1, 1, 0.1)
+    assert real.consistency_weight == 0 and real.layers == esrgan.REAL_ESRGAN_LAYERS and real.judge == "unet"
     assert weights.layers == {"conv5_4": 1.0} and (weights.features, weights.normalisation) == (64, "batch")
 
 
@@ -478,3 +494,14 @@ def test_a_finished_run_goes_on_by_the_other_optimizer(photographs, muon):
     kept = after["training"]["parts"]["optimizer"]["state"].values()
     assert any("average" in state for state in kept) is not muon
     assert all(state.keys() in ({"step", "average"}, {"step", "exp_avg", "exp_avg_sq"}) for state in kept)
+
+
+@pytest.mark.parametrize(("weight", "best"), [(0.0, 123.0), (1.0, -math.inf)])
+def test_what_was_best_stays_so_while_it_is_measured_alike(photographs, weight, best):
+    path = train(JUDGED, [photographs], 1, True, [], CPU)
+    checkpoint = load_checkpoint(path)
+    checkpoint["training"]["best"] = 123.0
+    del checkpoint["training"]["settings"]["adversarial"]["consistency_weight"]  # it began before there was this weight
+    settings = replace(JUDGED, adversarial=replace(JUDGED.adversarial, consistency_weight=weight))
+    training.go_on(checkpoint, path, settings, training.Data([photographs], settings))
+    assert checkpoint["training"]["best"] == best
