@@ -93,7 +93,7 @@ def load_network(checkpoint: dict) -> nn.Module:
 
 
 # What ships, the best for an ordinary photograph first. On clean pictures RRDB leads SRCNN by 1.2 dB; four saved
-# as JPEG of quality 85 came back with 30.4, 29.3, 28.9 and 30.6 dB (bicubic 30.0): ESRGAN takes blocks for texture,
+# as JPEG of quality 85 came back with 30.4, 29.6, 28.9 and 30.6 dB (bicubic 30.0): ESRGAN takes blocks for texture,
 # Real-ESRNet paints.
 BEST_FIRST = ("rrdb", "bicubic"), ("esrgan", "bicubic"), ("rrdb", "real"), ("srcnn", "bicubic")
 
@@ -110,11 +110,14 @@ def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, d
 
 
 def find_trained(**wanted) -> tuple[Path, dict] | None:
-    """The newest checkpoint in models/ that is as `wanted` and has been measured, else the best that ships."""
+    """The newest checkpoint in models/ that is as `wanted` and has been measured, else the best that ships.
 
-    def rank(found: tuple[Path, dict]) -> int:
+    Of its scales the largest: a result that is too large is easier to mend than one that is too small.
+    """
+
+    def rank(found: tuple[Path, dict]) -> tuple[int, int]:
         kind = found[1]["model"], found[1]["degradation"]
-        return BEST_FIRST.index(kind) if kind in BEST_FIRST else len(BEST_FIRST)
+        return BEST_FIRST.index(kind) if kind in BEST_FIRST else len(BEST_FIRST), -found[1]["scale"]
 
     return find_latest(MODELS, measured=True, **wanted) or min(_fitting(PRETRAINED, wanted), key=rank, default=None)
 

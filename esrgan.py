@@ -12,6 +12,7 @@ Pictures are RGB in 0..1, (N, 3, H, W); nothing here clips them. Where paper and
 says which is followed. Generators have BasicSR's parameter names: its weights load here and ours load there.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -160,6 +161,7 @@ def in_strips(function, x: Tensor, reach: int, factor: int = 1) -> Tensor:
     rows = max(LEAST_ROWS * reach, STRIP // (len(x) * factor * x.shape[-1]))
     if x.requires_grad or rows >= height:
         return function(x)
+    rows = math.ceil(height / round(height / rows))  # none much narrower than the others
     for top in range(0, height, rows):
         first, bottom = max(0, top - reach), min(height, top + rows)
         result = function(x[..., first : bottom + reach, :])

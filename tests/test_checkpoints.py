@@ -76,8 +76,13 @@ def test_of_those_that_ship_the_best_for_an_ordinary_photograph_comes_first(plac
     assert find_trained()[0].name == "rrdb-bicubic_x2.pt"
     assert find_trained(degradation="real")[0].name == "esrgan-real_x2.pt"  # of those without a place in the order
     assert find_trained(model="srcnn")[0].name == "srcnn-bicubic_x2.pt"
+    for scale in (4, 3):
+        save_checkpoint(
+            {**make_checkpoint(scale=scale), "model": "rrdb"}, place / "shipped" / f"rrdb-bicubic_x{scale}.pt"
+        )
+    assert find_trained()[0].name == "rrdb-bicubic_x4.pt" and find_trained(scale=2)[0].name == "rrdb-bicubic_x2.pt"
     save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
-    assert find_trained()[0].name == "srcnn_x2.mine.pt" and find_trained(model="rrdb")[0].name == "rrdb-bicubic_x2.pt"
+    assert find_trained()[0].name == "srcnn_x2.mine.pt" and find_trained(model="rrdb")[0].name == "rrdb-bicubic_x4.pt"
 
 
 class Malicious:
