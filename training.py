@@ -158,7 +158,7 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=())
             note(f"learning rate {before['learning_rate']:g} → {now['learning_rate']:g}")
         training["settings"] = now
         return path
-    if not same_data or changes(before["adversarial"] or {}, now["adversarial"] or {}):
+    if not same_data or changes(before.get("adversarial") or {}, now["adversarial"] or {}):
         training["best"] = -math.inf  # measured on other pictures, or in another unit
     if changed:
         training["parts"].pop("pool", None)  # its pairs are of other pictures, or of another size
