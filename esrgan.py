@@ -48,7 +48,10 @@ def narrowed(x: Tensor) -> Tensor:
 
 
 def exactly(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """conv(x) in the weights' own precision, float32, whatever the others compute in."""
+    """conv(x) in the weights' own precision, float32, whatever the others compute in.
+
+    For the outermost layers: they are a small part of the work, and what they round is the picture itself.
+    """
     with torch.autocast(x.device.type, enabled=False):
         return conv(x.to(conv.weight.dtype))
 
