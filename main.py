@@ -366,9 +366,9 @@ def upscale_command(options: argparse.Namespace) -> None:
 
 def evaluate_command(options: argparse.Namespace) -> None:
     """`main.py evaluate`."""
-    from esrgan import load_vgg19
     from evaluation import Examination, evaluate_sets
     from images import UsageError, note, replacing
+    from perceptual import load_vgg19
     from upscaling import Tiling, choose_device, choose_precision
 
     device = choose_device(options.cpu)

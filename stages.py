@@ -22,6 +22,7 @@ import degrade
 import esrgan
 from images import from_bytes, rgb_to_luma
 from muon import Muon
+from perceptual import ESRGAN_LAYERS, REAL_ESRGAN_LAYERS, PerceptualLoss, load_vgg19
 from srcnn import SRCNN, AdamFromGrey
 from upscaling import computing_in
 
@@ -34,7 +35,8 @@ class Adversarial:
     perceptual_weight: float = 1.0
     adversarial_weight: float = 5e-3  # λ
     consistency_weight: float = 0.0  # of that of both averaged over squares as large as the scale; not in the paper
-    layers: dict = field(default_factory=lambda: dict(esrgan.ESRGAN_LAYERS))
+    layers: dict = field(default_factory=lambda: dict(ESRGAN_LAYERS))
+    relative: bool = False  # each layer counts by its difference as a share of its deviation in the photographs
     perceptual: str = "imagenet"
     judge: str = "vgg"  # ESRGAN's, with the relativistic loss; "unet": Real-ESRGAN's, with the vanilla one
     features: int = 64
@@ -74,14 +76,15 @@ class Settings:
 
 
 # Real-ESRGAN, section 4.1: five layers of VGG19, and pixels count as much as features.
-REAL_LAYERS = dict(esrgan.REAL_ESRGAN_LAYERS)
+REAL_LAYERS = dict(REAL_ESRGAN_LAYERS)
 REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, layers=REAL_LAYERS, judge="unet")
 # A short training needs a judge that does not win outright: half as wide, it waits while it is ahead, and it learns by
-# Adam at 2e-4, where the generator learns by Muon at 1e-3. VGG19 hardly minds a tint: consistency does. The weights are
-# for features of deviation 1.
+# Adam at 2e-4, where the generator learns by Muon at 1e-3. VGG19 hardly minds a tint: consistency does.
 COMPACT_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 4.0, "conv5_4": 1.0}
-COMPACT_ADVERSARIAL = Adversarial(2.0, 1.0, 0.03, 6.0, COMPACT_LAYERS, features=32, judge_rate=0.2, judge_waits=0.5)
-COMPACT_REAL_ADVERSARIAL = replace(REAL_ADVERSARIAL, features=32, judge_rate=0.2)
+COMPACT_ADVERSARIAL = Adversarial(
+    2.0, 1.0, 0.03, 6.0, COMPACT_LAYERS, relative=True, features=32, judge_rate=0.2, judge_waits=0.5
+)
+COMPACT_REAL_ADVERSARIAL = replace(REAL_ADVERSARIAL, consistency_weight=6.0, relative=True, features=32, judge_rate=0.2)
 
 
 def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicubic") -> Settings:
@@ -405,5 +408,6 @@ def make_stage(settings: Settings, weights: dict, device) -> PixelStage | Advers
     if not settings.adversarial:
         return PixelStage(settings, weights, device)
     layers = settings.adversarial.layers
-    perceptual = esrgan.PerceptualLoss(esrgan.load_vgg19(settings.adversarial.perceptual, layers), layers)
+    vgg = load_vgg19(settings.adversarial.perceptual, layers)
+    perceptual = PerceptualLoss(vgg, layers, settings.adversarial.relative)
     return AdversarialStage(settings, weights, device, perceptual)

@@ -20,8 +20,8 @@ import torch
 from checks import check, hint
 from course import crop, photograph, promise, show, show_pictures
 
-import esrgan
 from images import psnr, resize
+from perceptual import ESRGAN_LAYERS, PerceptualLoss, load_vgg19
 
 # %% [markdown]
 # ## The idea
@@ -48,7 +48,7 @@ from images import psnr, resize
 
 # %%
 LAYERS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
-vgg = esrgan.load_vgg19(os.environ.get("SR_VGG19", "random"), LAYERS)
+vgg = load_vgg19(os.environ.get("SR_VGG19", "random"), LAYERS)
 high = crop(photograph("astronaut.png"), 20, 150, 128)
 features = vgg(high)
 for name, values in features.items():
@@ -101,9 +101,9 @@ def distance(one, other, layer, normalised=True):
 
 
 blurred = resize(resize(high, 1 / 4), 4)
-loss = esrgan.PerceptualLoss(vgg, esrgan.ESRGAN_LAYERS)(blurred, high)
+loss = PerceptualLoss(vgg, ESRGAN_LAYERS)(blurred, high)
 own = (by_hand(blurred)["conv5_4"] - by_hand(high)["conv5_4"]).abs().mean()
-print(f"by hand {own:.6f}, esrgan.PerceptualLoss {loss:.6f}")
+print(f"by hand {own:.6f}, PerceptualLoss {loss:.6f}")
 
 # %% [markdown]
 # ## Three damages

@@ -27,6 +27,7 @@ import degrade
 import esrgan
 from data import draw_batch
 from images import from_bytes, psnr, round_to_8_bits
+from perceptual import load_vgg19
 from stages import Adversarial, Settings, make_stage
 from upscaling import upscale
 
@@ -180,7 +181,7 @@ show_pictures(*rows)
 # **Predict before you run.** Where does the curve of mixed pictures lie beside that of mixed weights?
 
 # %%
-vgg = esrgan.load_vgg19("random", ("conv5_4",))
+vgg = load_vgg19("random", ("conv5_4",))
 with torch.no_grad():
     wanted = {name: vgg(high)["conv5_4"] for name, high in highs.items()}
 

@@ -25,9 +25,9 @@ from course import LESSONS, ROOT, crop, photograph
 import checkpoints
 import degrade
 from drawing import enlarged
-from esrgan import load_vgg19
 from evaluation import Examination, evaluate_folder
 from images import UserError, draw_sheet, psnr, replacing, resize, run_command, to_image
+from perceptual import load_vgg19
 from upscaling import Tiling, choose_precision, upscale
 
 PICTURES = LESSONS / "pictures"

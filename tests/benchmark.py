@@ -35,12 +35,12 @@ sys.path.insert(0, str(ROOT))
 from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch  # noqa: E402
 
 import degrade  # noqa: E402 (found only now)
-import esrgan  # noqa: E402
 from checkpoints import build_network, save_checkpoint  # noqa: E402
 from data import Data  # noqa: E402
 from esrgan import RRDBNet, SRVGGNetCompact  # noqa: E402
 from gen_samples import cut_samples  # noqa: E402
 from images import from_bytes  # noqa: E402
+from perceptual import PerceptualLoss, load_vgg19  # noqa: E402
 from srcnn import SRCNN  # noqa: E402
 from stages import as_seen_by, make_stage, new_judge, preset  # noqa: E402
 from upscaling import PRECISIONS, Tiling, choose_device, choose_precision, in_tiles, upscale  # noqa: E402
@@ -162,8 +162,8 @@ def make_steps(settings) -> tuple:
     with contextlib.redirect_stderr(io.StringIO()):  # it says loudly that VGG19's weights are random
         stage = make_stage(settings, network.state_dict(), DEVICE)
         if settings.adversarial:
-            layers = settings.adversarial.layers
-            perceptual = esrgan.PerceptualLoss(esrgan.load_vgg19("random", layers), layers).to(DEVICE)
+            layers, relative = settings.adversarial.layers, settings.adversarial.relative
+            perceptual = PerceptualLoss(load_vgg19("random", layers), layers, relative).to(DEVICE)
             judge = new_judge(settings).to(DEVICE)
             usual = PlainAdversarialStep(network, judge, perceptual, settings.adversarial)
         else:

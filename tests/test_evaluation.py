@@ -10,7 +10,6 @@ from test_srcnn import delta_network
 import degrade
 import evaluation
 from data import seeded
-from esrgan import load_vgg19
 from evaluation import DRAWS, Examination, evaluate_folder, evaluate_sets, looks, restore_as_published
 from images import (
     UserError,
@@ -22,6 +21,7 @@ from images import (
     ssim,
     write_picture,
 )
+from perceptual import load_vgg19
 
 
 def test_what_looks_measures(photograph):

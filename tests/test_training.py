@@ -20,6 +20,7 @@ from checkpoints import load_checkpoint, load_network, save_checkpoint
 from data import Data, read_pairs
 from gen_samples import cut_samples
 from images import UsageError, UserError, from_bytes, psnr, rgb_to_luma
+from perceptual import REAL_ESRGAN_LAYERS, PerceptualLoss, load_vgg19
 from stages import Adversarial, AdversarialStage, PixelStage, Settings, preset
 from training import rate_at, train, validate
 
@@ -283,7 +284,7 @@ def test_accumulating_is_the_update_of_the_whole_batch():
 def test_half_precision_computes_nearly_the_same_and_keeps_float32_weights():
     """bf16 has three digits: the gradient of either stage points the same way, and what is stored stays exact."""
     low, high = make_batch()
-    vgg = esrgan.PerceptualLoss(esrgan.load_vgg19("random", ("conv1_2",)), {"conv1_2": 1.0})
+    vgg = PerceptualLoss(load_vgg19("random", ("conv1_2",)), {"conv1_2": 1.0})
     for make in (
         lambda precision: PixelStage(replace(RRDB, precision=precision), fresh_weights(RRDB), CPU),
         lambda precision: AdversarialStage(replace(JUDGED, precision=precision), fresh_weights(JUDGED), CPU, vgg),
@@ -369,8 +370,8 @@ def test_the_average_follows_the_weights_and_forgets_its_start(decay):
 
 def make_stage(settings=JUDGED):
     layers = settings.adversarial.layers
-    vgg = esrgan.load_vgg19("random", layers)
-    return AdversarialStage(settings, fresh_weights(settings), CPU, esrgan.PerceptualLoss(vgg, layers))
+    vgg = load_vgg19("random", layers)
+    return AdversarialStage(settings, fresh_weights(settings), CPU, PerceptualLoss(vgg, layers))
 
 
 def test_each_half_leaves_the_others_gradient_alone():
@@ -463,7 +464,7 @@ def test_the_papers_settings():
     assert weights.consistency_weight == 0
     real = preset("esrgan", 4, True, "real").adversarial
     assert (real.pixel_weight, real.perceptual_weight, real.adversarial_weight) == (1, 1, 0.1)
-    assert real.consistency_weight == 0 and real.layers == esrgan.REAL_ESRGAN_LAYERS and real.judge == "unet"
+    assert real.consistency_weight == 0 and real.layers == REAL_ESRGAN_LAYERS and real.judge == "unet"
     assert weights.layers == {"conv5_4": 1.0} and (weights.features, weights.normalisation) == (64, "batch")
 
 

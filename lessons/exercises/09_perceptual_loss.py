@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from checks import Mismatch, compare
 
-import esrgan
+from perceptual import PerceptualLoss, VGG19Features, randomise
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
@@ -31,8 +31,8 @@ def check_09b(perceptual_loss):
     """Get both dictionaries. Sum over the layers: weight times the mean absolute difference. The true picture needs no
     gradient (torch.no_grad), the restored one does; never wrap the result in torch.tensor(…)."""
     weights = {"conv1_1": 0.5, "conv1_2": 2.0}
-    vgg = esrgan.VGG19Features(weights)
-    esrgan.randomise(vgg)
+    vgg = VGG19Features(weights)
+    randomise(vgg)
     high = torch.rand(1, 3, 12, 12)
     restored = torch.rand(1, 3, 12, 12, requires_grad=True)
     a, b = vgg(restored), vgg(high)
@@ -54,7 +54,7 @@ def check_09b(perceptual_loss):
     }
     mistakes = {text: value.detach() for text, value in mistakes.items()}
     loss = perceptual_loss(vgg, restored, high, weights)
-    wanted = esrgan.PerceptualLoss(vgg, weights)(restored, high)
+    wanted = PerceptualLoss(vgg, weights)(restored, high)
     compare(loss, wanted.detach(), "Two layers of a random VGG19", mistakes, 1e-4)
     if not isinstance(loss, torch.Tensor) or not loss.requires_grad:
         raise Mismatch("The number is right, but its gradient is lost: the loss would train nothing.")

@@ -9,6 +9,7 @@ from checks import Mismatch, compare
 
 import checkpoints
 import esrgan
+from perceptual import PerceptualLoss, VGG19Features, randomise
 
 
 def players():
@@ -19,9 +20,9 @@ def players():
     judge = esrgan.VGGDiscriminator(32, 4)
     with torch.no_grad():
         judge.linear2.weight *= 20  # so sure of itself that the terms of the loss differ
-    vgg = esrgan.VGG19Features(("conv1_2",))
-    esrgan.randomise(vgg)
-    return restored.requires_grad_(True), high, judge, esrgan.PerceptualLoss(vgg, {"conv1_2": 1.0})
+    vgg = VGG19Features(("conv1_2",))
+    randomise(vgg)
+    return restored.requires_grad_(True), high, judge, PerceptualLoss(vgg, {"conv1_2": 1.0})
 
 
 def check_10a(generator_loss):
