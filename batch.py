@@ -39,6 +39,8 @@ from images import WRITTEN_FORMATS, UsageError, UserError, check_target, find_pi
 from upscaling import Tiling, crop, enlarged_pieces
 
 UPSCALED = Path("images_upscaled")
+# How the names of results end, and of the comparisons beside them: see `_target` and `upscale_file`.
+RESULT = re.compile(r"\.x[\d.]+(e[+-]\d+)?\.[\w-]+\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d+)?(\.compare(-\d+)?)?\.\w+$")
 BLEED = 8  # pixels: as far as colours are spread under transparent pixels
 
 
@@ -64,7 +66,7 @@ class UpscaleSettings:
 def list_inputs(inputs: list[Path], output: Path | None = None) -> list[tuple[Path, Path]]:
     """Every picture that `-i` names, files and folders: (path, path below its folder).
 
-    Results of earlier runs, in an output folder inside a folder of pictures, are left out.
+    Results of earlier runs, in an output folder inside a folder of pictures or the same one, are left out.
     Raises UsageError for what is not there and for folders without pictures.
     """
     found, results = [], (output or UPSCALED).resolve()
@@ -73,6 +75,8 @@ def list_inputs(inputs: list[Path], output: Path | None = None) -> list[tuple[Pa
             pictures = find_pictures(path)
             if path.resolve() in results.parents:
                 pictures = [picture for picture in pictures if results not in picture.resolve().parents]
+            elif path.resolve() == results:
+                pictures = [picture for picture in pictures if not RESULT.search(picture.name)]
             found += [(picture, picture.relative_to(path)) for picture in pictures]
         elif path.exists():
             found.append((path, Path(path.name)))

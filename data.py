@@ -8,7 +8,9 @@ Every random choice of a step comes from a generator seeded with (seed, step): a
 """
 
 import csv
+import zlib
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy
@@ -353,7 +355,9 @@ class Data:
 
     def summary(self) -> dict:
         """What is remembered of the pictures: an unfinished run goes on only with the same."""
+        cut = {"samples": reduce(lambda crc, pair: zlib.crc32(pair.large.numpy(), crc), self.training, 0)}
         return {
+            **(cut if self.ready_cut else {}),
             "pairs": len(self.training),
             "photographs": sorted({pair.photograph for pair in self.training}),
             "held_out": sorted({pair.photograph for pair in self.held_out}),

@@ -187,7 +187,7 @@ def _check_gif_ends(path) -> None:
 
 def _plain(image: Image.Image, kind: str, path) -> Frame:
     """A Pillow image of any mode as a frame."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and kind == "PNG"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
         return _deep_grey(image)
     if image.mode in ("F", "I"):
         raise UserError("its pixels have no agreed range (32 bits): save it with 8 or 16 bits")
@@ -392,5 +392,6 @@ def _save_deep_tiff(temporary: Path, picture: Picture) -> None:
     tifffile.imwrite(
         temporary, pixels, photometric="rgb" if channels > 2 else "minisblack", compression="zlib", metadata=None,
         planarconfig="contig", extrasamples=["unassalpha"] if channels in (2, 4) else None, software=False,
+        bigtiff=pixels.nbytes > 2**31,
         iccprofile=picture.profile, resolution=picture.dpi, resolutionunit="inch" if picture.dpi else None,
     )  # fmt: skip

@@ -110,6 +110,8 @@ def cut_samples(count: int, patch: int, scale: int, seed: int, source: Path, tar
         raise UserError(f"cannot write samples into {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not target.exists():  # on Windows, a file that is open elsewhere may end it half-way
+            old.rename(target)
 
 
 def _cut_photograph(path, identities, patch, scale, generator, folder) -> list[dict]:

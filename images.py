@@ -8,7 +8,6 @@ Files become tensors here and tensors become files here, and nowhere else.
     write_picture("small.png", small)
 """
 
-import glob
 import math
 import os
 import re
@@ -50,6 +49,12 @@ def note(message: str) -> None:
     tqdm.write(" ".join(message.splitlines()), file=sys.stderr)
 
 
+def out_of_memory(error: Exception) -> bool:
+    """CUDA has an exception of its own for it; the CPU and Apple's GPUs say it in words."""
+    words = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
+
+
 def run_command(command, options) -> int:
     """Call `command(options)` and return an exit code; what the person must know ends in one line, not a traceback."""
     for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal cannot show
@@ -61,7 +66,9 @@ def run_command(command, options) -> int:
     except UserError as error:
         note(f"error: {error}")
         return error.exit_code
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         note("error: out of memory: try smaller pictures, with train a smaller -b, with upscale a smaller --tile")
         return 1
     except KeyboardInterrupt:
@@ -93,11 +100,11 @@ def replacing(path):
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
+        _remove_leftovers(path.parent)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _move(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -105,11 +112,22 @@ def replacing(path):
             temporary.unlink()
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Delete what processes that were killed while writing this file have left, once it is an hour old."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+def _move(temporary: Path, path: Path) -> None:
+    """Give the file its name; on Windows that must wait while another program, a virus scanner above all, reads it."""
+    for wait in (0.1, 0.4, 1.5):
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(wait)
+    temporary.replace(path)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what processes that were killed while writing a file here have left, once it is an hour old."""
+    for leftover in folder.glob(".*.part"):
         with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > 3600:
+            if re.fullmatch(r"\..+\.\d+\.part", leftover.name) and time.time() - leftover.stat().st_mtime > 3600:
                 leftover.unlink()
 
 
@@ -129,7 +147,7 @@ def find_pictures(folder) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder")
+        raise UsageError(f"{folder}: {'is a file; give its folder' if folder.exists() else 'no such folder'}")
     # Broken links and the like are in, to be named when they cannot be read.
     named = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir())
     hidden = re.compile(r"(^|[/\\])\.")
@@ -185,13 +203,13 @@ def read_picture(path) -> Tensor:
     files.py reads pictures without losing anything.
     """
     with opened(path) as image:
-        pixels = _pixels(ImageOps.exif_transpose(image))
+        pixels = _pixels(ImageOps.exif_transpose(image), image.format)
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
 
-def _pixels(image: Image.Image) -> numpy.ndarray:
+def _pixels(image: Image.Image, kind: str) -> numpy.ndarray:
     """A Pillow image as (H, W, 3) float32 in 0..1. The mode of the file gives the depth, never the values."""
-    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+    if image.mode == "F" or (image.mode == "I" and kind not in ("PNG", "PPM")):
         raise UserError("its pixels have no agreed range (32 bits): save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion to RGB would clip it at 255
         grey = numpy.asarray(image).astype(numpy.float32) / 65535

@@ -141,7 +141,7 @@ def add_upscale_flags(add) -> None:
         "-o", "--output", type=Path, metavar="FILE|DIR",
         help="where to (default images_upscaled/); a file's name says the format: png, jpg, webp, tif, bmp or gif",
     )  # fmt: skip
-    add("--outscale", type=positive_real, metavar="X", help="how many times larger, any factor (default the network's)")
+    add("--outscale", type=enlargement, metavar="X", help="how many times larger, any factor (default the network's)")
     add("--skip-existing", action="store_true", help="leave out pictures that have a result already")
     add("--quality", type=percent, default=95, metavar="Q", help="of JPEG and WebP; 100: lossless WebP (default 95)")
     add(
@@ -199,6 +199,11 @@ def positive_real(text: str) -> float:
     return _number(text, float, lambda number: 0 < number < float("inf"), "a number above 0")
 
 
+def enlargement(text: str) -> float:
+    """An argparse type: a factor that pictures can be enlarged or shrunk by."""
+    return _number(text, float, lambda number: 1e-3 <= number <= 1e5, "a number from 0.001 to 100000")
+
+
 def not_negative_real(text: str) -> float:
     """An argparse type: a finite number from 0 up."""
     return _number(text, float, lambda number: 0 <= number < float("inf"), "a number from 0 up")
@@ -228,7 +233,7 @@ def train_command(options: argparse.Namespace) -> None:
     settings = chosen_settings(options, device)
     said = [name for name in ("epochs", "learning_rate") if getattr(options, name) is not None]
     with joined_processes(device):
-        sources = options.input or from_the_first(lambda: default_samples(settings, options.seed))
+        sources = from_the_first(lambda: chosen_sources(options.input, settings, options.seed))
         path = train(
             settings, sources, options.epochs or 20, options.new, options.val or [], device,
             options.start, said, options.save_every,
@@ -272,6 +277,15 @@ def chosen_settings(options: argparse.Namespace, device):
     settings = replace(settings, clip=options.clip, seed=options.seed)
     given = {name: getattr(options, name) for name in ("batch", "learning_rate") if getattr(options, name) is not None}
     return replace(settings, **given)
+
+
+def chosen_sources(named: list[Path] | None, settings, seed: int) -> list[Path]:
+    """What `-i` names, else the default; images_raw/ is filled while it is empty in both cases."""
+    from gen_samples import find_or_fill
+
+    if named and (photographs := Path("images_raw")) in named:
+        find_or_fill(photographs)
+    return named or default_samples(settings, seed)
 
 
 def default_samples(settings, seed: int) -> list[Path]:

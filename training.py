@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -143,7 +143,7 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=())
     """
     training = checkpoint["training"]
     unfinished = training["step"] < training["last_step"]
-    same_data = training["data"] == data.summary()
+    same_data = same_pictures(training["data"], data.summary())
     before, now = training["settings"], asdict(settings)
     if unfinished and "learning_rate" not in said:
         now["learning_rate"] = before["learning_rate"]
@@ -170,9 +170,16 @@ def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=())
     return checkpoints.new_path(checkpoint)
 
 
+def same_pictures(before: dict, now: dict) -> bool:
+    """Whether two summaries of data are of the same; what the older one did not hold yet counts as the same."""
+    return all(before.get(name, value) == value for name, value in now.items())
+
+
 def changes(before: dict, now: dict) -> list[str]:
     """The settings in which two runs differ, but for those that a run may take over."""
     before, now = ({**settings, **(settings.get("adversarial") or {})} for settings in (before, now))
+    for settings in (before, now):  # a file of VGG19's weights may lie elsewhere on another machine
+        settings |= {"perceptual": Path(settings["perceptual"]).name} if settings.get("perceptual") else {}
     defaults = asdict(Settings()) | asdict(Adversarial())
     before = {name: defaults[name] for name in now} | before  # runs that began before there was a choice
     names = sorted((before.keys() | now.keys()) - {"precision", "learning_rate", "adversarial"})
@@ -226,15 +233,16 @@ def train(
     note(f"training on {data}")
     checkpoint, path = from_the_first(lambda: prepare(settings, data, epochs, fresh, start, said))
     training = checkpoint["training"]
-    if training["data"] != data.summary():
+    if not same_pictures(training["data"], data.summary()):
         raise UserError("the processes have unlike photographs: every machine needs the same")
     used = replace(settings, patch=data.patch, learning_rate=training["settings"]["learning_rate"])
     stage = make_stage(used, checkpoint["params"], device)
     if data.pool:
         stage.parts["pool"] = data.pool
     load_parts(stage, training["parts"], path)
-    if run_epochs(stage, checkpoint, path, data, watched, save_every):
-        return path
+    with checkpoints.held(path) if rank == 0 else nullcontext():
+        if run_epochs(stage, checkpoint, path, data, watched, save_every):
+            return path
     done, goal = (training[key] / data.updates_per_epoch for key in ("step", "last_step"))
     note(
         f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: "
@@ -306,7 +314,8 @@ def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pa
     training, history, settings = checkpoint["training"], checkpoint["history"], stage.settings
     first, last, device = training["first_step"], training["last_step"], next(stage.network.parameters()).device
     is_first = rank_and_size()[0] == 0
-    started = saved = time.monotonic()
+    saved = time.monotonic()
+    started = saved - training.get("seconds", 0.0)
     drawn, skipped = -math.inf, 0
     with stop_when_asked() as asked, progress_bar(training, settings) as bar:
         if is_first:
@@ -319,12 +328,14 @@ def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pa
             training["step"] = step + 1
             if not skipped:
                 add_to_sums(training["sums"], figures)
-            epoch_is_over = (step + 1) % data.updates_per_epoch == 0
+            # The last is over too where other processes, and so other epochs, go on with ready-cut samples.
+            epoch_is_over = (step + 1) % data.updates_per_epoch == 0 or step + 1 == last
             if epoch_is_over and is_first:
                 seconds, started = time.monotonic() - started, time.monotonic()
                 measure_epoch(stage, checkpoint, data, watched, seconds)
             if is_first and (epoch_is_over or stopping or time.monotonic() - saved > 60 * save_every):
                 training["parts"] = {name: part.state_dict() for name, part in stage.parts.items()}
+                training["seconds"] = time.monotonic() - started  # of the epoch in hand
                 checkpoints.save_checkpoint(checkpoint, path)
                 saved = time.monotonic()
             if is_first and epoch_is_over and (step + 1 == last or time.monotonic() - drawn > 60):

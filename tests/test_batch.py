@@ -334,3 +334,13 @@ def test_the_bar_counts_pictures_and_parts_of_them(place, monkeypatch):
     monkeypatch.setattr(batch, "tqdm", Bar)
     run([place / "in"], place / "out")
     assert len(shares) > 8 and sum(shares) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("outscale", [2, 0.5, 1e-3, 12.34567])
+def test_a_folder_may_hold_its_own_results(place, capsys, outscale):
+    for name in ("a.png", "b.x2.png"):
+        to_image(planes(3)).save(place / name)
+    for again in (False, True):
+        run([place], place, outscale=outscale, compare=True, skip_existing=again)
+    assert len(list(place.iterdir())) == 2 + 2 * 3
+    assert capsys.readouterr().out.endswith("0 enlarged, 2 were there already\n")

@@ -5,12 +5,13 @@ import random
 import numpy
 import pytest
 import tifffile
+import torch
 from corpus import CUT, deep_png, make_corpus, planes, to_image
 from PIL import Image, ImageCms
 
 import files
 from files import Picture, open_picture, save_picture
-from images import UserError
+from images import UserError, read_picture
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +215,21 @@ def random_tries(corpus, count):
         else:
             place = generator.randrange(len(original))
             yield original[:place] + generator.randbytes(1) + original[place + 1 :]
+
+
+def test_a_deep_tiff_may_grow_beyond_four_gigabytes(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(tifffile, "imwrite", lambda path, pixels, **options: asked.update(options))
+    for side in (30_000, 3_000):
+        pixels = numpy.broadcast_to(numpy.zeros(3, numpy.uint16), (side, side, 3))
+        files._save_deep_tiff("x.tif", Picture([pixels]))
+        assert asked["bigtiff"] == (side == 30_000)
+
+
+def test_deep_grey_of_netpbm(tmp_path):
+    pixels = planes(1, numpy.uint16)
+    height, width = pixels.shape[:2]
+    (tmp_path / "x.pgm").write_bytes(b"P5 %d %d 65535\n" % (width, height) + pixels.astype(">u2").tobytes())
+    assert (open_picture(tmp_path / "x.pgm").frames[0] == pixels).all()
+    expected = torch.from_numpy(pixels.astype(numpy.float32) / 65535).permute(2, 0, 1).expand(1, 3, -1, -1)
+    torch.testing.assert_close(read_picture(tmp_path / "x.pgm"), expected)

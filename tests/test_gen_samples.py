@@ -107,3 +107,18 @@ def test_the_script(place, photographs):
     for wrong in (["0"], ["5", "-s", "1"], ["many"], ["5", "--seed", "-1"]):
         finished = run(*wrong)
         assert finished.returncode == 2 and len(finished.stderr.splitlines()) == 1
+
+
+def test_samples_that_cannot_be_replaced_stay(photographs, place, monkeypatch):
+    cut_samples(4, 32, 2, 1, photographs, place / "samples")
+    before, real = record(place / "samples"), Path.rename
+
+    def rename(self, target):
+        if self.name.endswith(".part"):
+            raise PermissionError(13, "used by another process")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(UserError, match="used by another process"):
+        cut_samples(4, 32, 2, 2, photographs, place / "samples")
+    assert record(place / "samples") == before

@@ -78,6 +78,7 @@ def test_help_answers_at_once_and_without_torch():
         ["train", "-m", "unknown"], ["train", "--seed", "9" * 30], ["upscale"], ["evaluate"], ["dance"],
         ["train", "--dance"], ["upscale", "-i", "x.png", "--tile", "8"], ["upscale", "-i", "x.png", "--quality", "0"],
         ["upscale", "-i", "x.png", "--outscale", "0"], ["upscale", "-i", "x.png", "--precision", "fp64"],
+        ["upscale", "-i", "x.png", "--outscale", "1e308"],
     ],
 )  # fmt: skip
 def test_wrong_use_is_one_line_and_exit_code_2(place, arguments):
@@ -168,6 +169,15 @@ def test_from_nothing_to_an_enlarged_picture(place, photographs, photograph):
     figures = report["sets"]["images_raw"]
     assert set(figures) == {"bicubic", "model", "images"} and len(figures["images"]) == 5
     assert set(figures["model"]) == {"psnr", "ssim"} and "luma" in report["protocol"]
+
+
+def test_the_folder_of_photographs_is_filled_when_it_is_named_too(place, monkeypatch):
+    monkeypatch.setattr("data.UPDATES_PER_EPOCH", 1)
+    (place / "images_raw").mkdir()
+    (place / "images_raw" / "README.md").touch()
+    flags = "-m rrdb -e 1 -b 1 --blocks 1 --features 4 --growth 2 -i images_raw"
+    finished = run("train", *flags.split())
+    assert finished.returncode == 0 and "free photographs" in finished.stderr, finished.stderr
 
 
 def test_samples_for_another_scale_stay(place, photographs):

@@ -19,7 +19,7 @@ import training
 from checkpoints import load_checkpoint, load_network, save_checkpoint
 from data import Data, read_pairs
 from gen_samples import cut_samples
-from images import UsageError, UserError, from_bytes, psnr, rgb_to_luma
+from images import UsageError, UserError, from_bytes, psnr, read_picture, rgb_to_luma, write_picture
 from perceptual import REAL_ESRGAN_LAYERS, PerceptualLoss, load_vgg19
 from stages import Adversarial, AdversarialStage, PixelStage, Settings, preset
 from training import rate_at, train, validate
@@ -506,3 +506,54 @@ def test_what_was_best_stays_so_while_it_is_measured_alike(photographs, weight, 
     settings = replace(JUDGED, adversarial=replace(JUDGED.adversarial, consistency_weight=weight))
     training.go_on(checkpoint, path, settings, training.Data([photographs], settings))
     assert checkpoint["training"]["best"] == best
+
+
+def test_a_file_of_vgg_may_lie_elsewhere(photographs):
+    here, there, other = (
+        {"model": "esrgan", "adversarial": {"perceptual": name}} for name in ("a/v.pth", "v.pth", "w")
+    )
+    assert training.changes(here, there) == [] and training.changes(here, other) == ["perceptual v.pth → w"]
+
+
+def test_an_unfinished_run_refuses_other_samples_from_the_same_photographs(samples, monkeypatch):
+    cut = Data.cut
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(Data, "cut", lambda self, step: cut(self, step) if step < 4 else raised(InterruptedError()))
+        train(TINY, samples, 2, True, [], CPU)
+    for path in samples[0].glob("*.png"):
+        write_picture(path, read_picture(path).flip(-1))  # as many of them, and of the same photographs
+    with pytest.raises(UsageError, match="other pictures"):
+        train(TINY, samples, 2, False, [], CPU)
+    path, checkpoint = checkpoints.find_latest(checkpoints.MODELS)
+    del checkpoint["training"]["data"]["samples"]  # it began before they were told apart
+    save_checkpoint(checkpoint, path)
+    assert train(TINY, samples, 2, False, [], CPU) == path
+
+
+def test_a_run_whose_end_is_no_end_of_an_epoch_is_finished(photographs, monkeypatch):
+    """More processes may make fewer updates of an epoch of ready-cut samples."""
+    unfinished(photographs, monkeypatch)
+    monkeypatch.setattr("data.UPDATES_PER_EPOCH", 4)
+    path = train(RRDB, [photographs], 2, False, [], CPU)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint["training"]["step"] == checkpoint["training"]["last_step"] == 6
+    assert [entry["step"] for entry in checkpoint["history"]] == [3, 4, 6]
+
+
+def test_two_trainings_do_not_write_the_same_file(place):
+    path = place / "models" / "x.pt"
+    match = "another training is at it"
+    with checkpoints.held(path), pytest.raises(UsageError, match=match), checkpoints.held(path):
+        raise AssertionError("it was given twice")
+    with checkpoints.held(path):
+        pass
+    assert not list(path.parent.iterdir())
+
+
+def test_an_interrupted_epoch_took_the_time_of_both_parts(photographs, monkeypatch):
+    unfinished(photographs, monkeypatch)
+    path, checkpoint = checkpoints.find_latest(checkpoints.MODELS)
+    checkpoint["training"]["seconds"] = 1000.0
+    save_checkpoint(checkpoint, path)
+    first, second = load_checkpoint(train(RRDB, [photographs], 2, False, [], CPU))["history"]
+    assert first["seconds"] < 100 and 1000 < second["seconds"] < 1100
