@@ -55,11 +55,16 @@ def new_path(checkpoint: dict) -> Path:
 def held(path: Path):
     """Keep a checkpoint for this process alone: two trainings of the same kind would write the same file.
 
-    Raises UsageError where another one has it. The system lets go of it when a process ends, however it ends.
+    Raises UsageError where another one has it, UserError where nothing can be written. The system lets go of it when
+    a process ends, however it ends.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.stem}.lock")
-    with open(lock, "w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(lock, "w")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    with file:
         try:
             if fcntl:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
