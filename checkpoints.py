@@ -61,10 +61,10 @@ def held(path: Path):
     lock = path.with_name(f".{path.stem}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(lock, "w")
+        lock.touch()
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    with file:
+    with open(lock, "w") as file:
         try:
             if fcntl:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

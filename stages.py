@@ -80,9 +80,9 @@ REAL_LAYERS = dict(REAL_ESRGAN_LAYERS)
 REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, layers=REAL_LAYERS, judge="unet")
 # A short training needs a judge that does not win outright: half as wide, it waits while it is ahead, and it learns by
 # Adam at 2e-4, where the generator learns by Muon at 1e-3. VGG19 hardly minds a tint: consistency does.
-COMPACT_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 4.0, "conv5_4": 1.0}
+COMPACT_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 6.0, "conv5_4": 0.5}
 COMPACT_ADVERSARIAL = Adversarial(
-    2.0, 1.0, 0.03, 6.0, COMPACT_LAYERS, relative=True, features=32, judge_rate=0.2, judge_waits=0.5
+    2.0, 1.0, 0.04, 6.0, COMPACT_LAYERS, relative=True, features=32, judge_rate=0.2, judge_waits=0.5
 )
 COMPACT_REAL_ADVERSARIAL = replace(REAL_ADVERSARIAL, consistency_weight=6.0, relative=True, features=32, judge_rate=0.2)
 
