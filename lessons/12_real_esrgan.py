@@ -239,22 +239,24 @@ show()
 # %% [markdown]
 # The price of calm: the average is late, by about a thousand updates at $d = 0.999$.
 #
-# ## Real-ESRNet at work
+# ## Real-ESRGAN at work
 #
-# The first of Real-ESRGAN's two stages, beside its sister who knows bicubic alone.
+# Its two stages, beside their sister who knows bicubic alone.
 
 # %%
 low = degrade.second_order(high, 4, seed(9))
 panels = [("poor", low), ("bicubic", resize(low, 4))]
-for name, degradation in (("trained on bicubic", "bicubic"), ("trained on poor pictures", "real")):
-    _, checkpoint = trained(model="rrdb", scale=4, degradation=degradation)
+kinds = ("trained on bicubic", "rrdb", "bicubic"), ("Real-ESRNet", "rrdb", "real"), ("Real-ESRGAN", "esrgan", "real")
+for name, model, degradation in kinds:
+    _, checkpoint = trained(model=model, scale=4, degradation=degradation)
     panels.append((name, upscale(checkpoints.load_network(checkpoint), low, 4)))
 show_pictures([(name, picture) for name, picture in [*panels, ("as it was", high)]])
 
 # %% [markdown]
-# The sister sharpens the spots. Real-ESRNet smooths them away, and with them what looks like spots. It is trained on
-# pixels alone: where it cannot know, it blurs. The second stage is for that, with the judge:
-# `python main.py train -m esrgan -d real`.
+# The sister sharpens the spots. Real-ESRNet smooths them away, and with them what looks like spots: it is trained on
+# pixels alone, and where it cannot know, it blurs. The second stage, with features and the judge
+# (`python main.py train -m esrgan -d real`), gives firm edges and a grain back. Whether they are the true ones nobody
+# can tell any more: they are what such pictures usually have.
 #
 # ## Exercises
 

@@ -218,9 +218,13 @@ def draw_poor_photograph(networks: dict, path: Path) -> None:
         for kind in (("rrdb", "bicubic"), ("rrdb", "real"), ("esrgan", "real"))
         if (*kind, 4) in networks
     }
+    faithful, sharp = (networks.get((model, "real", 4)) for model in ("rrdb", "esrgan"))
+    if faithful and sharp:
+        mixed = checkpoints.blend(sharp["params"], faithful["params"], 0.5)
+        ways["half of each"] = checkpoints.load_network({**sharp, "params": mixed})
     rows = []
-    for name, top, left in ("astronaut.png", 0, 96), ("chelsea.png", 40, 96):
-        high = crop(photograph(name), top, left, 256)
+    for name, top, left in ("astronaut.png", 8, 124), ("chelsea.png", 56, 100):
+        high = crop(photograph(name), top, left, 192)
         low = poor_copy(high)
         pictures = [
             ("bicubic", enlarged(low, high)),

@@ -74,7 +74,7 @@ def test_of_those_that_ship_the_best_for_an_ordinary_photograph_comes_first(plac
         checkpoint = {**make_checkpoint(degradation=degradation), "model": model}
         save_checkpoint(checkpoint, place / "shipped" / f"{model}-{degradation}_x2.pt")
     assert find_trained()[0].name == "rrdb-bicubic_x2.pt"
-    assert find_trained(degradation="real")[0].name == "esrgan-real_x2.pt"  # of those without a place in the order
+    assert find_trained(degradation="real")[0].name == "esrgan-real_x2.pt"  # srcnn-real has no place in the order: last
     assert find_trained(model="srcnn")[0].name == "srcnn-bicubic_x2.pt"
     for scale in (4, 3):
         save_checkpoint(
