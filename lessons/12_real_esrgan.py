@@ -255,8 +255,8 @@ show_pictures([(name, picture) for name, picture in [*panels, ("as it was", high
 # %% [markdown]
 # The sister sharpens the spots. Real-ESRNet smooths them away, and with them what looks like spots: it is trained on
 # pixels alone, and where it cannot know, it blurs. The second stage, with features and the judge
-# (`python main.py train -m esrgan -d real`), gives firm edges and a grain back. Whether they are the true ones nobody
-# can tell any more: they are what such pictures usually have.
+# (`python main.py train -m esrgan -d real`), gives firm edges and a grain back, and makes a painting of a face as small
+# as this one. What it puts there need not be true: it is what such pictures usually have.
 #
 # ## Exercises
 
