@@ -355,13 +355,14 @@ class Data:
 
     def summary(self) -> dict:
         """What is remembered of the pictures: an unfinished run goes on only with the same."""
-        cut = {"samples": reduce(lambda crc, pair: zlib.crc32(pair.large.numpy(), crc), self.training, 0)}
-        return {
-            **(cut if self.ready_cut else {}),
+        summary = {
             "pairs": len(self.training),
             "photographs": sorted({pair.photograph for pair in self.training}),
             "held_out": sorted({pair.photograph for pair in self.held_out}),
         }
+        if self.ready_cut:  # others may have been cut from the same photographs
+            summary["samples"] = reduce(lambda crc, pair: zlib.crc32(pair.large.numpy(), crc), self.training, 0)
+        return summary
 
 
 def centre(pair: Pair, side: int) -> Pair:

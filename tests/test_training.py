@@ -308,12 +308,12 @@ def test_an_unfinished_run_goes_on_in_another_precision(photographs, monkeypatch
     assert load_checkpoint(path)["training"]["settings"]["precision"] == "bf16"
 
 
-def unfinished(photographs, monkeypatch, epochs=2):
-    """Leave a run of RRDB that was killed in its second epoch."""
+def unfinished(source, monkeypatch, epochs=2, settings=RRDB):
+    """Leave a run, of RRDB if nothing else is said, that was killed before its fifth step."""
     cut = Data.cut
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(Data, "cut", lambda self, step: cut(self, step) if step < 4 else raised(InterruptedError()))
-        train(RRDB, [photographs], epochs, True, [], CPU)
+        train(settings, [source], epochs, True, [], CPU)
 
 
 def raised(error):
@@ -516,10 +516,7 @@ def test_a_file_of_vgg_may_lie_elsewhere(photographs):
 
 
 def test_an_unfinished_run_refuses_other_samples_from_the_same_photographs(samples, monkeypatch):
-    cut = Data.cut
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(Data, "cut", lambda self, step: cut(self, step) if step < 4 else raised(InterruptedError()))
-        train(TINY, samples, 2, True, [], CPU)
+    unfinished(samples[0], monkeypatch, settings=TINY)
     for path in samples[0].glob("*.png"):
         write_picture(path, read_picture(path).flip(-1))  # as many of them, and of the same photographs
     with pytest.raises(UsageError, match="other pictures"):
