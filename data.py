@@ -274,13 +274,18 @@ class Data:
         self.settings, self.device = settings, torch.device("cpu" if torch.device(device).type == "mps" else device)
         self.rank, self.processes = rank, processes
         self.enlarge = settings.model == "srcnn"
-        self.pool = None if settings.degradation == "bicubic" else PairPool()
+        self.degrade = degrade.DEGRADATIONS.get(settings.degradation)  # None: the low pictures are shrunk ones
+        self.pool = PairPool() if settings.degradation == "real" else None
         patch, factor = settings.patch, 1 if self.enlarge else settings.scale
         # Poor pictures are made of larger patches, of which the middle is used: a blur invents what lies outside.
-        self.margin = 0 if self.pool is None else REAL_MARGIN * (settings.scale if self.enlarge else 1)
-        if self.pool and any(Path(source).is_dir() and any(Path(source).glob("*.large.png")) for source in sources):
-            raise UsageError("-d real makes its own poor pictures: give photographs, not folders of pairs")
-        least = max(LEAST, (patch + 2 * self.margin) * factor + (settings.scale if self.pool and self.enlarge else 0))
+        self.margin = 0 if self.degrade is None else REAL_MARGIN * (settings.scale if self.enlarge else 1)
+        if self.degrade and any(Path(source).is_dir() and any(Path(source).glob("*.large.png")) for source in sources):
+            raise UsageError(
+                f"-d {settings.degradation} makes its own poor pictures: give photographs, not folders of pairs"
+            )
+        least = max(
+            LEAST, (patch + 2 * self.margin) * factor + (settings.scale if self.degrade and self.enlarge else 0)
+        )
         pairs, samples_only = read_pairs(sources, settings.scale, self.enlarge, least)
         self.training, held_out = split_by_photograph(pairs, settings.seed)
         self.held_out = self.poor_versions([centre(pair, HELD_OUT_SIDE) for pair in held_out])
@@ -310,7 +315,7 @@ class Data:
         else:
             chosen = torch.randint(len(self.training), (self.batch_size,), generator=generator)
         side = self.patch + 2 * self.margin
-        if self.pool and self.enlarge:
+        if self.degrade and self.enlarge:
             side += -side % self.settings.scale  # so that it can be shrunk by the scale
         whole = draw_batch([self.training[index] for index in chosen.tolist()], side, generator)
         share = len(chosen) // self.processes
@@ -318,18 +323,20 @@ class Data:
 
     def finish(self, patches: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
         """What `cut` gave, ready to learn from: on poor pictures low is made anew, on the device, and pooled."""
-        if self.pool is None:
+        if self.degrade is None:
             return patches
         generator = seeded(self.settings.seed, step, self.rank, 0xDE64)
         high = from_bytes(patches[1].to(self.device))
+        if self.settings.degradation == "photo":
+            high = degrade.some_grey(high, degrade.PHOTO.grey, generator)
         # Of the sharpened picture, if that is what the network is to give: see stages.sharp_target.
         low = self._poor(degrade.usm_sharpen(high) if self.settings.sharpen else high, generator)
         (low, high) = (self._middle(to_bytes(part), low.shape[-1]) for part in (low, high))
-        return self.pool.exchange(low, high, generator)
+        return self.pool.exchange(low, high, generator) if self.pool else (low, high)
 
     def poor_versions(self, pairs: list[Pair]) -> list[Pair]:
         """Pairs to measure on: with poor pictures where the run is on such, always the same for the same seed."""
-        if self.pool is None:
+        if self.degrade is None:
             return pairs
         poor = []
         for number, pair in enumerate(pairs):
@@ -339,7 +346,7 @@ class Data:
         return poor
 
     def _poor(self, high: Tensor, generator: torch.Generator) -> Tensor:
-        low = degrade.second_order(high, self.settings.scale, generator)
+        low = self.degrade(high, self.settings.scale, generator)
         return resize(low, size=high.shape[-2:]) if self.enlarge else low
 
     def _middle(self, picture: Tensor, low_side: int) -> Tensor:

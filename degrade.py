@@ -5,6 +5,7 @@ takes the noise and the JPEG blocks of a real photograph for detail, and sharpen
 do to the training pictures what the world does, at random (Wang et al., "Real-ESRGAN", ICCV workshops 2021):
 
     bicubic         shrink                                              what the classical tables measure
+    photo           blur → shrink → sharpen → noise → JPEG, mildly      an ordinary photograph from a phone or a page
     first_order     blur → shrink → noise → JPEG                        a photograph as the camera saved it
     second_order    blur → resize → noise → JPEG                        the camera,
                     → blur → resize → noise → resize, sinc and JPEG     and then somebody's edit and upload
@@ -19,7 +20,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,8 +28,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distortions import (
+    COMPRESSIONS,
     REACH,
     RESIZE_MODES,
+    SHRINKING_KERNELS,
+    compress,
     filter_each,
     gaussian_noise,
     generalised_gaussian_kernels,
@@ -36,7 +40,10 @@ from distortions import (
     plateau_kernels,
     poisson_noise,
     rescale,
+    sharpen,
+    shrink,
     sinc_kernels,
+    to_grey,
 )
 from images import UsageError, crop_to_multiple, draw_sheet, read_picture, resize, round_to_8_bits, run_command
 
@@ -121,8 +128,29 @@ class SecondOrderSettings:
     final_sinc: BlurSettings = BlurSettings(probability=0.8, sinc=1.0, least_cutoff=(math.pi / 3, math.pi / 3))
 
 
+@dataclass(frozen=True)
+class PhotoSettings:
+    """What one camera or one web site does to a picture; everything is drawn for each picture by itself.
+
+    The figures are ours: no paper has measured how photographs on the web are made.
+    """
+
+    clean: float = 0.15  # share of pictures that are shrunk by bicubic and nothing else
+    grey: float = 0.05  # share of pictures without colour, target and all
+    blur: BlurSettings = BlurSettings(  # of a lens: mild and mostly none; σ is in pixels of the low picture
+        probability=0.4, sinc=0.05, shares=(0.5, 0.3, 0.08, 0.04, 0.04, 0.04), sigma=(0.1, 0.6)
+    )
+    sharpened: float = 0.25  # share of pictures
+    amount: tuple[float, float] = (0.2, 1.0)  # of the sharpening
+    radius: tuple[float, float] = (0.5, 1.5)  # σ of the sharpening in pixels of the low picture
+    gaussian: float = 0.25  # share of pictures with such noise; as many again have Poisson noise
+    noise: NoiseSettings = NoiseSettings(sigma=(0.5, 5.0), strength=(0.03, 0.3))
+    compression: tuple[float, ...] = (0.55, 0.2, 0.1, 0.15)  # shares, in the order of COMPRESSIONS
+    quality: tuple[int, int] = (60, 98)
+
+
 TO_THE_SIZE = ResizeSettings(up=0, down=0)
-FIRST_ORDER, SECOND_ORDER = Round(), SecondOrderSettings()
+FIRST_ORDER, SECOND_ORDER, PHOTO = Round(), SecondOrderSettings(), PhotoSettings()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -271,6 +299,38 @@ def draw_second_order(
     return [*rounds, *end, ROUNDING]
 
 
+def draw_photo(
+    shape: torch.Size, scale: int, generator: torch.Generator, settings: PhotoSettings = PHOTO
+) -> list[Step]:
+    """All that is random about what a camera or a web site does, for pictures of shape (N, 3, H, W)."""
+    count = shape[0]
+    clean = _chance(count, settings.clean, generator)
+    sigma = tuple(scale * bound for bound in settings.blur.sigma)  # the blur comes first, among the high pixels
+    blur = draw_blur(count, replace(settings.blur, sigma=sigma), generator)
+    blur.parameters["kind"][clean] = KERNELS.index("none")
+    kernel = torch.randint(len(SHRINKING_KERNELS), (count,), generator=generator)
+    kernel[clean] = list(SHRINKING_KERNELS).index("bicubic")
+    sharpened = _chance(count, settings.sharpened, generator) & ~clean
+    amount, radius = (_uniform(count, bounds, generator) for bounds in (settings.amount, settings.radius))
+    noises = []
+    for share in (1.0, 0.0):  # Gaussian, then Poisson
+        step = draw_noise(count, replace(settings.noise, gaussian=share), generator)
+        step.parameters["strength"] *= _chance(count, settings.gaussian, generator) & ~clean
+        noises.append(step)
+    kind = _choose(list(settings.compression), count, generator)
+    kind[clean] = COMPRESSIONS.index("none")
+    quality = torch.randint(settings.quality[0], settings.quality[1] + 1, (count,), generator=generator)
+    return [
+        blur,
+        Step("shrink", shrink, {"size": _low_size(shape, scale), "kernel": kernel}),
+        Step("sharpen", sharpen, {"amount": amount * sharpened, "sigma": radius}),
+        *noises,
+        ROUNDING,
+        Step("compress", compress, {"kind": kind, "quality": quality}),
+        ROUNDING,
+    ]
+
+
 def step_by_step(high: Tensor, steps: list[Step]) -> Iterator[tuple[Step, Tensor]]:
     """Do one step after the other: each step with the pictures (N, 3, …) after it, float32 in 0..1."""
     pictures = high.float()
@@ -303,6 +363,20 @@ def second_order(
     """(N, 3, H, W) → (N, 3, H // scale, W // scale) with 8 bits: Real-ESRGAN's two rounds. Else as `first_order`."""
     return _last(high, draw_second_order(high.shape, scale, generator, settings))
 
+
+def photo(high: Tensor, scale: int, generator: torch.Generator, settings: PhotoSettings = PHOTO) -> Tensor:
+    """(N, 3, H, W) → (N, 3, H // scale, W // scale) with 8 bits: one camera or web site. Else as `first_order`."""
+    return _last(high, draw_photo(high.shape, scale, generator, settings))
+
+
+def some_grey(high: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """(N, 3, H, W) with that share of the pictures turned grey, drawn for each."""
+    grey = _chance(len(high), share, generator).to(high.device)
+    return torch.where(grey.view(-1, 1, 1, 1), to_grey(high), high)
+
+
+# What `-d` names beside bicubic, which has nothing random about it.
+DEGRADATIONS = {"photo": photo, "real": second_order}
 
 # ---------------------------------------------------------------------------------------------
 # The sharpened target
@@ -368,19 +442,30 @@ def caption(step: Step, pictures: Tensor) -> str:
             return f"blur: {kind} {drawn['size']}×{drawn['size']}\n{numbers}"
         case "resize":
             return f"resize: {drawn['mode']}\nto {pictures.shape[-1]}×{pictures.shape[-2]}"
+        case "shrink":
+            return f"shrink: {list(SHRINKING_KERNELS)[drawn['kernel']]}\nto {pictures.shape[-1]}×{pictures.shape[-2]}"
+        case "sharpen" if drawn["amount"] == 0:
+            return "not sharpened\n"
+        case "sharpen":
+            return f"sharpen\namount {drawn['amount']:.1f}, σ {drawn['sigma']:.1f}"
+        case "noise" if drawn["strength"] == 0:
+            return f"no {drawn['kind']} noise\n"
         case "noise":
             gaussian, colour = drawn["kind"] == "Gaussian", "grey" if drawn["grey"] else "colour"
             strength = f"σ {255 * drawn['strength']:.0f} of 255" if gaussian else f"strength {drawn['strength']:.2f}"
             return f"noise: {drawn['kind']}\n{colour}, {strength}"
         case "JPEG":
             return f"JPEG\nquality {drawn['quality']}"
+        case "compress":
+            kind = COMPRESSIONS[drawn["kind"]]
+            return "not compressed\n" if kind == "none" else f"{kind}\nquality {drawn['quality']}"
     return f"{step.name}\n{pictures.shape[-1]}×{pictures.shape[-2]}"
 
 
-def draw_stages(high: Tensor, scale: int, seed: int, path: Path) -> None:
-    """The sharp picture (1, 3, H, W) and every stage of `second_order` on a contact sheet, as a PNG."""
+def draw_stages(high: Tensor, scale: int, seed: int, path: Path, draw=draw_second_order) -> None:
+    """The sharp picture (1, 3, H, W) and every stage of a chain, which `draw` draws, on a contact sheet, as a PNG."""
     pictures = [(f"sharp\n{high.shape[-1]}×{high.shape[-2]}", high)]
-    for step, poor in step_by_step(high, draw_second_order(high.shape, scale, torch.Generator().manual_seed(seed))):
+    for step, poor in step_by_step(high, draw(high.shape, scale, torch.Generator().manual_seed(seed))):
         pictures.append((caption(step, poor), poor))
     draw_sheet([pictures[index : index + SHEET_COLUMNS] for index in range(0, len(pictures), SHEET_COLUMNS)], path)
 
@@ -388,12 +473,16 @@ def draw_stages(high: Tensor, scale: int, seed: int, path: Path) -> None:
 def main(arguments: list[str]) -> None:
     """The command line of this script."""
     parser = argparse.ArgumentParser(
-        description="Draw what Real-ESRGAN's degradation does to the middle of a photograph, step by step."
+        description="Draw what a degradation does to the middle of a photograph, step by step."
     )
     parser.error = lambda message: parser.exit(2, f"error: {message} (see degrade.py --help)\n")
     parser.add_argument("-i", "--input", type=Path, required=True, metavar="PHOTO", help="the photograph")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHEET.png", help="the sheet to write")
     parser.add_argument("-s", "--scale", type=int, default=4, help="how many times smaller it ends (default 4)")
+    parser.add_argument(
+        "-d", "--degradation", choices=("photo", "real"), default="real",
+        help="what a camera or a web site does (photo), or Real-ESRGAN's second-order chain (real, the default)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same (default 0)")
     options = parser.parse_args(arguments)
     if not 1 <= options.scale <= 8:
@@ -407,7 +496,8 @@ def main(arguments: list[str]) -> None:
     high = read_picture(options.input)
     top, left = (max(0, side - SHEET_SIDE) // 2 for side in high.shape[-2:])
     high = high[..., top : top + SHEET_SIDE, left : left + SHEET_SIDE]
-    draw_stages(high, options.scale, options.seed, options.output)
+    draw = {"photo": draw_photo, "real": draw_second_order}[options.degradation]
+    draw_stages(high, options.scale, options.seed, options.output, draw)
     print(f"every step, with the seed {options.seed}: {options.output}")
 
 

@@ -4,14 +4,17 @@ Plain functions of pictures and numbers, each for a whole batch with a setting f
 much of each and in which order. Pictures are RGB in 0..1, (N, 3, H, W); nothing is random but with a generator.
 """
 
+import io
 import math
 from collections.abc import Callable
 
+import numpy
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from images import round_to_8_bits
+from images import box, cubic, from_bytes, lanczos, resize, round_to_8_bits, to_image, triangle
 
 # ---------------------------------------------------------------------------------------------
 # Blur: a kernel for each picture
@@ -106,10 +109,31 @@ def rescale(pictures: Tensor, reference: tuple[int, int], factor: float, mode: s
     return pictures if size == tuple(pictures.shape[-2:]) else F.interpolate(pictures, size, mode=mode).clamp(0, 1)
 
 
+SHRINKING_KERNELS = {"bicubic": cubic, "area": box, "bilinear": triangle, "Lanczos": lanczos}
+
+
+def shrink(pictures: Tensor, size: tuple[int, int], kernel: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, C, *size), anti-aliased: picture n with the kernel number kernel[n] of SHRINKING_KERNELS."""
+    small = pictures.new_empty((*pictures.shape[:2], *size))
+    for number, function in enumerate(SHRINKING_KERNELS.values()):
+        chosen = kernel == number
+        if chosen.any():
+            small[chosen] = resize(pictures[chosen], size=size, kernel=function)
+    return small.clamp(0, 1)
+
+
+def sharpen(pictures: Tensor, amount: Tensor, sigma: Tensor) -> Tensor:
+    """Add amount (N,) times what a Gaussian of sigma (N,) pixels takes away, as cameras and web sites do: halos too."""
+    size = torch.full((len(amount),), 2 * REACH + 1)
+    kernels = gaussian_kernels(size, sigma[:, None].expand(-1, 2), torch.zeros(len(amount)))
+    detail = pictures - filter_each(pictures, kernels)
+    return (pictures + amount.view(-1, 1, 1, 1).to(pictures) * detail).clamp(0, 1)
+
+
 def _add_noise(pictures: Tensor, grey: Tensor, strength: Tensor, error_of: Callable[[Tensor], Tensor]) -> Tensor:
     """Add strength (N,) times `error_of` what it lies on: the three channels, or where grey (N,) is true the luma."""
     error = torch.empty_like(pictures)
-    luma = torch.einsum("c,nchw->nhw", _RGB_TO_YCC[0].to(pictures), pictures[grey])[:, None]
+    luma = to_grey(pictures[grey])[:, :1]
     error[grey], error[~grey] = error_of(luma).expand(-1, 3, -1, -1), error_of(pictures[~grey])
     return (pictures + strength.view(-1, 1, 1, 1).to(pictures) * error).clamp(0, 1)
 
@@ -152,6 +176,12 @@ def poisson_noise(pictures: Tensor, strength: Tensor, grey: Tensor, generator: t
 # JFIF's YCbCr: BT.601 like that of images.py, but with the full swing, Y and chroma from 0 to 255.
 _RGB_TO_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 _YCC_TO_RGB = torch.tensor([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])
+
+
+def to_grey(pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) with JFIF's luma in all three channels."""
+    return torch.einsum("c,nchw->nhw", _RGB_TO_YCC[0].to(pictures), pictures)[:, None].expand_as(pictures)
+
 
 # How coarsely each frequency is stored at quality 50: Annex K of the JPEG standard (ITU-T T.81). The eye sees fine
 # detail badly, and finest of all fine colours: larger numbers to the right and the bottom, and in the second table.
@@ -206,11 +236,12 @@ def _quantise_blocks(planes: Tensor, tables: Tensor) -> Tensor:
     return (dct.T @ rows).view(planes.shape)
 
 
-def jpeg(pictures: Tensor, quality: Tensor) -> Tensor:
-    """Save (N, 3, H, W) as JPEG with 4:2:0 and open it again; quality (N,) is one whole number for each picture.
+def jpeg(pictures: Tensor, quality: Tensor, halve_chroma: bool = True) -> Tensor:
+    """Save (N, 3, H, W) as JPEG and open it again; quality (N,) is one whole number for each picture.
 
-    Agrees with libjpeg, which Pillow uses, to a level in most pixels: it rounds where libjpeg rounds, for a step of
-    quantisation multiplies the difference. Gradients pass straight through the rounding. Pictures may have any size.
+    In 4:2:0, with the chroma of two by two pixels as one, or without `halve_chroma` in 4:4:4. Agrees with libjpeg,
+    which Pillow uses, to a level in most pixels: it rounds where libjpeg rounds, for a step of quantisation multiplies
+    the difference. Gradients pass straight through the rounding. Pictures may have any size.
     """
     height, width = pictures.shape[-2:]
     luma_tables, chroma_tables = quantisation_tables(quality)
@@ -219,14 +250,40 @@ def jpeg(pictures: Tensor, quality: Tensor) -> Tensor:
     ycc = torch.einsum("yc,nchw->nyhw", _RGB_TO_YCC.to(padded), padded)
     # A file's Y lies in 0..255 and its chroma around 128; cosines want both around 0, so only Y is shifted here.
     luma, chroma = round_straight_through(ycc[:, :1]) - 128, round_straight_through(ycc[:, 1:])
-    # The mean of four whole numbers often ends in a half: libjpeg rounds it down and up in turns.
-    nudge = torch.tensor([-0.1, 0.1]).to(padded).repeat(padded.shape[-1] // 4)
-    chroma = round_straight_through(F.avg_pool2d(chroma, 2) + nudge)
+    if halve_chroma:
+        # The mean of four whole numbers often ends in a half: libjpeg rounds it down and up in turns.
+        nudge = torch.tensor([-0.1, 0.1]).to(padded).repeat(padded.shape[-1] // 4)
+        chroma = round_straight_through(F.avg_pool2d(chroma, 2) + nudge)
     luma, chroma = (F.pad(plane, (0, 0, 0, -plane.shape[-2] % 8), mode="replicate") for plane in (luma, chroma))
     luma, chroma = _quantise_blocks(luma, luma_tables), _quantise_blocks(chroma, chroma_tables)
     luma, chroma = (round_straight_through(plane.clamp(-128, 127)) for plane in (luma, chroma))
-    # Decoders smooth the halved chroma with weights ¾ and ¼ when they double it, which is bilinear interpolation.
-    chroma = F.interpolate(chroma[..., : (height + 1) // 2, : (width + 1) // 2], scale_factor=2, mode="bilinear")
+    if halve_chroma:
+        # Decoders smooth the halved chroma with weights ¾ and ¼ when they double it, which is bilinear interpolation.
+        chroma = F.interpolate(chroma[..., : (height + 1) // 2, : (width + 1) // 2], scale_factor=2, mode="bilinear")
     ycc = torch.cat([luma[..., :height, :width] + 128, chroma[..., :height, :width]], dim=1)
     rgb = torch.einsum("cy,nyhw->nchw", _YCC_TO_RGB.to(ycc), ycc)
     return round_straight_through(rgb.clamp(0, 255)) / 255
+
+
+def webp(pictures: Tensor, quality: Tensor) -> Tensor:
+    """Save (N, 3, H, W) as lossy WebP and open it again, by Pillow; quality (N,) as in `jpeg`. No gradients."""
+    opened = []
+    for picture, number in zip(pictures, quality.tolist(), strict=True):
+        file = io.BytesIO()
+        to_image(picture[None]).save(file, "WEBP", quality=number, method=2)
+        opened.append(torch.from_numpy(numpy.array(Image.open(file).convert("RGB"))))
+    return from_bytes(torch.stack(opened).permute(0, 3, 1, 2)).to(pictures.device)
+
+
+COMPRESSIONS = ("JPEG 4:2:0", "JPEG 4:4:4", "WebP", "none")
+
+
+def compress(pictures: Tensor, kind: Tensor, quality: Tensor) -> Tensor:
+    """Each picture through the kind of file that kind (N,), a place in COMPRESSIONS, says, with its quality (N,)."""
+    ways = (jpeg, lambda some, number: jpeg(some, number, halve_chroma=False), webp)
+    saved = pictures.clone()
+    for number, way in enumerate(ways):
+        chosen = kind == number
+        if chosen.any():
+            saved[chosen] = way(pictures[chosen], quality[chosen])
+    return saved

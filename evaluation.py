@@ -32,9 +32,9 @@ from images import (
 from upscaling import Tiling, in_tiles, upscale
 
 DRAWS = 20  # poor versions of each picture
-REAL_PROTOCOL = (
+RANDOM_PROTOCOL = (
     f"cropped to a multiple of the scale; {DRAWS} poor versions of each picture, blurred, shrunk, noisy and compressed "
-    "by degrade.second_order; compared with the picture as it was; luma of BT.601 studio swing; border of `scale` "
+    "by degrade.{chain}; compared with the picture as it was; luma of BT.601 studio swing; border of `scale` "
     "pixels shaved; PSNR with peak 255; mean of the per-image means, ± its standard error over the draws"
 )
 
@@ -96,7 +96,7 @@ def _measure(network: nn.Module | None, high: Tensor, examination: Examination, 
         return _compare(restore_as_published(network, high, scale, examination.tiling), network, high, examination)
     draws = []
     for draw in range(DRAWS):
-        low = degrade.second_order(high, scale, seeded(examination.seed, drawn_by, draw))
+        low = degrade.DEGRADATIONS[examination.degradation](high, scale, seeded(examination.seed, drawn_by, draw))
         if network is None:
             restored = resize(low, size=high.shape[-2:])
         else:
@@ -161,5 +161,6 @@ def evaluate_sets(folders: list[Path], examination: Examination) -> dict:
     names = [Path(folder).resolve().name for folder in folders]
     names = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
     sets = {name: evaluate_folder(folder, examination) for name, folder in zip(names, folders, strict=True)}
-    protocol = PROTOCOL if examination.degradation == "bicubic" else REAL_PROTOCOL
+    chain = degrade.DEGRADATIONS.get(examination.degradation)
+    protocol = RANDOM_PROTOCOL.format(chain=chain.__name__) if chain else PROTOCOL
     return {"protocol": protocol, "scale": examination.scale, "sets": sets}

@@ -329,19 +329,36 @@ def cubic(x: Tensor) -> Tensor:
     return near * (x <= 1) + far * ((x > 1) & (x <= 2))
 
 
-def resize_taps(length: int, new_length: int, scale: float) -> tuple[Tensor, Tensor]:
+def box(x: Tensor) -> Tensor:
+    """The kernel that averages areas."""
+    return ((x >= -0.5) & (x < 0.5)).to(x.dtype)
+
+
+def triangle(x: Tensor) -> Tensor:
+    """The kernel of bilinear interpolation."""
+    return (1 - x.abs()).clamp(min=0)
+
+
+def lanczos(x: Tensor) -> Tensor:
+    """The kernel of Lanczos with three lobes: a sinc under the middle lobe of a wider one."""
+    return torch.sinc(x) * torch.sinc(x / 3) * (x.abs() < 3)
+
+
+KERNEL_REACH = {box: 0.5, triangle: 1, cubic: 2, lanczos: 3}  # pixels from its middle to where it ends
+
+
+def resize_taps(length: int, new_length: int, scale: float, kernel=cubic) -> tuple[Tensor, Tensor]:
     """Which old pixels make each new pixel along one axis: indices and float64 weights, both (taps, new_length).
 
     When shrinking, the kernel is stretched by 1/scale, so that every old pixel counts: without this
     anti-aliasing, detail finer than the new pixels comes back as false patterns.
     """
-    stretch = max(1.0, 1 / scale)
+    reach = KERNEL_REACH[kernel] * max(1.0, 1 / scale)
     # The centre of new pixel i, on the axis of the old pixels: both pictures cover the same area.
     centre = (torch.arange(new_length, dtype=torch.float64) + 0.5) / scale - 0.5
-    taps = math.ceil(4 * stretch) + 2
-    first = torch.floor(centre - 2 * stretch)
-    position = first + torch.arange(taps, dtype=torch.float64)[:, None]
-    weights = cubic((centre - position) / stretch)
+    first = torch.floor(centre - reach)
+    position = first + torch.arange(math.ceil(2 * reach) + 2, dtype=torch.float64)[:, None]
+    weights = kernel((centre - position) / max(1.0, 1 / scale))
     weights = weights / weights.sum(dim=0)
     # Beyond its border the picture is mirrored, the border pixel included: … 1 0 | 0 1 2 … n-1 | n-1 …
     index = position.long() % (2 * length)
@@ -350,8 +367,8 @@ def resize_taps(length: int, new_length: int, scale: float) -> tuple[Tensor, Ten
     return index[used], weights[used]
 
 
-def resize(picture: Tensor, scale: float | None = None, size: tuple[int, int] | None = None) -> Tensor:
-    """Bicubic resize of (N, C, H, W), equal to MATLAB's `imresize`, differentiable.
+def resize(picture: Tensor, scale: float | None = None, size: tuple[int, int] | None = None, kernel=cubic) -> Tensor:
+    """Resize (N, C, H, W), anti-aliased and differentiable; with the kernel `cubic` equal to MATLAB's `imresize`.
 
     Give either `scale` (the new size is rounded up, as in MATLAB) or `size` as (height, width).
     Values may overshoot 0..1 at sharp edges; they are not clipped here.
@@ -360,7 +377,7 @@ def resize(picture: Tensor, scale: float | None = None, size: tuple[int, int] | 
         raise ValueError("resize needs either a scale or a size")
     for axis, length in ((-2, picture.shape[-2]), (-1, picture.shape[-1])):
         new_length = math.ceil(length * scale - 1e-9) if size is None else size[axis]
-        taps = resize_taps(length, new_length, new_length / length if scale is None else scale)
+        taps = resize_taps(length, new_length, new_length / length if scale is None else scale, kernel)
         picture = apply_taps(picture, axis, taps)
     return picture.contiguous()
 

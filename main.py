@@ -26,9 +26,10 @@ Train a network. The next `train` of the same model, scale and shape goes on fro
            a discriminator that learns beside it to tell restored pictures from real ones
   srvgg    Real-ESRGAN's small and fast generator, stage one
 
-With -d bicubic the poor pictures of the training are clean small ones, as in the published tables. With -d real they
+With -d bicubic the poor pictures of the training are clean small ones, as in the published tables. With -d photo they
+are what a camera or a web site makes: a little blurred, sharpened or noisy, and most of them JPEG. With -d real they
 are blurred, noisy and compressed too, twice over, as pictures from the web are: rrdb is then Real-ESRNet (it starts
-from the latest bicubic rrdb, if there is one) and esrgan Real-ESRGAN. The two kinds are kept apart.
+from the latest bicubic rrdb, if there is one) and esrgan Real-ESRGAN. The three kinds are kept apart.
 
 An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the newest
 samples, samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
@@ -81,9 +82,9 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--alpha", type=share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
     for command in (train, evaluate):
         command.add_argument(
-            "-d", "--degradation", choices=("bicubic", "real"), default="bicubic",
-            help="how the poor pictures are made: only shrunk (bicubic, the default), or also blurred, noisy and "
-            "compressed, as real ones are",
+            "-d", "--degradation", choices=("bicubic", "photo", "real"), default="bicubic",
+            help="how the poor pictures are made: only shrunk (bicubic, the default), as a camera or a web site makes "
+            "them (photo), or blurred, noisy and compressed, and all that twice (real)",
         )  # fmt: skip
         command.add_argument("--seed", type=not_negative, default=0, help="same seed, same result (default 0)")
     for command, default in ((train, "auto"), (upscale, "auto"), (evaluate, "fp32")):

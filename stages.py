@@ -105,7 +105,7 @@ def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicu
         # Muon learns several times as much in a step as Adam at 4e-4 does; at 4e-3 it came to grief after 400 steps.
         common |= {"learning_rate": 1e-3 if adversarial else 1.5e-3, "warm_up": 50, "muon": True}
         common |= {"batch": 8, "patch": 32}
-        judged = COMPACT_ADVERSARIAL if degradation == "bicubic" else COMPACT_REAL_ADVERSARIAL
+        judged = COMPACT_REAL_ADVERSARIAL if degradation == "real" else COMPACT_ADVERSARIAL
     elif degradation == "bicubic":
         # Sections 4.1 and 4.2; 1,000,000 updates of the first stage and 400,000 of the second, as the code does.
         common |= {"batch": 16, "patch": 128 // scale, "beta2": 0.999, "learning_rate": 1e-4 if adversarial else 2e-4}

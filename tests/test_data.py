@@ -133,7 +133,7 @@ def large_photographs(place, photograph):
 ])  # fmt: skip
 def test_poor_pairs_show_the_same_place(large_photographs, settings, monkeypatch):
     """With a chain that only shrinks, low and high agree: nothing is shifted or mirrored."""
-    monkeypatch.setattr(degrade, "second_order", lambda high, scale, _: degrade.bicubic(high, scale))
+    monkeypatch.setitem(degrade.DEGRADATIONS, "real", lambda high, scale, _: degrade.bicubic(high, scale))
     data = Data([large_photographs], settings)
     low, high = data.finish(data.cut(3), 3)
     side = settings.patch * (1 if data.enlarge else settings.scale)
@@ -147,7 +147,9 @@ def test_poor_pairs_show_the_same_place(large_photographs, settings, monkeypatch
 
 def test_only_where_the_target_is_sharpened_the_poor_picture_is_made_of_a_sharpened_one(large_photographs, monkeypatch):
     made_of = []
-    monkeypatch.setattr(degrade, "second_order", lambda high, scale, _: made_of.append(high) or high[..., ::4, ::4])
+    monkeypatch.setitem(
+        degrade.DEGRADATIONS, "real", lambda high, scale, _: made_of.append(high) or high[..., ::4, ::4]
+    )
     settings = Settings("rrdb", 4, "real", batch=2, patch=8)
     for sharpen in (False, True):
         data = Data([large_photographs], replace(settings, sharpen=sharpen))

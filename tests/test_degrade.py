@@ -3,6 +3,7 @@
 import importlib.resources
 import io
 import math
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -151,6 +152,28 @@ def test_rescale_is_relative_to_the_reference_and_not_anti_aliased():
     assert distortions.rescale(pictures, (3, 3), 0.15, "bicubic").shape[-2:] == (1, 1)
 
 
+@pytest.mark.parametrize("size, factor", [((16, 24), 4), ((21, 40), 3)])
+def test_shrink_is_pillows_with_a_kernel_for_each_picture(size, factor):
+    pictures = torch.rand(4, 3, size[0] * factor, size[1] * factor, generator=seeded()) * 0.5 + 0.25
+    methods = {"bicubic": Image.BICUBIC, "area": Image.BOX, "bilinear": Image.BILINEAR, "Lanczos": Image.LANCZOS}
+    assert list(methods) == list(distortions.SHRINKING_KERNELS)
+    small = distortions.shrink(pictures, size, torch.arange(4))
+    for picture, method, result in zip(pictures, methods.values(), small, strict=True):
+        for plane, found in zip(picture, result, strict=True):
+            expected = Image.fromarray(plane.numpy()).resize(size[::-1], method)
+            # At the border Pillow leaves out the taps beyond it, where MATLAB mirrors the picture.
+            numpy.testing.assert_allclose(found[3:-3, 3:-3], numpy.asarray(expected)[3:-3, 3:-3], atol=2e-6)
+
+
+def test_sharpen_is_its_formula_and_leaves_flat_places():
+    pictures, amount, sigma = few(), several(0.8, 0.0), several(1.2, 1.0)
+    sharpened = distortions.sharpen(pictures, amount, sigma)
+    assert torch.equal(sharpened[1], pictures[1])
+    for plane, result in zip(pictures[0].double().numpy(), sharpened[0], strict=True):
+        blurred = ndimage.gaussian_filter(plane, 1.2, radius=10, mode="mirror")
+        numpy.testing.assert_allclose(result, (plane + 0.8 * (plane - blurred)).clip(0, 1), atol=1e-5)
+
+
 def test_gaussian_noise_has_the_sigma_asked_for():
     pictures, sigma = torch.full((4, 3, 200, 200), 0.5), several(1, 10, 20, 30) / 255
     error = distortions.gaussian_noise(pictures, sigma, several(True, False, True, False), seeded()) - pictures
@@ -189,10 +212,10 @@ def photographs():
             yield read_picture(path)
 
 
-def through_pillow(picture, quality):
+def through_pillow(picture, quality, subsampling=2):
     """The picture after a JPEG file, and the tables in it."""
     file = io.BytesIO()
-    to_image(picture).save(file, "JPEG", quality=quality, subsampling=2)
+    to_image(picture).save(file, "JPEG", quality=quality, subsampling=subsampling)
     image = Image.open(file)
     return from_bytes(torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None]), image.quantization
 
@@ -210,6 +233,33 @@ def test_jpeg_is_pillows(quality):
             assert decibels(distortions.jpeg(picture, several(quality)), expected) > 45
             ours = distortions.quantisation_tables(several(quality))
             assert [ours[index, 0].flatten().tolist() for index in (0, 1)] == [tables[0], tables[1]]
+
+
+@pytest.mark.parametrize("quality", [30, 75, 98])
+def test_jpeg_with_whole_chroma_is_pillows(quality):
+    for photograph in photographs():
+        for picture in (photograph[..., :224, :240], photograph[..., 9:202, 20:227], photograph[..., 50:72, 60:166]):
+            expected, _ = through_pillow(picture, quality, subsampling=0)
+            assert decibels(distortions.jpeg(picture, several(quality), halve_chroma=False), expected) > 45
+
+
+def test_compress_sends_each_picture_through_its_own_kind_of_file():
+    pictures, quality = few(4), several(70, 80, 60, 90)
+    saved = distortions.compress(pictures, several(1, 3, 2, 0), quality)
+    assert torch.equal(saved[:1], distortions.jpeg(pictures[:1], quality[:1], halve_chroma=False))
+    assert torch.equal(saved[1], pictures[1])
+    assert torch.equal(saved[3:], distortions.jpeg(pictures[3:], quality[3:]))
+    file = io.BytesIO()
+    to_image(pictures[2:3]).save(file, "WEBP", quality=60, method=2)
+    expected = torch.from_numpy(numpy.array(Image.open(file).convert("RGB"))).permute(2, 0, 1)
+    assert torch.equal(saved[2], from_bytes(expected))
+
+
+def test_grey_has_equal_channels_and_jfifs_luma():
+    grey = distortions.to_grey(few(1))[0]
+    expected = 255 * numpy.asarray(to_image(few(1)).convert("L"), dtype=float) / 255
+    assert torch.equal(grey[0], grey[1]) and torch.equal(grey[0], grey[2])
+    numpy.testing.assert_allclose(255 * grey[0], expected, atol=1.1)
 
 
 def test_jpeg_has_a_quality_for_each_picture(photograph):
@@ -320,6 +370,46 @@ def test_jpeg_quality_is_drawn_from_30_to_95():
         assert_odds(drawn.tolist(), dict.fromkeys(range(30, 96), 1 / 66))
 
 
+def test_a_photographs_distortions_are_drawn_with_their_odds_for_each_picture():
+    photo = degrade.PHOTO
+    steps = degrade.draw_photo((DRAWS, 3, 64, 64), 4, seeded(5))
+    assert [step.name for step in steps] == [
+        "blur", "shrink", "sharpen", "noise", "noise", "8 bits", "compress", "8 bits"
+    ]  # fmt: skip
+    blur, shrink, sharpen, gaussian, poisson, _, compress, _ = (step.parameters for step in steps)
+    kept = 1 - photo.clean
+    blurred = [degrade.KERNELS[kind] != "none" for kind in blur["kind"]]
+    assert_odds(blurred, {True: 0.4 * kept, False: 1 - 0.4 * kept})
+    assert_uniform(blur["sigma"][:, 0], 0.4, 2.4)
+    kernels = [list(distortions.SHRINKING_KERNELS)[kernel] for kernel in shrink["kernel"]]
+    odds = dict.fromkeys(("area", "bilinear", "Lanczos"), kept / 4)
+    assert_odds(kernels, odds | {"bicubic": kept / 4 + photo.clean})
+    amount = sharpen["amount"]
+    assert_odds((amount > 0).tolist(), {True: photo.sharpened * kept, False: 1 - photo.sharpened * kept})
+    assert_uniform(amount[amount > 0], *photo.amount)
+    assert (gaussian["kind"], poisson["kind"]) == ("Gaussian", "Poisson")
+    for drawn, unit, bounds in ((gaussian, 255, (0.5, 5)), (poisson, 1, (0.03, 0.3))):
+        strength = unit * drawn["strength"]
+        assert_odds((strength > 0).tolist(), {True: 0.25 * kept, False: 1 - 0.25 * kept})
+        assert_uniform(strength[strength > 0], *bounds)
+    kinds = [distortions.COMPRESSIONS[kind] for kind in compress["kind"]]
+    odds = {name: share * kept for name, share in zip(distortions.COMPRESSIONS, photo.compression, strict=True)}
+    assert_odds(kinds, odds | {"none": odds["none"] + photo.clean})
+    assert_odds(compress["quality"].tolist(), dict.fromkeys(range(60, 99), 1 / 39))
+
+
+def test_a_clean_photograph_is_only_shrunk_by_bicubic():
+    clean = degrade.photo(few(3), 4, seeded(), replace(degrade.PHOTO, clean=1.0))
+    torch.testing.assert_close(clean, degrade.bicubic(few(3), 4), atol=1e-6, rtol=0)
+
+
+def test_some_pictures_are_grey():
+    grey = degrade.some_grey(few(2).repeat(100, 1, 1, 1), 0.25, seeded())
+    equal = [torch.equal(one[0], one[1]) and torch.equal(one[0], one[2]) for one in grey]
+    assert_odds(equal, {True: 0.25, False: 0.75})
+    assert all(torch.equal(one, few(1)[0]) for one, is_grey in zip(grey, equal, strict=True) if not is_grey)
+
+
 def test_some_things_are_drawn_for_each_picture_and_some_for_the_batch():
     for seed in range(10):
         for step in degrade.draw_second_order((16, 3, 64, 64), 4, seeded(seed)):
@@ -335,7 +425,7 @@ def test_some_things_are_drawn_for_each_picture_and_some_for_the_batch():
 # The chains
 # ---------------------------------------------------------------------------------------------
 
-CHAINS = [degrade.first_order, degrade.second_order]
+CHAINS = [degrade.first_order, degrade.second_order, degrade.photo]
 
 
 def few(count=2, height=64, width=80):
@@ -369,6 +459,7 @@ def test_every_stage_is_a_picture():
     for seed in range(30):
         for steps in (
             degrade.draw_first_order(high.shape, 3, seeded(seed)),
+            degrade.draw_photo(high.shape, 3, seeded(seed)),
             degrade.draw_second_order(high.shape, 3, seeded(seed)),
         ):
             for step, pictures in degrade.step_by_step(high, steps):
@@ -426,6 +517,12 @@ def test_the_sheet_is_drawn_and_the_same_seed_draws_the_same(place, photograph, 
     assert "a.png" in capsys.readouterr().out
 
 
+def test_a_sheet_of_what_a_camera_does(place, photograph):
+    write_picture(place / "photo.png", photograph)
+    assert run_command(degrade.main, ["-i", "photo.png", "-o", "sheet.png", "-d", "photo"]) == 0
+    assert Image.open(place / "sheet.png").height > 500
+
+
 def test_captions_tell_every_kind_in_two_short_lines():
     for kind in range(8):
         step = degrade.draw_blur(1, degrade.BlurSettings(), seeded())
@@ -434,8 +531,9 @@ def test_captions_tell_every_kind_in_two_short_lines():
         assert degrade.KERNELS[kind] in text.replace("no blur", "none")
         assert len(text.split("\n")) == 2 and max(map(len, text.split("\n"))) <= 36
     for seed in range(20):
-        for step in degrade.draw_second_order((1, 3, 64, 64), 2, seeded(seed)):
-            assert len(degrade.caption(step, few()).split("\n")) == 2
+        for draw in (degrade.draw_second_order, degrade.draw_photo):
+            for step in draw((1, 3, 64, 64), 2, seeded(seed)):
+                assert len(degrade.caption(step, few()).split("\n")) == 2
 
 
 @pytest.mark.parametrize(
