@@ -106,7 +106,10 @@ def add_train_flags(add) -> None:
     )  # fmt: skip
     add("-s", "--scale", type=scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
     add("-n", "--new", action="store_true", help="start anew instead of going on")
-    add("--from", dest="start", type=Path, metavar="FILE", help="start a new run from these weights")
+    add(
+        "--from", dest="start", type=Path, metavar="FILE|random",
+        help="start a new run from these weights, or from untrained ones where others would be taken",
+    )  # fmt: skip
     add("-b", "--batch", type=positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
     add(
         "--accumulate", type=positive, default=1, metavar="N", help="compute N batches for each update, for less memory"

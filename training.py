@@ -27,6 +27,7 @@ from images import UsageError, UserError, note, psnr, replacing
 from stages import Adversarial, Settings, as_seen_by, make_stage, mean_over_processes, rank_and_size
 from upscaling import in_tiles
 
+UNTRAINED = Path("random")  # what `--from` calls a seeded draw
 SKIPPED_MOST = 10  # so many bad gradients in a row are no accident
 
 
@@ -102,13 +103,15 @@ def starting_weights(settings: Settings, fresh: bool, start: Path | None) -> dic
     The stage before esrgan is rrdb, and before rrdb on poor pictures rrdb on bicubic ones, if there is one.
     Raises UsageError if ESRGAN has none to begin with and `fresh` does not say that noise is meant.
     """
-    if start:
+    if start and start != UNTRAINED:
         checkpoint = checkpoints.load_checkpoint(start)
         if checkpoint["shape"] != settings.shape:
             raise UsageError(f"--from {start}: is {checkpoint['shape']}, not {settings.shape}")
         note(f"starting from {start}")
         return checkpoint["params"]
-    if settings.model == "esrgan":
+    if start == UNTRAINED:
+        before, fresh = None, True
+    elif settings.model == "esrgan":
         before = {"model": "rrdb"}
     else:
         before = {"degradation": "bicubic"} if settings.degradation != "bicubic" else None

@@ -18,6 +18,7 @@ import stages
 import training
 from checkpoints import load_checkpoint, load_network, save_checkpoint
 from data import Data, read_pairs
+from esrgan import RRDBNet
 from gen_samples import cut_samples
 from images import UsageError, UserError, from_bytes, psnr, read_picture, rgb_to_luma, write_picture
 from perceptual import REAL_ESRGAN_LAYERS, PerceptualLoss, load_vgg19
@@ -265,6 +266,19 @@ def make_batch(count=8, side=8, scale=4):
 
 def fresh_weights(settings):
     return training.starting_weights(replace(settings, model="rrdb"), True, None)
+
+
+def test_a_run_starts_from_untrained_weights_where_asked_though_trained_ones_are_there(place):
+    one = replace(RRDB, degradation="photo")
+    weights = dict(RRDBNet(**RRDB.shape).state_dict())
+    entries = {**RRDB.kind(), "history": [{"psnr": 1.0}], "params": weights}
+    save_checkpoint(entries, place / "models" / "rrdb_x4.2026-01-01_00-00-00.pt")
+    assert torch.equal(training.starting_weights(one, True, None)["conv_last.weight"], weights["conv_last.weight"])
+    untrained = training.starting_weights(one, False, training.UNTRAINED)
+    torch.manual_seed(one.seed)
+    expected = RRDBNet(**one.shape).state_dict()
+    assert all(torch.equal(untrained[name], weight) for name, weight in expected.items())
+    assert not torch.equal(untrained["conv_last.weight"], weights["conv_last.weight"])
 
 
 def test_accumulating_is_the_update_of_the_whole_batch():
