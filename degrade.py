@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distortions import (
+from imaging.distortions import (
     COMPRESSIONS,
     REACH,
     RESIZE_MODES,
@@ -45,7 +45,7 @@ from distortions import (
     sinc_kernels,
     to_grey,
 )
-from images import UsageError, crop_to_multiple, draw_sheet, read_picture, resize, round_to_8_bits, run_command
+from imaging.images import UsageError, crop_to_multiple, draw_sheet, read_picture, resize, round_to_8_bits, run_command
 
 
 def bicubic(high: Tensor, scale: int) -> Tensor:

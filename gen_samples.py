@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from data import RECORD, make_pair, photograph_name, random_below, read_record, seeded
-from images import UserError, find_pictures, from_bytes, note, read_picture, replacing, run_command, to_image
+from engine.data import RECORD, make_pair, photograph_name, random_below, read_record, seeded
+from imaging.images import UserError, find_pictures, from_bytes, note, read_picture, replacing, run_command, to_image
 
 # Natural photographs inside the scikit-image package, free to use: images_raw/README.md has the licences.
 FREE_PHOTOGRAPHS = (

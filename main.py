@@ -230,8 +230,8 @@ def _number(text, kind, allowed, wanted):
 
 def train_command(options: argparse.Namespace) -> None:
     """`main.py train`."""
-    from training import from_the_first, joined_processes, train
-    from upscaling import choose_device
+    from engine.training import from_the_first, joined_processes, train
+    from engine.upscaling import choose_device
 
     device = choose_device(options.cpu)
     settings = chosen_settings(options, device)
@@ -249,10 +249,10 @@ def chosen_settings(options: argparse.Namespace, device):
     """The preset of the model with what the command line says in its place."""
     from dataclasses import replace
 
-    from images import UsageError
+    from engine.stages import preset
+    from engine.upscaling import choose_precision
+    from imaging.images import UsageError
     from srcnn import KERNELS
-    from stages import preset
-    from upscaling import choose_precision
 
     model, scale = options.model, options.scale or (2 if options.model == "srcnn" else 4)
     if model in ("rrdb", "esrgan") and scale not in (2, 4, 8):
@@ -299,7 +299,7 @@ def default_samples(settings, seed: int) -> list[Path]:
     always are for networks that enlarge by themselves and for poor pictures, which are made while training.
     """
     from gen_samples import cut_samples, find_or_fill, sample_scale
-    from images import note
+    from imaging.images import note
 
     photographs, folders, scale = Path("images_raw"), [Path("samples_gen_64"), Path("samples_gen_32")], settings.scale
     if settings.model != "srcnn" or settings.degradation != "bicubic":
@@ -327,8 +327,8 @@ def choose_network(options: argparse.Namespace, scale: int | None = None, degrad
 
     Returns (network, checkpoint), or None if there is none.
     """
-    import checkpoints
-    from images import UsageError, UserError
+    from engine import checkpoints
+    from imaging.images import UsageError, UserError
 
     if options.model is None or options.model in MODELS:
         wanted = {"model": options.model} if options.model else {}
@@ -362,9 +362,9 @@ def choose_network(options: argparse.Namespace, scale: int | None = None, degrad
 
 def upscale_command(options: argparse.Namespace) -> None:
     """`main.py upscale`."""
-    from batch import UpscaleSettings, list_inputs, upscale_files
-    from images import UsageError
-    from upscaling import choose_device, choose_precision
+    from engine.batch import UpscaleSettings, list_inputs, upscale_files
+    from engine.upscaling import choose_device, choose_precision
+    from imaging.images import UsageError
 
     inputs = list_inputs(options.input, options.output)
     device = choose_device(options.cpu)
@@ -384,10 +384,10 @@ def upscale_command(options: argparse.Namespace) -> None:
 
 def evaluate_command(options: argparse.Namespace) -> None:
     """`main.py evaluate`."""
-    from evaluation import Examination, evaluate_sets
-    from images import UsageError, note, replacing
-    from perceptual import load_vgg19
-    from upscaling import Tiling, choose_device, choose_precision
+    from engine.evaluation import Examination, evaluate_sets
+    from engine.perceptual import load_vgg19
+    from engine.upscaling import Tiling, choose_device, choose_precision
+    from imaging.images import UsageError, note, replacing
 
     device = choose_device(options.cpu)
     chosen = choose_network(options, options.scale, options.degradation)
@@ -442,7 +442,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the command line, run the command, return the exit code."""
     options = build_parser().parse_args(arguments)
     try:
-        from images import run_command
+        from imaging.images import run_command
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is not installed here: activate .venv, or see Start in README.md", file=sys.stderr)
         return 1

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from checks import check, hint
 from course import crop, photograph, promise, seed, show_pictures
 
-import images
+from imaging import images
 
 # %% [markdown]
 # ## The idea

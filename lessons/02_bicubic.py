@@ -23,7 +23,7 @@ from PIL import Image
 from checks import check, hint
 from course import crop, photograph, promise, show, show_pictures
 
-import images
+from imaging import images
 
 # %% [markdown]
 # ## The idea

@@ -22,11 +22,11 @@ from checks import check, hint
 from course import FAST, crop, photograph, promise, seed, show, show_pictures
 
 import degrade
-from data import Pair, centre, draw_batch, make_pair
+from engine.data import Pair, centre, draw_batch, make_pair
+from engine.upscaling import upscale
 from gen_samples import FREE_PHOTOGRAPHS
-from images import from_bytes, psnr, resize, rgb_to_luma
+from imaging.images import from_bytes, psnr, resize, rgb_to_luma
 from srcnn import SRCNN, AdamFromGrey
-from upscaling import upscale
 
 # %% [markdown]
 # ## The idea

@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from checks import check, hint
 from course import FAST, photograph_pairs, promise, seed, show
 
-from data import draw_batch
-from images import from_bytes, rgb_to_luma
+from engine.data import draw_batch
+from engine.training import validate
+from imaging.images import from_bytes, rgb_to_luma
 from srcnn import SRCNN, AdamFromGrey
-from training import validate
 
 # %% [markdown]
 # ## The idea

@@ -20,10 +20,10 @@ from torch import nn
 from checks import check, hint
 from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
 
-from data import draw_batch
+from engine.data import draw_batch
+from engine.training import validate
 from esrgan import RRDBNet, SRVGGNetCompact
-from images import from_bytes
-from training import validate
+from imaging.images import from_bytes
 
 # %% [markdown]
 # ## The idea

@@ -23,10 +23,10 @@ from checks import check, hint
 from course import FAST, photograph_pairs, promise, seed, show
 
 import esrgan
-from data import draw_batch
+from engine.data import draw_batch
+from engine.muon import Muon
 from esrgan import RRDB, DenseBlock, RRDBNet
-from images import from_bytes
-from muon import Muon
+from imaging.images import from_bytes
 
 # %% [markdown]
 # ## The idea

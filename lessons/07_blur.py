@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from checks import check, hint
 from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures, trained
 
-import checkpoints
-from data import draw_batch
+from engine import checkpoints
+from engine.data import draw_batch
 from esrgan import RRDBNet
-from images import from_bytes, psnr, resize, rgb_to_luma
+from imaging.images import from_bytes, psnr, resize, rgb_to_luma
 
 # %% [markdown]
 # ## The idea

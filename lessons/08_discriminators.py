@@ -22,8 +22,8 @@ from checks import check, hint
 from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
 
 import esrgan
-from data import draw_batch
-from images import from_bytes, resize
+from engine.data import draw_batch
+from imaging.images import from_bytes, resize
 
 # %% [markdown]
 # ## The idea

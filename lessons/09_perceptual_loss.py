@@ -20,8 +20,8 @@ import torch
 from checks import check, hint
 from course import crop, photograph, promise, show, show_pictures
 
-from images import psnr, resize
-from perceptual import ESRGAN_LAYERS, PerceptualLoss, load_vgg19
+from engine.perceptual import ESRGAN_LAYERS, PerceptualLoss, load_vgg19
+from imaging.images import psnr, resize
 
 # %% [markdown]
 # ## The idea

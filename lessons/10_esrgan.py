@@ -22,14 +22,14 @@ import torch.nn.functional as F
 from checks import check, hint
 from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
 
-import checkpoints
 import degrade
 import esrgan
-from data import draw_batch
-from images import from_bytes, psnr, round_to_8_bits
-from perceptual import load_vgg19
-from stages import Adversarial, Settings, make_stage
-from upscaling import upscale
+from engine import checkpoints
+from engine.data import draw_batch
+from engine.perceptual import load_vgg19
+from engine.stages import Adversarial, Settings, make_stage
+from engine.upscaling import upscale
+from imaging.images import from_bytes, psnr, round_to_8_bits
 
 # %% [markdown]
 # ## The idea

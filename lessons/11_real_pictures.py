@@ -21,11 +21,11 @@ import torch
 from checks import check, hint
 from course import FAST, crop, photograph, promise, seed, show, show_pictures, trained
 
-import checkpoints
 import degrade
-import distortions
-from images import psnr, resize
-from upscaling import upscale
+from engine import checkpoints
+from engine.upscaling import upscale
+from imaging import distortions
+from imaging.images import psnr, resize
 
 # %% [markdown]
 # ## The idea

@@ -20,13 +20,13 @@ from torch import nn
 from checks import check, hint
 from course import FAST, crop, photograph, promise, seed, show, show_pictures, trained
 
-import checkpoints
 import degrade
 import esrgan
-from data import PairPool
-from images import resize
-from stages import Settings, averaged
-from upscaling import upscale
+from engine import checkpoints
+from engine.data import PairPool
+from engine.stages import Settings, averaged
+from engine.upscaling import upscale
+from imaging.images import resize
 
 # %% [markdown]
 # ## The idea

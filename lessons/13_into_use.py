@@ -24,12 +24,12 @@ from torch import nn
 from checks import check, hint
 from course import crop, photograph, promise, seed, show, show_pictures
 
-import checkpoints
 import degrade
+from engine import checkpoints
+from engine.upscaling import Tiling, computing_in, in_tiles
 from esrgan import RRDBNet, SRVGGNetCompact
-from images import psnr, resize
+from imaging.images import psnr, resize
 from srcnn import SRCNN
-from upscaling import Tiling, computing_in, in_tiles
 
 # %% [markdown]
 # ## The idea

@@ -26,7 +26,7 @@ from torch import nn
 from checks import check, hint
 from course import crop, photograph, promise, show, show_pictures
 
-from images import from_bytes, psnr, resize, rgb_to_luma
+from imaging.images import from_bytes, psnr, resize, rgb_to_luma
 from srcnn import SRCNN
 
 # %% [markdown]

@@ -30,10 +30,10 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-import checkpoints
-from data import Pair, centre, make_pair
+from engine import checkpoints
+from engine.data import Pair, centre, make_pair
 from gen_samples import FREE_PHOTOGRAPHS
-from images import read_picture, to_image
+from imaging.images import read_picture, to_image
 
 FAST = os.environ.get("SR_FAST") == "1"
 FIGURES = Path(os.environ.get("SR_FIGURES") or LESSONS / "figures")

@@ -4,7 +4,7 @@ import importlib.resources
 
 import pytest
 
-from images import read_picture, resize, write_picture
+from imaging.images import read_picture, resize, write_picture
 
 
 @pytest.fixture(scope="session")

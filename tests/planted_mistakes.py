@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import distortions
 import esrgan
-from images import crop_to_multiple, psnr, resize, rgb_to_luma, rgb_to_ycbcr, ycbcr_to_rgb
+from imaging import distortions
+from imaging.images import crop_to_multiple, psnr, resize, rgb_to_luma, rgb_to_ycbcr, ycbcr_to_rgb
 
 BT601 = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
 

@@ -15,13 +15,13 @@ from test_files import corpus, pixels_of, random_tries, same  # noqa: F401 (corp
 from test_srcnn import delta_network
 from torch import nn
 
-import batch
 import main
-from batch import UpscaleSettings, list_inputs, upscale_files
-from checkpoints import save_checkpoint
-from files import Picture, open_picture, save_picture
-from images import UsageError, UserError, read_picture, write_picture
-from upscaling import choose_precision
+from engine import batch
+from engine.batch import UpscaleSettings, list_inputs, upscale_files
+from engine.checkpoints import save_checkpoint
+from engine.upscaling import choose_precision
+from imaging.files import Picture, open_picture, save_picture
+from imaging.images import UsageError, UserError, read_picture, write_picture
 
 
 class Doubling(nn.Conv2d):

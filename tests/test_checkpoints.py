@@ -5,9 +5,9 @@ import pickle
 import pytest
 import torch
 
-import checkpoints
-from checkpoints import find_latest, find_trained, load_checkpoint, load_network, new_path, save_checkpoint
-from images import UsageError, UserError
+from engine import checkpoints
+from engine.checkpoints import find_latest, find_trained, load_checkpoint, load_network, new_path, save_checkpoint
+from imaging.images import UsageError, UserError
 from srcnn import SRCNN
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import degrade
-from data import Data, Pair, PairPool, draw_batch, make_pair, read_pairs, seeded, split_by_photograph
+from engine.data import Data, Pair, PairPool, draw_batch, make_pair, read_pairs, seeded, split_by_photograph
+from engine.stages import Settings
 from gen_samples import cut_samples
-from images import UsageError, UserError, crop_to_multiple, psnr, read_picture, resize, to_bytes, write_picture
-from stages import Settings
+from imaging.images import UsageError, UserError, crop_to_multiple, psnr, read_picture, resize, to_bytes, write_picture
 
 
 def test_read_pairs_from_every_kind_of_source(photographs, place):
@@ -48,7 +48,7 @@ def test_wrong_sources_are_told(photographs, place, capsys):
 
 
 def test_memory_is_bounded_by_windows(photographs, monkeypatch):
-    monkeypatch.setattr("data.PIXELS_IN_MEMORY", 5 * 2500)
+    monkeypatch.setattr("engine.data.PIXELS_IN_MEMORY", 5 * 2500)
     pairs, _ = read_pairs([photographs], 2, enlarge=True)
     assert len(pairs) == 5
     assert all(2000 < pair.large[0].numel() <= 2500 for pair in pairs)

@@ -12,8 +12,8 @@ from PIL import Image
 from scipy import ndimage, special, stats
 
 import degrade
-import distortions
-from images import from_bytes, read_picture, resize, round_to_8_bits, run_command, to_image, write_picture
+from imaging import distortions
+from imaging.images import from_bytes, read_picture, resize, round_to_8_bits, run_command, to_image, write_picture
 
 
 def seeded(seed=0):

@@ -9,8 +9,8 @@ import torch
 from corpus import planes
 from PIL import Image
 
-import drawing
-from images import resize, to_image
+from engine import drawing
+from imaging.images import resize, to_image
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -8,10 +8,11 @@ import torch
 from test_srcnn import delta_network
 
 import degrade
-import evaluation
-from data import seeded
-from evaluation import DRAWS, Examination, evaluate_folder, evaluate_sets, looks, restore_as_published
-from images import (
+from engine import evaluation
+from engine.data import seeded
+from engine.evaluation import DRAWS, Examination, evaluate_folder, evaluate_sets, looks, restore_as_published
+from engine.perceptual import load_vgg19
+from imaging.images import (
     UserError,
     crop_to_multiple,
     psnr,
@@ -21,7 +22,6 @@ from images import (
     ssim,
     write_picture,
 )
-from perceptual import load_vgg19
 
 
 def test_what_looks_measures(photograph):

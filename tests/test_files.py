@@ -9,9 +9,9 @@ import torch
 from corpus import CUT, deep_png, make_corpus, planes, to_image
 from PIL import Image, ImageCms
 
-import files
-from files import Picture, open_picture, save_picture
-from images import UserError, read_picture
+from imaging import files
+from imaging.files import Picture, open_picture, save_picture
+from imaging.images import UserError, read_picture
 
 
 @pytest.fixture(scope="module")

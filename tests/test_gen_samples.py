@@ -11,7 +11,7 @@ import torch
 import degrade
 import gen_samples
 from gen_samples import cut_samples
-from images import UsageError, UserError, crop_to_multiple, read_picture, resize, to_bytes, write_picture
+from imaging.images import UsageError, UserError, crop_to_multiple, read_picture, resize, to_bytes, write_picture
 
 
 def record(folder):

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-import images
-from images import UsageError, UserError
+from imaging import images
+from imaging.images import UsageError, UserError
 
 
 def imresize_matrix(length: int, new_length: int, scale: float) -> numpy.ndarray:

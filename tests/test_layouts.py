@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-import checkpoints
-from checkpoints import blend, load_checkpoint, recognise
+from engine import checkpoints
+from engine.checkpoints import blend, load_checkpoint, recognise
 from esrgan import RRDBNet, SRVGGNetCompact
-from images import UsageError, UserError
+from imaging.images import UsageError, UserError
 
 
 def read_published(path):

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = ROOT / "lessons"
-sys.path[:0] = [str(LESSONS), str(ROOT / "tests")]
+sys.path[:0] = [str(LESSONS), str(ROOT / "tests"), str(ROOT / "tools")]
 
 from planted_mistakes import PLANTED  # noqa: E402
 
@@ -220,7 +220,7 @@ def test_the_notebook_is_the_script(script):
     path = LESSONS / "notebooks" / f"{script.stem}.ipynb"
     notebook, wanted = nbformat.read(path, as_version=4), notebook_of(script)
     nbformat.validate(notebook)
-    again = "run: python lessons/build_notebooks.py " + script.name[:2]
+    again = "run: python tools/build_notebooks.py " + script.name[:2]
     assert [cell.cell_type for cell in notebook.cells] == [cell.cell_type for cell in wanted.cells], again
     for found, expected in zip(notebook.cells, wanted.cells, strict=True):
         assert found.source == expected.source, again

@@ -14,9 +14,9 @@ from test_checkpoints import make_checkpoint
 from test_srcnn import delta_network
 
 import main
-from checkpoints import save_checkpoint
+from engine.checkpoints import save_checkpoint
 from gen_samples import cut_samples
-from images import read_picture, write_picture
+from imaging.images import read_picture, write_picture
 
 PROGRAM = Path(main.__file__)
 
@@ -94,7 +94,7 @@ def test_a_network_that_ships_is_used_and_said(place, photograph):
 
 
 def test_no_network_yet(place, photograph, monkeypatch):
-    monkeypatch.setattr("checkpoints.PRETRAINED", place / "nothing ships")
+    monkeypatch.setattr("engine.checkpoints.PRETRAINED", place / "nothing ships")
     write_picture(place / "x.png", photograph[..., :30, :30])
     finished = run("upscale", "-i", "x.png", "-m", "srvgg")
     assert finished.returncode == 2 and "main.py train -m srvgg" in finished.lines[0]
@@ -172,7 +172,7 @@ def test_from_nothing_to_an_enlarged_picture(place, photographs, photograph):
 
 
 def test_the_folder_of_photographs_is_filled_when_it_is_named_too(place, monkeypatch):
-    monkeypatch.setattr("data.UPDATES_PER_EPOCH", 1)
+    monkeypatch.setattr("engine.data.UPDATES_PER_EPOCH", 1)
     (place / "images_raw").mkdir()
     (place / "images_raw" / "README.md").touch()
     flags = "-m rrdb -e 1 -b 1 --blocks 1 --features 4 --growth 2 -i images_raw"

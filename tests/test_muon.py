@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from engine.muon import Muon, orthogonal
 from esrgan import RRDBNet, SRVGGNetCompact
-from muon import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 288), (2, 32, 32), (1, 60, 20)])

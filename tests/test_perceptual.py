@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from images import UsageError, UserError
-from perceptual import PerceptualLoss, VGG19Features, load_vgg19
+from engine.perceptual import PerceptualLoss, VGG19Features, load_vgg19
+from imaging.images import UsageError, UserError
 
 
 def rand(*size: int, seed: int = 1) -> torch.Tensor:

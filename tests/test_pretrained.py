@@ -6,10 +6,10 @@ import re
 import pytest
 import torch
 
-import checkpoints
-from data import make_pair
-from images import psnr
-from upscaling import Tiling, upscale
+from engine import checkpoints
+from engine.data import make_pair
+from engine.upscaling import Tiling, upscale
+from imaging.images import psnr
 
 FILES = sorted(checkpoints.PRETRAINED.glob("*.pt"))
 # PSNR in dB on the small test photograph, measured when the weights were added.

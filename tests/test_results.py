@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "lessons"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import results
 
-from checkpoints import save_checkpoint
+from engine.checkpoints import save_checkpoint
 from esrgan import RRDBNet
-from images import UserError, write_picture
+from imaging.images import UserError, write_picture
 
 SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1, "unshuffle": False}
 
@@ -51,7 +51,7 @@ def test_a_table_replaces_what_was_between_its_marks_alone(shipped, tmp_path):
 def test_the_tables_hold_what_was_measured(shipped, photograph, tmp_path, monkeypatch):
     folder = tmp_path / "set"
     write_picture(folder / "a.png", photograph[..., :96, :96])
-    monkeypatch.setattr("evaluation.DRAWS", 2)
+    monkeypatch.setattr("engine.evaluation.DRAWS", 2)
     report = results.evaluate_folder(folder, results.Examination(4))["bicubic"]
     clean = results.clean_table(folder, shipped, None)
     _, _, first, *rows = clean.splitlines()[2:]  # bicubic ×2, ×3, ×4, then the networks

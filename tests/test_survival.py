@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import checkpoints
-from checkpoints import load_checkpoint
-from images import UserError
+from engine import checkpoints
+from engine.checkpoints import load_checkpoint
+from imaging.images import UserError
 
 HERE = Path(__file__).parent
 # A run of 24 steps in 4 epochs, saved after every step.
@@ -26,10 +26,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-import data
-from images import run_command
-from stages import Adversarial, Settings
-from training import joined_processes, train
+from engine import data
+from imaging.images import run_command
+from engine.stages import Adversarial, Settings
+from engine.training import joined_processes, train
 
 data.UPDATES_PER_EPOCH = 6
 data.REAL_MARGIN = 2
@@ -200,9 +200,9 @@ SHARE = """
 import sys
 from pathlib import Path
 import torch
-import stages
-import training
-from data import Data
+from engine import stages
+from engine import training
+from engine.data import Data
 
 build, from_bytes = stages.build, stages.from_bytes
 stages.build = lambda *arguments: build(*arguments).double()

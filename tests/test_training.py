@@ -11,19 +11,17 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-import checkpoints
 import degrade
 import esrgan
-import stages
-import training
-from checkpoints import load_checkpoint, load_network, save_checkpoint
-from data import Data, read_pairs
+from engine import checkpoints, stages, training
+from engine.checkpoints import load_checkpoint, load_network, save_checkpoint
+from engine.data import Data, read_pairs
+from engine.perceptual import REAL_ESRGAN_LAYERS, PerceptualLoss, load_vgg19
+from engine.stages import Adversarial, AdversarialStage, PixelStage, Settings, preset
+from engine.training import rate_at, train, validate
 from esrgan import RRDBNet
 from gen_samples import cut_samples
-from images import UsageError, UserError, from_bytes, psnr, read_picture, rgb_to_luma, write_picture
-from perceptual import REAL_ESRGAN_LAYERS, PerceptualLoss, load_vgg19
-from stages import Adversarial, AdversarialStage, PixelStage, Settings, preset
-from training import rate_at, train, validate
+from imaging.images import UsageError, UserError, from_bytes, psnr, read_picture, rgb_to_luma, write_picture
 
 TINY = Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20)
 SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
@@ -41,7 +39,7 @@ def samples(photographs, place):
 
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch):
-    monkeypatch.setattr("data.UPDATES_PER_EPOCH", 3)
+    monkeypatch.setattr("engine.data.UPDATES_PER_EPOCH", 3)
 
 
 def read(sources, settings=TINY):
@@ -544,7 +542,7 @@ def test_an_unfinished_run_refuses_other_samples_from_the_same_photographs(sampl
 def test_a_run_whose_end_is_no_end_of_an_epoch_is_finished(photographs, monkeypatch):
     """More processes may make fewer updates of an epoch of ready-cut samples."""
     unfinished(photographs, monkeypatch)
-    monkeypatch.setattr("data.UPDATES_PER_EPOCH", 4)
+    monkeypatch.setattr("engine.data.UPDATES_PER_EPOCH", 4)
     path = train(RRDB, [photographs], 2, False, [], CPU)
     checkpoint = load_checkpoint(path)
     assert checkpoint["training"]["step"] == checkpoint["training"]["last_step"] == 6

@@ -5,10 +5,9 @@ import torch
 from test_checkpoints import make_checkpoint
 from test_srcnn import delta_network
 
-import batch
-import upscaling
+from engine import batch, upscaling
 from esrgan import RRDBNet, SRVGGNetCompact
-from images import (
+from imaging.images import (
     UsageError,
     UserError,
     read_picture,

@@ -4,7 +4,7 @@ import torch
 
 from checks import compare
 
-from images import rgb_to_luma
+from imaging.images import rgb_to_luma
 
 
 def pictures(*shape: int) -> torch.Tensor:

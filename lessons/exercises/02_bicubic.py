@@ -5,7 +5,7 @@ import torch
 from checks import Mismatch, compare
 from course import crop, photograph
 
-from images import cubic, resize, resize_taps
+from imaging.images import cubic, resize, resize_taps
 
 
 def keys(x: torch.Tensor, a: float) -> torch.Tensor:

@@ -7,9 +7,9 @@ from torch import nn
 from checks import Mismatch, compare
 from course import crop, photograph
 
-from images import resize, rgb_to_luma, rgb_to_ycbcr
+from engine.upscaling import upscale
+from imaging.images import resize, rgb_to_luma, rgb_to_ycbcr
 from srcnn import SRCNN
-from upscaling import upscale
 
 
 def check_03a(receptive_radius):

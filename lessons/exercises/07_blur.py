@@ -5,7 +5,7 @@ import torch
 from checks import compare
 from course import crop, photograph
 
-from images import resize
+from imaging.images import resize
 
 
 def patches() -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from checks import Mismatch, compare
 
-import checkpoints
 import esrgan
-from perceptual import PerceptualLoss, VGG19Features, randomise
+from engine import checkpoints
+from engine.perceptual import PerceptualLoss, VGG19Features, randomise
 
 
 def players():

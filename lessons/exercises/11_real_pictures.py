@@ -4,8 +4,8 @@ import torch
 
 from checks import Mismatch, compare
 
-import distortions
-from images import resize
+from imaging import distortions
+from imaging.images import resize
 
 
 def check_11a(plateau_kernel):

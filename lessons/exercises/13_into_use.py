@@ -8,7 +8,7 @@ from torch import nn
 
 from checks import Mismatch, compare
 
-import upscaling
+from engine import upscaling
 from esrgan import RRDBNet
 from srcnn import SRCNN
 

@@ -16,7 +16,7 @@ from torch import nn
 from checks import Mismatch, compare
 from course import crop, photograph
 
-from images import crop_to_multiple, psnr, resize, to_bytes
+from imaging.images import crop_to_multiple, psnr, resize, to_bytes
 from srcnn import SRCNN
 
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from images import resize, rgb_to_ycbcr, ycbcr_to_rgb
+from imaging.images import resize, rgb_to_ycbcr, ycbcr_to_rgb
 
 
 def receptive_radius(kernels):

@@ -1,6 +1,6 @@
 """Answers to the exercises of lesson 7."""
 
-from images import resize
+from imaging.images import resize
 
 
 def with_foreign_detail(high, other, scale):

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-import distortions
-from images import resize
+from imaging import distortions
+from imaging.images import resize
 
 
 def plateau_kernel(reach, sigma, beta):

@@ -3,7 +3,7 @@
 import numpy
 import torch
 
-from images import crop_to_multiple, psnr, resize
+from imaging.images import crop_to_multiple, psnr, resize
 
 
 def as_floats(pixels):

@@ -1,4 +1,4 @@
-"""The README's results, measured anew: `python lessons/results.py -i SET5 [--perceptual VGG19.pth]`.
+"""The README's results, measured anew: `python tools/results.py -i SET5 [--perceptual VGG19.pth]`.
 
 Every network in models/pretrained/ is evaluated; the tables go into README.md, between their marks, and the pictures
 into lessons/pictures/: the trade of PSNR for looks, a gallery of details, and a poor photograph. The details are of
@@ -20,15 +20,18 @@ import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
-from course import LESSONS, ROOT, crop, photograph
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "lessons")]
 
-import checkpoints
+from course import LESSONS, crop, photograph
+
 import degrade
-from drawing import enlarged
-from evaluation import Examination, evaluate_folder
-from images import UserError, draw_sheet, psnr, replacing, resize, run_command, to_image
-from perceptual import load_vgg19
-from upscaling import Tiling, choose_precision, upscale
+from engine import checkpoints
+from engine.drawing import enlarged
+from engine.evaluation import Examination, evaluate_folder
+from engine.perceptual import load_vgg19
+from engine.upscaling import Tiling, choose_precision, upscale
+from imaging.images import UserError, draw_sheet, psnr, replacing, resize, run_command, to_image
 
 PICTURES = LESSONS / "pictures"
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from images import (
+from imaging.images import (
     UsageError,
     UserError,
     apply_taps,

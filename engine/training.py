@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
-import checkpoints
-from data import Data, Pair, read_pairs
-from drawing import draw_progress
-from images import UsageError, UserError, note, psnr, replacing
-from stages import Adversarial, Settings, as_seen_by, make_stage, mean_over_processes, rank_and_size
-from upscaling import in_tiles
+from engine import checkpoints
+from engine.data import Data, Pair, read_pairs
+from engine.drawing import draw_progress
+from engine.stages import Adversarial, Settings, as_seen_by, make_stage, mean_over_processes, rank_and_size
+from engine.upscaling import in_tiles
+from imaging.images import UsageError, UserError, note, psnr, replacing
 
 UNTRAINED = Path("random")  # what `--from` calls a seeded draw
 SKIPPED_MOST = 10  # so many bad gradients in a row are no accident

@@ -17,14 +17,14 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-import checkpoints
 import degrade
 import esrgan
-from images import from_bytes, rgb_to_luma
-from muon import Muon
-from perceptual import ESRGAN_LAYERS, REAL_ESRGAN_LAYERS, PerceptualLoss, load_vgg19
+from engine import checkpoints
+from engine.muon import Muon
+from engine.perceptual import ESRGAN_LAYERS, REAL_ESRGAN_LAYERS, PerceptualLoss, load_vgg19
+from engine.upscaling import computing_in
+from imaging.images import from_bytes, rgb_to_luma
 from srcnn import SRCNN, AdamFromGrey
-from upscaling import computing_in
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import degrade
-from images import (
+from imaging.images import (
     UsageError,
     UserError,
     crop_to_multiple,

@@ -12,10 +12,11 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from checkpoints import load_network
-from data import Pair, centre
-from files import Frame, to_8_bits
-from images import (
+from engine.checkpoints import load_network
+from engine.data import Pair, centre
+from engine.upscaling import restore
+from imaging.files import Frame, to_8_bits
+from imaging.images import (
     apply_taps,
     cut_taps,
     draw_sheet,
@@ -27,7 +28,6 @@ from images import (
     rgb_to_luma,
     to_image,
 )
-from upscaling import restore
 
 # ---------------------------------------------------------------------------------------------
 # What a training leaves

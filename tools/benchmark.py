@@ -1,6 +1,6 @@
 """How fast the program is on this machine, measured beside the same networks in the usual way.
 
-    python tests/benchmark.py [--json FILE] [upscaling training degradation loading startup growth memory]
+    python tools/benchmark.py [--json FILE] [upscaling training degradation loading startup growth memory]
 
 Without names all sections but `memory`, which takes a quarter of an hour on one core; upscaling and growth take most
 of the other minutes. Each row is a ratio of medians of interleaved repeats, so that what else the machine does hits
@@ -32,18 +32,18 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch  # noqa: E402
+from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch
 
-import degrade  # noqa: E402 (found only now)
-from checkpoints import build_network, save_checkpoint  # noqa: E402
-from data import Data  # noqa: E402
-from esrgan import RRDBNet, SRVGGNetCompact  # noqa: E402
-from gen_samples import cut_samples  # noqa: E402
-from images import from_bytes  # noqa: E402
-from perceptual import PerceptualLoss, load_vgg19  # noqa: E402
-from srcnn import SRCNN  # noqa: E402
-from stages import as_seen_by, make_stage, new_judge, preset  # noqa: E402
-from upscaling import PRECISIONS, Tiling, choose_device, choose_precision, in_tiles, upscale  # noqa: E402
+import degrade
+from engine.checkpoints import build_network, save_checkpoint
+from engine.data import Data
+from engine.perceptual import PerceptualLoss, load_vgg19
+from engine.stages import as_seen_by, make_stage, new_judge, preset
+from engine.upscaling import PRECISIONS, Tiling, choose_device, choose_precision, in_tiles, upscale
+from esrgan import RRDBNet, SRVGGNetCompact
+from gen_samples import cut_samples
+from imaging.images import from_bytes
+from srcnn import SRCNN
 
 DEVICE = choose_device()
 AUTO = choose_precision("auto", DEVICE)

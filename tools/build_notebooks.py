@@ -1,7 +1,7 @@
 """Builds lessons/notebooks/*.ipynb from the lessons: executed, with their pictures, for reading on the web.
 
-    python lessons/build_notebooks.py            # those whose code has changed; of the others, the words
-    python lessons/build_notebooks.py 03 04      # these, whatever has changed
+    python tools/build_notebooks.py            # those whose code has changed; of the others, the words
+    python tools/build_notebooks.py 03 04      # these, whatever has changed
 
 The scripts are the truth; a notebook is never edited. The picture of the cell with the tag "cover" also becomes
 lessons/pictures/NN_name.png, the picture at the top of the lesson and in lessons/README.md.
@@ -19,7 +19,10 @@ import nbclient
 import nbformat
 from PIL import Image
 
-from course import FAST, LESSONS, ROOT
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "lessons")]
+
+from course import FAST, LESSONS
 
 NOTEBOOKS = LESSONS / "notebooks"
 LARGEST = 400_000  # bytes

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from images import box, cubic, from_bytes, lanczos, resize, round_to_8_bits, to_image, triangle
+from imaging.images import box, cubic, from_bytes, lanczos, resize, round_to_8_bits, to_image, triangle
 
 # ---------------------------------------------------------------------------------------------
 # Blur: a kernel for each picture

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import degrade
-from data import seeded
-from images import (
+from engine.data import seeded
+from engine.upscaling import Tiling, in_tiles, upscale
+from imaging.images import (
     PROTOCOL,
     UserError,
     crop_to_multiple,
@@ -29,7 +30,6 @@ from images import (
     round_to_8_bits,
     ssim,
 )
-from upscaling import Tiling, in_tiles, upscale
 
 DRAWS = 20  # poor versions of each picture
 RANDOM_PROTOCOL = (

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from esrgan import RRDBNet, SRVGGNetCompact
-from images import UsageError, UserError, note, replacing, unused
+from imaging.images import UsageError, UserError, note, replacing, unused
 from srcnn import SRCNN
 
 try:
@@ -32,7 +32,7 @@ except ImportError:  # Windows
 FORMAT = 1
 ENTRIES = {"model", "scale", "degradation", "shape", "date", "history", "params"}
 MODELS = Path("models")  # what is trained here
-PRETRAINED = Path(__file__).parent / "models" / "pretrained"  # what ships with the program
+PRETRAINED = Path(__file__).parents[1] / "models" / "pretrained"  # what ships with the program
 LICENCE = "These weights belong to whoever trained them; the pictures they were trained on may have terms of their own."
 
 

@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from checkpoints import model_name, now
-from drawing import draw_comparison, write_slider
-from files import (
+from engine.checkpoints import model_name, now
+from engine.drawing import draw_comparison, write_slider
+from engine.upscaling import Tiling, crop, enlarged_pieces
+from imaging.files import (
     ANIMATED,
     Frame,
     Picture,
@@ -35,8 +36,7 @@ from files import (
     paste,
     save_picture,
 )
-from images import WRITTEN_FORMATS, UsageError, UserError, check_target, find_pictures, note, to_bytes, unused
-from upscaling import Tiling, crop, enlarged_pieces
+from imaging.images import WRITTEN_FORMATS, UsageError, UserError, check_target, find_pictures, note, to_bytes, unused
 
 UPSCALED = Path("images_upscaled")
 # How the names of results end, and of the comparisons beside them: see `_target` and `upscale_file`.

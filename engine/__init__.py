@@ -1,0 +1,1 @@
+"""What makes a program of the networks: data, training, tiles, files, figures."""

@@ -1,0 +1,1 @@
+"""Pixels and files; nothing here knows a network."""
