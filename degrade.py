@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imaging.console import UsageError, run_command
 from imaging.distortions import (
     COMPRESSIONS,
     REACH,
@@ -45,7 +46,7 @@ from imaging.distortions import (
     sinc_kernels,
     to_grey,
 )
-from imaging.images import UsageError, crop_to_multiple, draw_sheet, read_picture, resize, round_to_8_bits, run_command
+from imaging.images import crop_to_multiple, draw_sheet, read_picture, resize, round_to_8_bits
 
 
 def bicubic(high: Tensor, scale: int) -> Tensor:

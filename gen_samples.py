@@ -20,7 +20,8 @@ import torch
 from tqdm import tqdm
 
 from engine.data import RECORD, make_pair, photograph_name, random_below, read_record, seeded
-from imaging.images import UserError, find_pictures, from_bytes, note, read_picture, replacing, run_command, to_image
+from imaging.console import UserError, note, replacing, run_command
+from imaging.images import find_pictures, from_bytes, read_picture, to_image
 
 # Natural photographs inside the scikit-image package, free to use: images_raw/README.md has the licences.
 FREE_PHOTOGRAPHS = (

@@ -251,7 +251,7 @@ def chosen_settings(options: argparse.Namespace, device):
 
     from engine.stages import preset
     from engine.upscaling import choose_precision
-    from imaging.images import UsageError
+    from imaging.console import UsageError
     from srcnn import KERNELS
 
     model, scale = options.model, options.scale or (2 if options.model == "srcnn" else 4)
@@ -299,7 +299,7 @@ def default_samples(settings, seed: int) -> list[Path]:
     always are for networks that enlarge by themselves and for poor pictures, which are made while training.
     """
     from gen_samples import cut_samples, find_or_fill, sample_scale
-    from imaging.images import note
+    from imaging.console import note
 
     photographs, folders, scale = Path("images_raw"), [Path("samples_gen_64"), Path("samples_gen_32")], settings.scale
     if settings.model != "srcnn" or settings.degradation != "bicubic":
@@ -328,7 +328,7 @@ def choose_network(options: argparse.Namespace, scale: int | None = None, degrad
     Returns (network, checkpoint), or None if there is none.
     """
     from engine import checkpoints
-    from imaging.images import UsageError, UserError
+    from imaging.console import UsageError, UserError
 
     if options.model is None or options.model in MODELS:
         wanted = {"model": options.model} if options.model else {}
@@ -364,7 +364,7 @@ def upscale_command(options: argparse.Namespace) -> None:
     """`main.py upscale`."""
     from engine.batch import UpscaleSettings, list_inputs, upscale_files
     from engine.upscaling import choose_device, choose_precision
-    from imaging.images import UsageError
+    from imaging.console import UsageError
 
     inputs = list_inputs(options.input, options.output)
     device = choose_device(options.cpu)
@@ -387,7 +387,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     from engine.evaluation import Examination, evaluate_sets
     from engine.perceptual import load_vgg19
     from engine.upscaling import Tiling, choose_device, choose_precision
-    from imaging.images import UsageError, note, replacing
+    from imaging.console import UsageError, note, replacing
 
     device = choose_device(options.cpu)
     chosen = choose_network(options, options.scale, options.degradation)
@@ -442,7 +442,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the command line, run the command, return the exit code."""
     options = build_parser().parse_args(arguments)
     try:
-        from imaging.images import run_command
+        from imaging.console import run_command
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is not installed here: activate .venv, or see Start in README.md", file=sys.stderr)
         return 1

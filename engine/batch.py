@@ -22,6 +22,7 @@ from tqdm import tqdm
 from engine.checkpoints import model_name, now
 from engine.drawing import draw_comparison, write_slider
 from engine.upscaling import Tiling, crop, enlarged_pieces
+from imaging.console import UsageError, UserError, note, unused
 from imaging.files import (
     ANIMATED,
     Frame,
@@ -36,7 +37,7 @@ from imaging.files import (
     paste,
     save_picture,
 )
-from imaging.images import WRITTEN_FORMATS, UsageError, UserError, check_target, find_pictures, note, to_bytes, unused
+from imaging.images import WRITTEN_FORMATS, check_target, find_pictures, to_bytes
 
 UPSCALED = Path("images_upscaled")
 # How the names of results end, and of the comparisons beside them: see `_target` and `upscale_file`.

@@ -12,7 +12,6 @@ opening a stranger's file runs none of the stranger's code:
 import math
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -20,14 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from esrgan import RRDBNet, SRVGGNetCompact
-from imaging.images import UsageError, UserError, note, replacing, unused
+from imaging.console import UsageError, UserError, note, replacing, unused
 from srcnn import SRCNN
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-    import msvcrt
 
 FORMAT = 1
 ENTRIES = {"model", "scale", "degradation", "shape", "date", "history", "params"}
@@ -49,36 +42,6 @@ def model_name(checkpoint: dict) -> str:
 def new_path(checkpoint: dict) -> Path:
     """models/srcnn_x2.2026-01-31_12-00-00.pt, a name that no file has yet."""
     return unused(MODELS / f"{model_name(checkpoint)}_x{checkpoint['scale']}.{now()}.pt")
-
-
-@contextmanager
-def held(path: Path):
-    """Keep a checkpoint for this process alone: two trainings of the same kind would write the same file.
-
-    Raises UsageError where another one has it, UserError where nothing can be written. The system lets go of it when
-    a process ends, however it ends.
-    """
-    lock = path.with_name(f".{path.stem}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    with open(lock, "w") as file:
-        try:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            else:
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except (BlockingIOError, PermissionError) as error:
-            raise UsageError(f"{path}: another training is at it: wait for it, or give -n to start another") from error
-        except OSError:  # a file system that knows no locks
-            pass
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows does not delete what is open: an empty file is left
-                lock.unlink()
 
 
 def save_checkpoint(checkpoint: dict, path: Path) -> None:

@@ -19,17 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import degrade
-from imaging.images import (
-    UsageError,
-    UserError,
-    crop_to_multiple,
-    find_pictures,
-    from_bytes,
-    note,
-    read_picture,
-    resize,
-    to_bytes,
-)
+from imaging.console import UsageError, UserError, note
+from imaging.images import crop_to_multiple, find_pictures, from_bytes, read_picture, resize, to_bytes
 
 RECORD = "samples.csv"
 # Photographs are kept in memory as bytes. Where they would fill more than this many pixels together,

@@ -15,6 +15,7 @@ from torch import Tensor
 from engine.checkpoints import load_network
 from engine.data import Pair, centre
 from engine.upscaling import restore
+from imaging.console import replacing
 from imaging.files import Frame, to_8_bits
 from imaging.images import (
     apply_taps,
@@ -22,7 +23,6 @@ from imaging.images import (
     draw_sheet,
     from_bytes,
     psnr,
-    replacing,
     resize,
     resize_taps,
     rgb_to_luma,

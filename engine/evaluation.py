@@ -17,12 +17,11 @@ from torch import Tensor, nn
 import degrade
 from engine.data import seeded
 from engine.upscaling import Tiling, in_tiles, upscale
+from imaging.console import UserError, note
 from imaging.images import (
     PROTOCOL,
-    UserError,
     crop_to_multiple,
     find_pictures,
-    note,
     psnr,
     read_picture,
     resize,

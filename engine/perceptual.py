@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imaging.images import UsageError, UserError, note
+from imaging.console import UsageError, UserError, note
 
 # Layer → weight. The deeper the layer, the less it minds where exactly a texture lies.
 ESRGAN_LAYERS = {"conv5_4": 1.0}

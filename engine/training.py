@@ -25,7 +25,9 @@ from engine.data import Data, Pair, read_pairs
 from engine.drawing import draw_progress
 from engine.stages import Adversarial, Settings, as_seen_by, make_stage, mean_over_processes, rank_and_size
 from engine.upscaling import in_tiles
-from imaging.images import UsageError, UserError, note, psnr, replacing
+from imaging import console
+from imaging.console import UsageError, UserError, note, replacing
+from imaging.images import psnr
 
 UNTRAINED = Path("random")  # what `--from` calls a seeded draw
 SKIPPED_MOST = 10  # so many bad gradients in a row are no accident
@@ -243,7 +245,7 @@ def train(
     if data.pool:
         stage.parts["pool"] = data.pool
     load_parts(stage, training["parts"], path)
-    with checkpoints.held(path) if rank == 0 else nullcontext():
+    with console.locked(path) if rank == 0 else nullcontext():
         if run_epochs(stage, checkpoint, path, data, watched, save_every):
             return path
     done, goal = (training[key] / data.updates_per_epoch for key in ("step", "last_step"))

@@ -12,17 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imaging.images import (
-    UsageError,
-    UserError,
-    apply_taps,
-    cut_taps,
-    note,
-    out_of_memory,
-    resize_taps,
-    rgb_to_ycbcr,
-    ycbcr_to_rgb,
-)
+from imaging.console import UsageError, UserError, note, out_of_memory
+from imaging.images import apply_taps, cut_taps, resize_taps, rgb_to_ycbcr, ycbcr_to_rgb
 
 TILE = 256  # pixels a side of what a network gets at once, if it does not say what suits it better
 MARGIN = 32  # around them as many as the network sees, up to this: then the result is exact

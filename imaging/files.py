@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy
 from PIL import Image, ImageOps
 
-from imaging.images import WRITTEN_FORMATS, UserError, check_target, note, opened, reading, replacing
+from imaging.console import UserError, note, replacing
+from imaging.images import WRITTEN_FORMATS, check_target, opened, reading
 
 # A frame holds its pixels as the file that will be written wants them, so that a large one is never copied:
 # with 8 bits a Pillow image of mode L, LA, RGB or RGBA, with 16 an array (H, W, 1 to 4 channels) of uint16.

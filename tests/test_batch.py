@@ -20,8 +20,9 @@ from engine import batch
 from engine.batch import UpscaleSettings, list_inputs, upscale_files
 from engine.checkpoints import save_checkpoint
 from engine.upscaling import choose_precision
+from imaging.console import UsageError, UserError
 from imaging.files import Picture, open_picture, save_picture
-from imaging.images import UsageError, UserError, read_picture, write_picture
+from imaging.images import read_picture, write_picture
 
 
 class Doubling(nn.Conv2d):

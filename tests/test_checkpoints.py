@@ -7,7 +7,7 @@ import torch
 
 from engine import checkpoints
 from engine.checkpoints import find_latest, find_trained, load_checkpoint, load_network, new_path, save_checkpoint
-from imaging.images import UsageError, UserError
+from imaging.console import UsageError, UserError
 from srcnn import SRCNN
 
 

@@ -9,7 +9,8 @@ import degrade
 from engine.data import Data, Pair, PairPool, draw_batch, make_pair, read_pairs, seeded, split_by_photograph
 from engine.stages import Settings
 from gen_samples import cut_samples
-from imaging.images import UsageError, UserError, crop_to_multiple, psnr, read_picture, resize, to_bytes, write_picture
+from imaging.console import UsageError, UserError
+from imaging.images import crop_to_multiple, psnr, read_picture, resize, to_bytes, write_picture
 
 
 def test_read_pairs_from_every_kind_of_source(photographs, place):

@@ -13,7 +13,8 @@ from scipy import ndimage, special, stats
 
 import degrade
 from imaging import distortions
-from imaging.images import from_bytes, read_picture, resize, round_to_8_bits, run_command, to_image, write_picture
+from imaging.console import run_command
+from imaging.images import from_bytes, read_picture, resize, round_to_8_bits, to_image, write_picture
 
 
 def seeded(seed=0):

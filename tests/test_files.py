@@ -10,8 +10,9 @@ from corpus import CUT, deep_png, make_corpus, planes, to_image
 from PIL import Image, ImageCms
 
 from imaging import files
+from imaging.console import UserError
 from imaging.files import Picture, open_picture, save_picture
-from imaging.images import UserError, read_picture
+from imaging.images import read_picture
 
 
 @pytest.fixture(scope="module")

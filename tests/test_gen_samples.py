@@ -11,7 +11,8 @@ import torch
 import degrade
 import gen_samples
 from gen_samples import cut_samples
-from imaging.images import UsageError, UserError, crop_to_multiple, read_picture, resize, to_bytes, write_picture
+from imaging.console import UsageError, UserError
+from imaging.images import crop_to_multiple, read_picture, resize, to_bytes, write_picture
 
 
 def record(folder):

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from imaging import images
-from imaging.images import UsageError, UserError
+from imaging import console, images
+from imaging.console import UsageError, UserError
 
 
 def imresize_matrix(length: int, new_length: int, scale: float) -> numpy.ndarray:
@@ -205,7 +205,7 @@ def test_content_decides_and_bad_files_are_told(tmp_path, photograph):
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(UserError, match="disk is full"), images.replacing(path) as temporary:
+    with pytest.raises(UserError, match="disk is full"), console.replacing(path) as temporary:
         temporary.write_text("half")
         raise OSError(28, "disk is full")
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
@@ -233,10 +233,10 @@ def test_find_pictures_is_sorted_deep_and_skips_hidden(tmp_path):
 
 def test_unused_never_names_a_file_that_is_there(tmp_path):
     path = tmp_path / "x.png"
-    assert images.unused(path) == path
+    assert console.unused(path) == path
     path.touch()
     (tmp_path / "x-2.png").touch()
-    assert images.unused(path) == tmp_path / "x-3.png"
+    assert console.unused(path) == tmp_path / "x-3.png"
 
 
 @pytest.mark.parametrize(("free_after", "kept"), [(2, "new"), (9, "old")])
@@ -252,7 +252,7 @@ def test_a_file_that_another_program_reads_is_replaced_when_it_is_free(tmp_path,
 
     monkeypatch.setattr(Path, "replace", replace)
     monkeypatch.setattr(images.time, "sleep", waits.append)
-    with suppress(UserError), images.replacing(path) as temporary:
+    with suppress(UserError), console.replacing(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == kept and len(list(tmp_path.iterdir())) == 1 and len(waits) <= 3
 
@@ -271,7 +271,7 @@ def test_out_of_memory_is_told_in_a_line(error, capsys):
     def command(options):
         raise error
 
-    assert images.run_command(command, None) == 1
+    assert console.run_command(command, None) == 1
     assert capsys.readouterr().err.startswith("error: out of memory: ")
 
 
@@ -280,4 +280,4 @@ def test_a_mistake_of_ours_is_not_hidden():
         raise RuntimeError("a fault in the program")
 
     with pytest.raises(RuntimeError, match="a fault"):
-        images.run_command(command, None)
+        console.run_command(command, None)

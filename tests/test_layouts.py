@@ -12,7 +12,7 @@ from torch import nn
 from engine import checkpoints
 from engine.checkpoints import blend, load_checkpoint, recognise
 from esrgan import RRDBNet, SRVGGNetCompact
-from imaging.images import UsageError, UserError
+from imaging.console import UsageError, UserError
 
 
 def read_published(path):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from engine.perceptual import PerceptualLoss, VGG19Features, load_vgg19
-from imaging.images import UsageError, UserError
+from imaging.console import UsageError, UserError
 
 
 def rand(*size: int, seed: int = 1) -> torch.Tensor:

@@ -17,7 +17,7 @@ import torch
 
 from engine import checkpoints
 from engine.checkpoints import load_checkpoint
-from imaging.images import UserError
+from imaging.console import UserError
 
 HERE = Path(__file__).parent
 # A run of 24 steps in 4 epochs, saved after every step.
@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from engine import data
-from imaging.images import run_command
+from imaging.console import run_command
 from engine.stages import Adversarial, Settings
 from engine.training import joined_processes, train
 

@@ -21,7 +21,9 @@ from engine.stages import Adversarial, AdversarialStage, PixelStage, Settings, p
 from engine.training import rate_at, train, validate
 from esrgan import RRDBNet
 from gen_samples import cut_samples
-from imaging.images import UsageError, UserError, from_bytes, psnr, read_picture, rgb_to_luma, write_picture
+from imaging import console
+from imaging.console import UsageError, UserError
+from imaging.images import from_bytes, psnr, read_picture, rgb_to_luma, write_picture
 
 TINY = Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20)
 SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
@@ -552,9 +554,9 @@ def test_a_run_whose_end_is_no_end_of_an_epoch_is_finished(photographs, monkeypa
 def test_two_trainings_do_not_write_the_same_file(place):
     path = place / "models" / "x.pt"
     match = "another training is at it"
-    with checkpoints.held(path), pytest.raises(UsageError, match=match), checkpoints.held(path):
+    with console.locked(path), pytest.raises(UsageError, match=match), console.locked(path):
         raise AssertionError("it was given twice")
-    with checkpoints.held(path):
+    with console.locked(path):
         pass
     assert not list(path.parent.iterdir())
 

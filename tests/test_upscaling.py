@@ -7,16 +7,8 @@ from test_srcnn import delta_network
 
 from engine import batch, upscaling
 from esrgan import RRDBNet, SRVGGNetCompact
-from imaging.images import (
-    UsageError,
-    UserError,
-    read_picture,
-    resize,
-    rgb_to_ycbcr,
-    to_bytes,
-    write_picture,
-    ycbcr_to_rgb,
-)
+from imaging.console import UsageError, UserError
+from imaging.images import read_picture, resize, rgb_to_ycbcr, to_bytes, write_picture, ycbcr_to_rgb
 from srcnn import SRCNN
 
 

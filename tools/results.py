@@ -31,7 +31,8 @@ from engine.drawing import enlarged
 from engine.evaluation import Examination, evaluate_folder
 from engine.perceptual import load_vgg19
 from engine.upscaling import Tiling, choose_precision, upscale
-from imaging.images import UserError, draw_sheet, psnr, replacing, resize, run_command, to_image
+from imaging.console import UserError, replacing, run_command
+from imaging.images import draw_sheet, psnr, resize, to_image
 
 PICTURES = LESSONS / "pictures"
 CPU = torch.device("cpu")

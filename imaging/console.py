@@ -1,0 +1,160 @@
+"""What a program says and how it writes: errors in one line, exit codes, files that are whole or not there, locks.
+
+    with replacing("photo.png") as temporary:      # written beside it, then renamed
+        ...
+
+Imports neither torch nor Pillow, so that a command can complain before they are loaded.
+"""
+
+import os
+import re
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tqdm import tqdm
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
+
+
+class UserError(Exception):
+    """Something that only the person at the keyboard can mend, told in one line; the work failed."""
+
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """The command itself asks for something impossible: no such file, a flag out of range."""
+
+    exit_code = 2
+
+
+def note(message: str) -> None:
+    """Tell the person at the keyboard something in one line, without disturbing a progress bar."""
+    tqdm.write(" ".join(message.splitlines()), file=sys.stderr)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: PyTorch has no one exception for it, so its words count too."""
+    words = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+def run_command(command, options) -> int:
+    """Call `command(options)` and return an exit code; what the person must know ends in one line, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal cannot show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        command(options)
+        return 0
+    except UserError as error:
+        note(f"error: {error}")
+        return error.exit_code
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        note("error: out of memory: try smaller pictures, with train a smaller -b, with upscale a smaller --tile")
+        return 1
+    except KeyboardInterrupt:
+        note("stopped")
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        sys.stdout = None
+        return 1
+    except OSError as error:
+        note(f"error: {error.filename or 'file system'}: {error.strerror or error}")
+        return 1
+
+
+# ---------------------------------------------------------------------------------------------
+# Files: written whole or not at all
+# ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path):
+    """Yield a temporary path beside `path`; what was written there replaces `path` when all went well.
+
+    A reader sees the old file or the whole new one, and a full disk leaves the old one as it was.
+    Raises UserError where the folder or the file cannot be written.
+    """
+    path = Path(path)
+    if not path.name or path.is_dir():
+        raise UsageError(f"{path}: is a folder; give the name of a file")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        _move(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """Give the file its name; on Windows that must wait while another program, a virus scanner above all, reads it."""
+    for wait in (0.1, 0.4, 1.5):
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(wait)
+    temporary.replace(path)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what processes that were killed while writing a file here have left, once it is an hour old."""
+    for leftover in folder.glob(".*.part"):
+        with suppress(OSError):
+            if re.fullmatch(r"\..+\.\d+\.part", leftover.name) and time.time() - leftover.stat().st_mtime > 3600:
+                leftover.unlink()
+
+
+def unused(path: Path) -> Path:
+    """The path itself if nothing has that name yet, else NAME-2.SUFFIX, NAME-3.SUFFIX …"""
+    candidate, count = path, 1
+    while candidate.exists():
+        count += 1
+        candidate = path.with_name(f"{path.stem}-{count}{path.suffix}")
+    return candidate
+
+
+@contextmanager
+def locked(path: Path):
+    """Hold the lock of a checkpoint: two trainings of the same kind would write the same file.
+
+    Raises UsageError where another one has it, UserError where nothing can be written. The system lets go of it when
+    a process ends, however it ends.
+    """
+    lock = path.with_name(f".{path.stem}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    with open(lock, "w") as file:
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            else:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except (BlockingIOError, PermissionError) as error:
+            raise UsageError(f"{path}: another training is at it: wait for it, or give -n to start another") from error
+        except OSError:  # a file system that knows no locks
+            pass
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows does not delete what is open: an empty file is left
+                lock.unlink()
