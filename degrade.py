@@ -46,7 +46,8 @@ from imaging.distortions import (
     sinc_kernels,
     to_grey,
 )
-from imaging.images import crop_to_multiple, draw_sheet, read_picture, resize, round_to_8_bits
+from imaging.files import read_picture
+from imaging.images import crop_to_multiple, draw_sheet, resize, round_to_8_bits
 
 
 def bicubic(high: Tensor, scale: int) -> Tensor:

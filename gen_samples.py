@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from engine.data import RECORD, make_pair, photograph_name, random_below, read_record, seeded
 from imaging.console import UserError, note, replacing, run_command
-from imaging.images import find_pictures, from_bytes, read_picture, to_image
+from imaging.files import find_pictures, read_picture
+from imaging.images import from_bytes, to_image
 
 # Natural photographs inside the scikit-image package, free to use: images_raw/README.md has the licences.
 FREE_PHOTOGRAPHS = (

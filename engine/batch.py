@@ -23,21 +23,10 @@ from engine.checkpoints import model_name, now
 from engine.drawing import draw_comparison, write_slider
 from engine.upscaling import Tiling, crop, enlarged_pieces
 from imaging.console import UsageError, UserError, note, unused
-from imaging.files import (
-    ANIMATED,
-    Frame,
-    Picture,
-    best_suffix,
-    check_size,
-    frame_channels,
-    frame_size,
-    frame_window,
-    new_frame,
-    open_picture,
-    paste,
-    save_picture,
-)
-from imaging.images import WRITTEN_FORMATS, check_target, find_pictures, to_bytes
+from imaging.files import find_pictures, open_picture
+from imaging.frames import Frame, Picture, frame_channels, frame_size, new_frame, paste, read_window
+from imaging.images import to_bytes
+from imaging.saving import ANIMATED, WRITTEN_FORMATS, best_suffix, check_size, check_target, save_picture
 
 UPSCALED = Path("images_upscaled")
 # How the names of results end, and of the comparisons beside them: see `_target` and `upscale_file`.
@@ -247,9 +236,7 @@ def reader(frame: Frame):
     def read(top: int, bottom: int, left: int, right: int) -> Tensor:
         reach = BLEED if channels in (2, 4) else 0
         row, column = max(0, top - reach), max(0, left - reach)
-        pixels = frame_window(frame, row, min(height, bottom + reach), column, min(width, right + reach))
-        peak = 255 if pixels.dtype == numpy.uint8 else 65535
-        planes = torch.from_numpy(pixels.astype(numpy.float32) / peak).permute(2, 0, 1)[None]
+        planes = read_window(frame, row, min(height, bottom + reach), column, min(width, right + reach))
         return crop(bleed(planes), top - row, bottom - top, left - column, right - left) if reach else planes
 
     return read

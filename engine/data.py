@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 import degrade
 from imaging.console import UsageError, UserError, note
-from imaging.images import crop_to_multiple, find_pictures, from_bytes, read_picture, resize, to_bytes
+from imaging.files import find_pictures, read_picture
+from imaging.images import crop_to_multiple, from_bytes, resize, to_bytes
 
 RECORD = "samples.csv"
 # Photographs are kept in memory as bytes. Where they would fill more than this many pixels together,

@@ -16,7 +16,7 @@ from engine.checkpoints import load_network
 from engine.data import Pair, centre
 from engine.upscaling import restore
 from imaging.console import replacing
-from imaging.files import Frame, to_8_bits
+from imaging.frames import Frame, to_8_bits
 from imaging.images import (
     apply_taps,
     cut_taps,

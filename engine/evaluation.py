@@ -18,17 +18,8 @@ import degrade
 from engine.data import seeded
 from engine.upscaling import Tiling, in_tiles, upscale
 from imaging.console import UserError, note
-from imaging.images import (
-    PROTOCOL,
-    crop_to_multiple,
-    find_pictures,
-    psnr,
-    read_picture,
-    resize,
-    rgb_to_luma,
-    round_to_8_bits,
-    ssim,
-)
+from imaging.files import find_pictures, read_picture
+from imaging.images import PROTOCOL, crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, ssim
 
 DRAWS = 20  # poor versions of each picture
 RANDOM_PROTOCOL = (

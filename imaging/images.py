@@ -1,147 +1,24 @@
-"""Pictures in and out, colour, size and quality: everything that knows what a pixel is.
+"""Pictures as tensors: colour, size and quality, everything that knows what a pixel is.
 
-A picture is a float32 tensor, RGB, 0..1, of shape (N, 3, H, W); its luma is (N, 1, H, W).
-Files become tensors here and tensors become files here, and nowhere else.
+A picture is a float32 tensor, RGB, 0..1, of shape (N, 3, H, W); its luma is (N, 1, H, W). An image is Pillow's.
 
-    picture = read_picture("photo.jpg")             # (1, 3, H, W)
     small = resize(picture, 1 / 2)                  # as MATLAB's imresize does it
-    write_picture("small.png", small)
+    decibels = psnr(restored, high, border=4)       # as the published tables measure it
 """
 
 import math
-import os
-import re
-import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from imaging.console import UsageError, UserError, replacing
-
-# A folder is searched for these names; a file named on the command line is judged by its content.
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
-WRITTEN_FORMATS = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
-    ".gif": "GIF",
-}  # fmt: skip
-
+from imaging.console import replacing
 
 # ---------------------------------------------------------------------------------------------
-# Files
+# Bytes
 # ---------------------------------------------------------------------------------------------
-
-
-def find_pictures(folder) -> list[Path]:
-    """All pictures in a folder and the folders below it, sorted, hidden ones left out.
-
-    Raises UsageError if there is no such folder or no picture in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: {'is a file; give its folder' if folder.exists() else 'no such folder'}")
-    # Broken links and the like are in, to be named when they cannot be read.
-    named = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir())
-    hidden = re.compile(r"(^|[/\\])\.")
-    pictures = sorted(path for path in named if not hidden.search(str(path.relative_to(folder))))
-    if not pictures:
-        raise UsageError(f"{folder}: no pictures in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
-    return pictures
-
-
-@contextmanager
-def reading(path):
-    """What goes wrong in here with the picture file `path` is told in one line that names it.
-
-    Raises UsageError if there is no such file, UserError if it is not a whole picture.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder, not a picture")
-    if path.exists() and not path.is_file():  # a pipe or a device may never end
-        raise UserError(f"{path}: is not a regular file")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on large or odd files are no errors
-            yield
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file") from error
-    except PermissionError as error:
-        raise UserError(f"{path}: no permission to read it") from error
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path}: not a picture, or of a kind that Pillow cannot read") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: too many pixels to open safely; `upscale --huge` opens it ({error})") from error
-    except MemoryError as error:
-        raise UserError(f"{path}: too large for the memory") from error
-    except Exception as error:  # decoders raise nearly anything on a damaged file
-        raise UserError(f"{path}: damaged or cut short ({error})") from error
-
-
-@contextmanager
-def opened(path):
-    """Yield a picture file as Pillow sees it: the content decides what kind of file it is. Errors as in `reading`."""
-    with reading(path), Image.open(path) as image:
-        if image.format == "EPS":  # Pillow would have Ghostscript run the program that such a file is
-            raise UserError("is a drawing (EPS); save it as a picture of pixels")
-        yield image
-
-
-def read_picture(path) -> Tensor:
-    """Read a picture file as (1, 3, H, W), upright as its EXIF orientation says: for training and measuring.
-
-    Grey becomes RGB, 16-bit grey keeps its precision, transparency is laid on white. Errors as `opened` raises them.
-    files.py reads pictures without losing anything.
-    """
-    with opened(path) as image:
-        pixels = _pixels(ImageOps.exif_transpose(image), image.format)
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
-
-
-def _pixels(image: Image.Image, kind: str) -> numpy.ndarray:
-    """A Pillow image as (H, W, 3) float32 in 0..1. The mode of the file gives the depth, never the values."""
-    if image.mode == "F" or (image.mode == "I" and kind not in ("PNG", "PPM")):
-        raise UserError("its pixels have no agreed range (32 bits): save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion to RGB would clip it at 255
-        grey = numpy.asarray(image).astype(numpy.float32) / 65535
-        return numpy.repeat(grey.clip(0, 1)[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return numpy.asarray(image.convert("RGB")).astype(numpy.float32) / 255
-
-
-def check_target(path: Path) -> None:
-    """Raise UsageError or UserError now if `write_picture` could not write there after minutes of work."""
-    if path.suffix.lower() not in WRITTEN_FORMATS:
-        raise UsageError(f"{path}: cannot write such a picture; its name must end in {', '.join(WRITTEN_FORMATS)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path.parent, os.W_OK)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    if not writable:
-        raise UserError(f"cannot write {path}: no permission to write in {path.parent}")
-
-
-def write_picture(path, picture: Tensor) -> None:
-    """Write one picture (1, 3, H, W) or luma (1, 1, H, W) with 8 bits, in the format that the name asks for.
-
-    Raises UsageError for an unknown suffix, UserError if the file cannot be written.
-    """
-    path = Path(path)
-    check_target(path)
-    kind = WRITTEN_FORMATS[path.suffix.lower()]
-    with replacing(path) as temporary:
-        try:
-            to_image(picture).save(temporary, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
-        except ValueError as error:  # WebP and JPEG have a largest size
-            raise UserError(f"{path}: {kind} cannot hold it ({error}); use .png") from error
 
 
 def draw_sheet(rows: list[list[tuple[str, Tensor]]], path: Path) -> None:

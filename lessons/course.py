@@ -33,7 +33,8 @@ from torch import Tensor
 from engine import checkpoints
 from engine.data import Pair, centre, make_pair
 from gen_samples import FREE_PHOTOGRAPHS
-from imaging.images import read_picture, to_image
+from imaging.files import read_picture
+from imaging.images import to_image
 
 FAST = os.environ.get("SR_FAST") == "1"
 FIGURES = Path(os.environ.get("SR_FIGURES") or LESSONS / "figures")

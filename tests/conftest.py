@@ -4,7 +4,9 @@ import importlib.resources
 
 import pytest
 
-from imaging.images import read_picture, resize, write_picture
+from imaging.files import read_picture
+from imaging.images import resize
+from imaging.saving import write_picture
 
 
 @pytest.fixture(scope="session")

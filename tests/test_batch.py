@@ -21,8 +21,9 @@ from engine.batch import UpscaleSettings, list_inputs, upscale_files
 from engine.checkpoints import save_checkpoint
 from engine.upscaling import choose_precision
 from imaging.console import UsageError, UserError
-from imaging.files import Picture, open_picture, save_picture
-from imaging.images import read_picture, write_picture
+from imaging.files import open_picture, read_picture
+from imaging.frames import Picture
+from imaging.saving import save_picture, write_picture
 
 
 class Doubling(nn.Conv2d):

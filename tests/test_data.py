@@ -10,7 +10,9 @@ from engine.data import Data, Pair, PairPool, draw_batch, make_pair, read_pairs,
 from engine.stages import Settings
 from gen_samples import cut_samples
 from imaging.console import UsageError, UserError
-from imaging.images import crop_to_multiple, psnr, read_picture, resize, to_bytes, write_picture
+from imaging.files import read_picture
+from imaging.images import crop_to_multiple, psnr, resize, to_bytes
+from imaging.saving import write_picture
 
 
 def test_read_pairs_from_every_kind_of_source(photographs, place):

@@ -14,7 +14,9 @@ from scipy import ndimage, special, stats
 import degrade
 from imaging import distortions
 from imaging.console import run_command
-from imaging.images import from_bytes, read_picture, resize, round_to_8_bits, to_image, write_picture
+from imaging.files import read_picture
+from imaging.images import from_bytes, resize, round_to_8_bits, to_image
+from imaging.saving import write_picture
 
 
 def seeded(seed=0):

@@ -13,7 +13,8 @@ from engine.data import seeded
 from engine.evaluation import DRAWS, Examination, evaluate_folder, evaluate_sets, looks, restore_as_published
 from engine.perceptual import load_vgg19
 from imaging.console import UserError
-from imaging.images import crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, ssim, write_picture
+from imaging.images import crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, ssim
+from imaging.saving import write_picture
 
 
 def test_what_looks_measures(photograph):

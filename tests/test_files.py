@@ -9,10 +9,11 @@ import torch
 from corpus import CUT, deep_png, make_corpus, planes, to_image
 from PIL import Image, ImageCms
 
-from imaging import files
-from imaging.console import UserError
-from imaging.files import Picture, open_picture, save_picture
-from imaging.images import read_picture
+from imaging import files, frames, images, saving
+from imaging.console import UsageError, UserError
+from imaging.files import open_picture, read_picture
+from imaging.frames import Picture, to_picture
+from imaging.saving import save_picture
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,8 @@ def corpus(tmp_path_factory):
 
 def pixels_of(frame):
     """A whole frame as an array (H, W, C)."""
-    height, width = files.frame_size(frame)
-    return files.frame_window(frame, 0, height, 0, width)
+    height, width = frames.frame_size(frame)
+    return frames.frame_window(frame, 0, height, 0, width)
 
 
 def same(frames, expected) -> bool:
@@ -184,7 +185,7 @@ def test_few_bytes_that_would_be_many_pixels(tmp_path, monkeypatch):
     Image.new("RGB", (4000, 4000)).save(tmp_path / "x.webp", lossless=True)
     with pytest.raises(UserError, match=r"4000×4000 pixels in a file of \d+ bytes"):
         open_picture(tmp_path / "x.webp")
-    assert files.frame_size(open_picture(tmp_path / "x.webp", huge=True).frames[0]) == (4000, 4000)
+    assert frames.frame_size(open_picture(tmp_path / "x.webp", huge=True).frames[0]) == (4000, 4000)
     for name, pixels in (("grey.tif", planes(1)), ("deep.tif", planes(3, numpy.uint16))):
         tifffile.imwrite(tmp_path / name, pixels.squeeze(), photometric="minisblack" if name == "grey.tif" else "rgb")
         with tifffile.TiffFile(tmp_path / name, mode="r+b") as file:
@@ -196,9 +197,9 @@ def test_few_bytes_that_would_be_many_pixels(tmp_path, monkeypatch):
 def test_what_a_format_cannot_hold_is_told_before_work(tmp_path):
     for suffix, side in ((".jpg", 65501), (".webp", 16384), (".gif", 65536)):
         with pytest.raises(UserError, match=r"cannot hold .* use .png"):
-            files.check_size(tmp_path / f"x{suffix}", 1, side)
-        files.check_size(tmp_path / f"x{suffix}", side - 1, 1)
-    files.check_size(tmp_path / "x.png", 10**6, 1)
+            saving.check_size(tmp_path / f"x{suffix}", 1, side)
+        saving.check_size(tmp_path / f"x{suffix}", side - 1, 1)
+    saving.check_size(tmp_path / "x.png", 10**6, 1)
 
 
 def random_tries(corpus, count):
@@ -223,7 +224,7 @@ def test_a_deep_tiff_may_grow_beyond_four_gigabytes(monkeypatch):
     monkeypatch.setattr(tifffile, "imwrite", lambda path, pixels, **options: asked.update(options))
     for side in (30_000, 3_000):
         pixels = numpy.broadcast_to(numpy.zeros(3, numpy.uint16), (side, side, 3))
-        files._save_deep_tiff("x.tif", Picture([pixels]))
+        saving._save_deep_tiff("x.tif", Picture([pixels]))
         assert asked["bigtiff"] == (side == 30_000)
 
 
@@ -234,3 +235,104 @@ def test_deep_grey_of_netpbm(tmp_path):
     assert (open_picture(tmp_path / "x.pgm").frames[0] == pixels).all()
     expected = torch.from_numpy(pixels.astype(numpy.float32) / 65535).permute(2, 0, 1).expand(1, 3, -1, -1)
     torch.testing.assert_close(read_picture(tmp_path / "x.pgm"), expected)
+
+
+def test_round_trip_through_a_file(tmp_path, photograph):
+    path = tmp_path / "Бильд ünd 絵.png"
+    saving.write_picture(path, photograph)
+    assert torch.equal(files.read_picture(path), photograph)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_writing_rounds_and_clips(tmp_path):
+    picture = torch.tensor([-0.3, 0.4999 / 255, 0.5001 / 255, 254.6 / 255, 1.4, 0.5]).view(1, 1, 2, 3)
+    saving.write_picture(tmp_path / "x.png", picture)
+    assert numpy.asarray(Image.open(tmp_path / "x.png")).ravel().tolist() == [0, 0, 1, 255, 255, 128]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(tmp_path, orientation):
+    # What a viewer shows is given by the EXIF standard: 6 means "turn clockwise by 90° to see it upright".
+    pixels = numpy.arange(6, dtype=numpy.uint8).reshape(2, 3) * 40
+    upright = {
+        1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1],
+        5: pixels.T, 6: pixels[::-1].T, 7: pixels[::-1, ::-1].T, 8: pixels[:, ::-1].T,
+    }  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    picture = files.read_picture(tmp_path / "x.png")
+    assert images.to_bytes(picture)[0, 0].tolist() == upright[orientation].tolist()
+
+
+def test_every_mode_becomes_rgb(tmp_path):
+    grey = numpy.array([[0, 100], [200, 255]], dtype=numpy.uint8)
+    for mode in ("L", "RGB", "P", "CMYK", "LA", "RGBA", "1"):
+        Image.fromarray(grey).convert(mode).save(tmp_path / "x.tif")
+        picture = files.read_picture(tmp_path / "x.tif")
+        assert picture.shape == (1, 3, 2, 2) and picture.dtype == torch.float32
+        if mode != "1":
+            assert torch.equal(images.to_bytes(picture)[0, 1], torch.from_numpy(grey)), mode
+
+
+def test_16_bit_grey_keeps_its_precision_even_when_dark(tmp_path):
+    pixels = numpy.array([[0, 1, 200], [255, 256, 65535]], dtype=numpy.uint16)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    picture = files.read_picture(tmp_path / "x.png")
+    assert (picture[0, 0] * 65535).round().int().tolist() == pixels.tolist()
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    Image.new("RGBA", (2, 1), (10, 20, 30, 0)).save(tmp_path / "x.png")
+    assert files.read_picture(tmp_path / "x.png").eq(1).all()
+
+
+def test_content_decides_and_bad_files_are_told(tmp_path, photograph):
+    saving.write_picture(tmp_path / "real.png", photograph)
+    whole = (tmp_path / "real.png").read_bytes()
+    (tmp_path / "named.jpg").write_bytes(whole)
+    assert torch.equal(files.read_picture(tmp_path / "named.jpg"), photograph)
+
+    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name in ("text.jpg", "empty.png"):
+        with pytest.raises(UserError, match=f"{name}: not a picture"):
+            files.read_picture(tmp_path / name)
+    for share in (0.1, 0.5, 0.9):
+        (tmp_path / "cut.png").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(UserError, match=r"cut.png: damaged or cut short"):
+            files.read_picture(tmp_path / "cut.png")
+    with pytest.raises(UsageError, match="no such file"):
+        files.read_picture(tmp_path / "nothing.png")
+    with pytest.raises(UsageError, match="is a folder"):
+        files.read_picture(tmp_path)
+
+
+def test_find_pictures_is_sorted_deep_and_skips_hidden(tmp_path):
+    for name in ("b.PNG", "a.jpg", "deep/c.webp", ".hidden.png", ".cache/d.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [path.relative_to(tmp_path).as_posix() for path in files.find_pictures(tmp_path)]
+    assert names == ["a.jpg", "b.PNG", "deep/c.webp"]
+    with pytest.raises(UsageError, match="no such folder"):
+        files.find_pictures(tmp_path / "none")
+    with pytest.raises(UsageError, match=r"a\.jpg: is a file; give its folder"):
+        files.find_pictures(tmp_path / "a.jpg")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no pictures"):
+        files.find_pictures(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("bits, planar", [(12, False), (16, False), (16, True)])
+def test_every_command_reads_the_same_pixels(tmp_path, bits, planar):
+    """What is measured and trained on is what would be enlarged: TIFF of 12 bits, and with a plane for each channel."""
+    generator, shape = numpy.random.default_rng(0), (3, 20, 30) if planar else (20, 30)
+    pixels = generator.integers(0, 2**bits, shape, dtype=numpy.uint16)
+    kind = {"photometric": "rgb", "planarconfig": "separate"} if planar else {"photometric": "minisblack"}
+    tags = [(258, "H", 1, bits, True)] if bits < 16 else []  # how many bits are used, as scanners write it
+    tifffile.imwrite(tmp_path / "deep.tif", pixels, extratags=tags, **kind)
+    enlarged, measured = open_picture(tmp_path / "deep.tif").frames[0], read_picture(tmp_path / "deep.tif")
+    assert torch.equal(measured, to_picture(enlarged))
+    if bits == 16:
+        expected = pixels if planar else numpy.repeat(pixels[None], 3, axis=0)
+        numpy.testing.assert_allclose(measured[0], expected / 65535, atol=1e-6)

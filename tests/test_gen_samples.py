@@ -12,7 +12,9 @@ import degrade
 import gen_samples
 from gen_samples import cut_samples
 from imaging.console import UsageError, UserError
-from imaging.images import crop_to_multiple, read_picture, resize, to_bytes, write_picture
+from imaging.files import read_picture
+from imaging.images import crop_to_multiple, resize, to_bytes
+from imaging.saving import write_picture
 
 
 def record(folder):

@@ -1,18 +1,13 @@
 """Pixels against oracles: MATLAB's formula written out, known colours, scikit-image's metrics."""
 
 import math
-import os
-from contextlib import suppress
-from pathlib import Path
 
 import numpy
 import pytest
 import torch
-from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from imaging import console, images
-from imaging.console import UsageError, UserError
+from imaging import images
 
 
 def imresize_matrix(length: int, new_length: int, scale: float) -> numpy.ndarray:
@@ -129,155 +124,3 @@ def test_ssim_of_equal_pictures_and_of_too_small_ones(photograph):
     assert images.ssim(photograph, photograph).item() == pytest.approx(1)
     with pytest.raises(ValueError, match="11 pixels"):
         images.ssim(torch.rand(1, 3, 14, 20), torch.rand(1, 3, 14, 20), border=2)
-
-
-def test_round_trip_through_a_file(tmp_path, photograph):
-    path = tmp_path / "Бильд ünd 絵.png"
-    images.write_picture(path, photograph)
-    assert torch.equal(images.read_picture(path), photograph)
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
-
-
-def test_writing_rounds_and_clips(tmp_path):
-    picture = torch.tensor([-0.3, 0.4999 / 255, 0.5001 / 255, 254.6 / 255, 1.4, 0.5]).view(1, 1, 2, 3)
-    images.write_picture(tmp_path / "x.png", picture)
-    assert numpy.asarray(Image.open(tmp_path / "x.png")).ravel().tolist() == [0, 0, 1, 255, 255, 128]
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied_once(tmp_path, orientation):
-    # What a viewer shows is given by the EXIF standard: 6 means "turn clockwise by 90° to see it upright".
-    pixels = numpy.arange(6, dtype=numpy.uint8).reshape(2, 3) * 40
-    upright = {
-        1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1],
-        5: pixels.T, 6: pixels[::-1].T, 7: pixels[::-1, ::-1].T, 8: pixels[:, ::-1].T,
-    }  # fmt: skip
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
-    picture = images.read_picture(tmp_path / "x.png")
-    assert images.to_bytes(picture)[0, 0].tolist() == upright[orientation].tolist()
-
-
-def test_every_mode_becomes_rgb(tmp_path):
-    grey = numpy.array([[0, 100], [200, 255]], dtype=numpy.uint8)
-    for mode in ("L", "RGB", "P", "CMYK", "LA", "RGBA", "1"):
-        Image.fromarray(grey).convert(mode).save(tmp_path / "x.tif")
-        picture = images.read_picture(tmp_path / "x.tif")
-        assert picture.shape == (1, 3, 2, 2) and picture.dtype == torch.float32
-        if mode != "1":
-            assert torch.equal(images.to_bytes(picture)[0, 1], torch.from_numpy(grey)), mode
-
-
-def test_16_bit_grey_keeps_its_precision_even_when_dark(tmp_path):
-    pixels = numpy.array([[0, 1, 200], [255, 256, 65535]], dtype=numpy.uint16)
-    Image.fromarray(pixels).save(tmp_path / "x.png")
-    picture = images.read_picture(tmp_path / "x.png")
-    assert (picture[0, 0] * 65535).round().int().tolist() == pixels.tolist()
-
-
-def test_transparency_is_laid_on_white(tmp_path):
-    Image.new("RGBA", (2, 1), (10, 20, 30, 0)).save(tmp_path / "x.png")
-    assert images.read_picture(tmp_path / "x.png").eq(1).all()
-
-
-def test_content_decides_and_bad_files_are_told(tmp_path, photograph):
-    images.write_picture(tmp_path / "real.png", photograph)
-    whole = (tmp_path / "real.png").read_bytes()
-    (tmp_path / "named.jpg").write_bytes(whole)
-    assert torch.equal(images.read_picture(tmp_path / "named.jpg"), photograph)
-
-    (tmp_path / "text.jpg").write_text("not a picture")
-    (tmp_path / "empty.png").write_bytes(b"")
-    for name in ("text.jpg", "empty.png"):
-        with pytest.raises(UserError, match=f"{name}: not a picture"):
-            images.read_picture(tmp_path / name)
-    for share in (0.1, 0.5, 0.9):
-        (tmp_path / "cut.png").write_bytes(whole[: int(share * len(whole))])
-        with pytest.raises(UserError, match=r"cut.png: damaged or cut short"):
-            images.read_picture(tmp_path / "cut.png")
-    with pytest.raises(UsageError, match="no such file"):
-        images.read_picture(tmp_path / "nothing.png")
-    with pytest.raises(UsageError, match="is a folder"):
-        images.read_picture(tmp_path)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "x.txt"
-    path.write_text("old")
-    with pytest.raises(UserError, match="disk is full"), console.replacing(path) as temporary:
-        temporary.write_text("half")
-        raise OSError(28, "disk is full")
-    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
-        images.write_picture(tmp_path / "file" / "x.png", torch.rand(1, 3, 2, 2))
-    with pytest.raises(UsageError, match=r"\.xyz"):
-        images.write_picture(tmp_path / "x.xyz", torch.rand(1, 3, 2, 2))
-
-
-def test_find_pictures_is_sorted_deep_and_skips_hidden(tmp_path):
-    for name in ("b.PNG", "a.jpg", "deep/c.webp", ".hidden.png", ".cache/d.png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    names = [path.relative_to(tmp_path).as_posix() for path in images.find_pictures(tmp_path)]
-    assert names == ["a.jpg", "b.PNG", "deep/c.webp"]
-    with pytest.raises(UsageError, match="no such folder"):
-        images.find_pictures(tmp_path / "none")
-    with pytest.raises(UsageError, match=r"a\.jpg: is a file; give its folder"):
-        images.find_pictures(tmp_path / "a.jpg")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="no pictures"):
-        images.find_pictures(tmp_path / "empty")
-
-
-def test_unused_never_names_a_file_that_is_there(tmp_path):
-    path = tmp_path / "x.png"
-    assert console.unused(path) == path
-    path.touch()
-    (tmp_path / "x-2.png").touch()
-    assert console.unused(path) == tmp_path / "x-3.png"
-
-
-@pytest.mark.parametrize(("free_after", "kept"), [(2, "new"), (9, "old")])
-def test_a_file_that_another_program_reads_is_replaced_when_it_is_free(tmp_path, monkeypatch, free_after, kept):
-    """As on Windows, where a file that is open cannot be replaced."""
-    path, real, waits = tmp_path / "x.txt", Path.replace, []
-    path.write_text("old")
-
-    def replace(self, target):
-        if len(waits) < free_after:
-            raise PermissionError(13, "used by another process")
-        return real(self, target)
-
-    monkeypatch.setattr(Path, "replace", replace)
-    monkeypatch.setattr(images.time, "sleep", waits.append)
-    with suppress(UserError), console.replacing(path) as temporary:
-        temporary.write_text("new")
-    assert path.read_text() == kept and len(list(tmp_path.iterdir())) == 1 and len(waits) <= 3
-
-
-def test_leftovers_of_killed_processes_are_deleted_once_they_are_old(tmp_path):
-    names = (".a.png.123.part", ".b.2026-11-21.png.9.part", ".c.png.5.part", "film.part", ".film.part", ".d.part.5")
-    for name in names:
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (0, 0) if name[1] != "c" else None)
-    images.write_picture(tmp_path / "other.png", torch.rand(1, 3, 2, 2))
-    assert {path.name for path in tmp_path.iterdir()} == {"other.png", *names[2:]}
-
-
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
-def test_out_of_memory_is_told_in_a_line(error, capsys):
-    def command(options):
-        raise error
-
-    assert console.run_command(command, None) == 1
-    assert capsys.readouterr().err.startswith("error: out of memory: ")
-
-
-def test_a_mistake_of_ours_is_not_hidden():
-    def command(options):
-        raise RuntimeError("a fault in the program")
-
-    with pytest.raises(RuntimeError, match="a fault"):
-        console.run_command(command, None)

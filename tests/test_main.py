@@ -16,7 +16,8 @@ from test_srcnn import delta_network
 import main
 from engine.checkpoints import save_checkpoint
 from gen_samples import cut_samples
-from imaging.images import read_picture, write_picture
+from imaging.files import read_picture
+from imaging.saving import write_picture
 
 PROGRAM = Path(main.__file__)
 

@@ -14,7 +14,7 @@ import results
 from engine.checkpoints import save_checkpoint
 from esrgan import RRDBNet
 from imaging.console import UserError
-from imaging.images import write_picture
+from imaging.saving import write_picture
 
 SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1, "unshuffle": False}
 

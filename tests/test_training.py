@@ -23,7 +23,9 @@ from esrgan import RRDBNet
 from gen_samples import cut_samples
 from imaging import console
 from imaging.console import UsageError, UserError
-from imaging.images import from_bytes, psnr, read_picture, rgb_to_luma, write_picture
+from imaging.files import read_picture
+from imaging.images import from_bytes, psnr, rgb_to_luma
+from imaging.saving import write_picture
 
 TINY = Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20)
 SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}

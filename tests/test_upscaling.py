@@ -8,7 +8,9 @@ from test_srcnn import delta_network
 from engine import batch, upscaling
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UsageError, UserError
-from imaging.images import read_picture, resize, rgb_to_ycbcr, to_bytes, write_picture, ycbcr_to_rgb
+from imaging.files import read_picture
+from imaging.images import resize, rgb_to_ycbcr, to_bytes, ycbcr_to_rgb
+from imaging.saving import write_picture
 from srcnn import SRCNN
 
 

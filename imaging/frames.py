@@ -1,0 +1,92 @@
+"""What a picture file holds, in memory: frames of 8 or 16 bits, and what lies beside the colours."""
+
+from dataclasses import dataclass, field
+
+import numpy
+import torch
+from PIL import Image
+from torch import Tensor
+
+# A frame holds its pixels as the file that will be written wants them, so that a large one is never copied:
+# with 8 bits a Pillow image of mode L, LA, RGB or RGBA, with 16 an array (H, W, 1 to 4 channels) of uint16.
+Frame = Image.Image | numpy.ndarray
+
+
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+STRIP = 256  # rows at a time, where a whole frame as numbers would be too much
+
+
+@dataclass
+class Picture:
+    """What a picture file holds. Several frames, all of one size and mode, are an animation."""
+
+    frames: list[Frame]
+    kind: str = "PNG"  # Pillow's name of the format it was read from
+    durations: list[float] = field(default_factory=list)  # of the frames, in milliseconds
+    plays: int = 0  # how often an animation is shown; 0 is for ever
+    profile: bytes | None = None  # ICC
+    dpi: tuple[float, float] | None = None
+
+
+def frame_size(frame: Frame) -> tuple[int, int]:
+    """(height, width) in pixels."""
+    return frame.size[::-1] if isinstance(frame, Image.Image) else frame.shape[:2]
+
+
+def frame_channels(frame: Frame) -> int:
+    """1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
+    return len(frame.getbands()) if isinstance(frame, Image.Image) else frame.shape[2]
+
+
+def new_frame(like: Frame, size: tuple[int, int]) -> Frame:
+    """An empty frame of the same channels and depth, of another size (height, width)."""
+    if isinstance(like, Image.Image):
+        return Image.new(like.mode, size[::-1])
+    return numpy.zeros((*size, like.shape[2]), dtype=numpy.uint16)
+
+
+def frame_window(frame: Frame, top: int, bottom: int, left: int, right: int) -> numpy.ndarray:
+    """Rows top:bottom and columns left:right as an array (rows, columns, channels) of uint8 or uint16."""
+    if isinstance(frame, Image.Image):
+        pixels = numpy.array(frame.crop((left, top, right, bottom)))
+        return pixels[:, :, None] if pixels.ndim == 2 else pixels
+    return frame[top:bottom, left:right]
+
+
+def paste(frame: Frame, pixels: numpy.ndarray, top: int, left: int) -> None:
+    """Put an array (rows, columns, channels) into a frame of its depth."""
+    if isinstance(frame, Image.Image):
+        frame.paste(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), (left, top))
+    else:
+        frame[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+
+
+def read_window(frame: Frame, top: int, bottom: int, left: int, right: int) -> Tensor:
+    """The same window as a tensor (1, channels, rows, columns) in 0..1."""
+    pixels = frame_window(frame, top, bottom, left, right)
+    peak = 255 if pixels.dtype == numpy.uint8 else 65535
+    return torch.from_numpy(pixels.astype(numpy.float32) / peak).permute(2, 0, 1)[None].contiguous()
+
+
+def to_picture(frame: Frame) -> Tensor:
+    """A frame as (1, 3, H, W) in 0..1: grey becomes RGB, transparency is laid on white."""
+    height, width = frame_size(frame)
+    planes = read_window(frame, 0, height, 0, width)
+    if planes.shape[1] % 2 == 0:
+        colour, alpha = planes[:, :-1], planes[:, -1:]
+        planes = colour * alpha + (1 - alpha)
+    return planes.expand(-1, 3, -1, -1).contiguous()
+
+
+def to_8_bits(frame: Frame) -> Image.Image:
+    """A frame as a Pillow image, rounded and not truncated."""
+    if isinstance(frame, Image.Image):
+        return frame
+    image = Image.new(MODES[frame.shape[2]], frame.shape[1::-1])
+    for top in range(0, len(frame), STRIP):
+        paste(
+            image, ((frame[top : top + STRIP].astype(numpy.uint32) * 255 + 32767) // 65535).astype(numpy.uint8), top, 0
+        )
+    return image

@@ -1,0 +1,179 @@
+"""Pictures to files of every kind; what a kind of file cannot hold is told in one line.
+
+    save_picture("photo.png", picture)      # with all that lies beside the colours
+    write_picture("photo.png", tensor)      # (1, 3, H, W) in 0..1, with 8 bits
+
+Pillow does nearly all of it; 16 bits with several channels pass through tifffile, which comes with scikit-image.
+"""
+
+import math
+import os
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from imaging.console import UsageError, UserError, note, replacing
+from imaging.frames import MODES, Picture, frame_channels, frame_size, to_8_bits
+from imaging.images import to_image
+
+WRITTEN_FORMATS = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
+    ".gif": "GIF",
+}  # fmt: skip
+ANIMATED = {"GIF": ".gif", "WEBP": ".webp", "PNG": ".png"}  # the kinds that can hold several frames when written
+
+
+LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535}  # pixels
+
+
+LONGEST_FRAME = {"GIF": 655_350, "WEBP": 2**24 - 1, "PNG": 65_535}  # milliseconds
+
+
+def best_suffix(picture: Picture) -> str:
+    """The kind of file that holds all of a picture: an animation keeps its own; PNG, but for 16-bit colour TIFF."""
+    if len(picture.frames) > 1:
+        return ANIMATED.get(picture.kind, ".png")
+    deep = not isinstance(picture.frames[0], Image.Image)
+    return ".tif" if deep and frame_channels(picture.frames[0]) > 1 else ".png"
+
+
+def check_target(path: Path) -> None:
+    """Raise UsageError or UserError now if `write_picture` could not write there after minutes of work."""
+    if path.suffix.lower() not in WRITTEN_FORMATS:
+        raise UsageError(f"{path}: cannot write such a picture; its name must end in {', '.join(WRITTEN_FORMATS)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path.parent, os.W_OK)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    if not writable:
+        raise UserError(f"cannot write {path}: no permission to write in {path.parent}")
+
+
+def check_size(path: Path, height: int, width: int) -> None:
+    """Raise UserError now if that kind of file cannot hold so many pixels, and not after minutes of work."""
+    kind = WRITTEN_FORMATS[path.suffix.lower()]
+    if max(height, width) > (limit := LONGEST_SIDE.get(kind, math.inf)):
+        raise UserError(f"{path}: {kind} cannot hold {width}×{height} pixels, only {limit} a side; use .png")
+
+
+def save_picture(path, picture: Picture, quality: int = 95) -> None:
+    """Write a picture in the format that the name asks for.
+
+    `quality`, 1 to 100, is for JPEG and WebP; with 100, WebP is lossless.
+    Raises UsageError for an unknown suffix, UserError if the file cannot be written.
+    """
+    path = Path(path)
+    check_target(path)
+    kind = WRITTEN_FORMATS[path.suffix.lower()]
+    check_size(path, *frame_size(picture.frames[0]))
+    picture = _fitted(picture, kind, path)
+    with replacing(path) as temporary:
+        try:
+            if isinstance(picture.frames[0], Image.Image) or picture.frames[0].shape[2] == 1:
+                _save_through_pillow(temporary, picture, kind, quality)
+            else:
+                _save_deep_tiff(temporary, picture)
+        except (ValueError, RuntimeError, OverflowError, struct.error) as error:
+            raise UserError(f"{path}: {kind} cannot hold it ({error}); use .png") from error
+
+
+def write_picture(path, picture: Tensor) -> None:
+    """Write one picture (1, 3, H, W) or luma (1, 1, H, W) with 8 bits, in the format that the name asks for.
+
+    Raises UsageError for an unknown suffix, UserError if the file cannot be written.
+    """
+    path = Path(path)
+    check_target(path)
+    kind = WRITTEN_FORMATS[path.suffix.lower()]
+    with replacing(path) as temporary:
+        try:
+            to_image(picture).save(temporary, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+        except ValueError as error:  # WebP and JPEG have a largest size
+            raise UserError(f"{path}: {kind} cannot hold it ({error}); use .png") from error
+
+
+def _fitted(picture: Picture, kind: str, path: Path) -> Picture:
+    """The picture as that kind of file can hold it; what is lost is told in one line."""
+    frames, lost = picture.frames, []
+    channels = frame_channels(frames[0])
+    if len(frames) > 1 and kind not in ANIMATED:
+        lost.append("an animation (this is its first frame)")
+        frames = frames[:1]
+    if not isinstance(frames[0], Image.Image) and not (kind == "TIFF" or (kind == "PNG" and channels == 1)):
+        lost.append("16 bits of this picture (8 are left; .tif holds them)")
+        frames = [to_8_bits(frame) for frame in frames]
+    if channels in (2, 4) and kind in ("JPEG", "BMP"):
+        lost.append("transparency (laid on white)")
+        frames = [_on_white(frame) for frame in frames]
+    profile = picture.profile
+    if profile and (kind in ("GIF", "BMP") or (kind == "WEBP" and channels < 3)):
+        lost.append("the colour profile")
+        profile = None
+    if kind == "GIF":
+        if picture.kind != "GIF":
+            lost.append("more than 256 colours")
+        frames = [_with_palette(frame) for frame in frames]
+    if lost:
+        note(f"{path}: {kind} cannot hold {', '.join(lost)}")
+    return replace(picture, frames=frames, profile=profile)
+
+
+def _on_white(frame: Image.Image) -> Image.Image:
+    white = Image.new(MODES[len(frame.getbands()) - 1], frame.size, "white")
+    white.paste(frame.convert(white.mode), mask=frame.getchannel("A"))
+    return white
+
+
+def _with_palette(frame: Image.Image) -> Image.Image:
+    """256 colours for a GIF, or 255 and a transparent one: a GIF's pixels are either opaque or not there at all."""
+    if frame.mode == "L":
+        return frame
+    transparent = frame.getchannel("A").point(lambda alpha: 255 if alpha < 128 else 0) if "A" in frame.mode else None
+    palette = frame.convert("RGB").quantize(255 if transparent else 256)
+    if transparent:
+        palette.putpalette(palette.getpalette()[: 3 * 255] + [0] * (768 - len(palette.getpalette()[: 3 * 255])))
+        palette.paste(255, mask=transparent)
+        palette.info["transparency"] = 255
+    return palette
+
+
+def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: int) -> None:
+    frames = picture.frames
+    if not isinstance(frames[0], Image.Image):
+        frames = [Image.fromarray(frames[0][:, :, 0])]
+    options = {"icc_profile": picture.profile} if picture.profile else {}
+    options |= {"quality": quality} if kind in ("JPEG", "WEBP") else {}
+    options |= {"lossless": True} if kind == "WEBP" and quality == 100 else {}
+    if picture.dpi and kind in ("PNG", "JPEG", "TIFF", "BMP"):
+        options["dpi"] = tuple(map(round, picture.dpi)) if kind == "JPEG" else picture.dpi
+    if kind == "TIFF":
+        options |= {"compression": "tiff_deflate"}
+        if math.prod(frames[0].size) * len(frames[0].getbands()) > 2**31:  # offsets of a TIFF have 32 bits
+            options |= {"big_tiff": True}
+    if len(frames) > 1:
+        durations = [min(round(duration), LONGEST_FRAME[kind]) for duration in picture.durations]
+        options |= {"save_all": True, "append_images": frames[1:], "duration": durations}
+        options |= {"loop": picture.plays} if kind != "GIF" else {}
+    if kind == "GIF":
+        options |= {"optimize": False}
+        options |= {"loop": max(0, picture.plays - 1)} if len(frames) > 1 and picture.plays != 1 else {}
+        if "transparency" in frames[0].info:
+            options |= {"transparency": 255, "disposal": 2}
+    frames[0].save(temporary, format=kind, **options)
+
+
+def _save_deep_tiff(temporary: Path, picture: Picture) -> None:
+    import tifffile
+
+    (pixels,) = picture.frames
+    channels = pixels.shape[2]
+    tifffile.imwrite(
+        temporary, pixels, photometric="rgb" if channels > 2 else "minisblack", compression="zlib", metadata=None,
+        planarconfig="contig", extrasamples=["unassalpha"] if channels in (2, 4) else None, software=False,
+        bigtiff=pixels.nbytes > 2**31,
+        iccprofile=picture.profile, resolution=picture.dpi, resolutionunit="inch" if picture.dpi else None,
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+"""Errors in one line, files written whole or not at all."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from imaging import console, saving
+from imaging.console import UsageError, UserError
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(UserError, match="disk is full"), console.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(28, "disk is full")
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        saving.write_picture(tmp_path / "file" / "x.png", torch.rand(1, 3, 2, 2))
+    with pytest.raises(UsageError, match=r"\.xyz"):
+        saving.write_picture(tmp_path / "x.xyz", torch.rand(1, 3, 2, 2))
+
+
+def test_unused_never_names_a_file_that_is_there(tmp_path):
+    path = tmp_path / "x.png"
+    assert console.unused(path) == path
+    path.touch()
+    (tmp_path / "x-2.png").touch()
+    assert console.unused(path) == tmp_path / "x-3.png"
+
+
+@pytest.mark.parametrize(("free_after", "kept"), [(2, "new"), (9, "old")])
+def test_a_file_that_another_program_reads_is_replaced_when_it_is_free(tmp_path, monkeypatch, free_after, kept):
+    """As on Windows, where a file that is open cannot be replaced."""
+    path, real, waits = tmp_path / "x.txt", Path.replace, []
+    path.write_text("old")
+
+    def replace(self, target):
+        if len(waits) < free_after:
+            raise PermissionError(13, "used by another process")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(console.time, "sleep", waits.append)
+    with suppress(UserError), console.replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == kept and len(list(tmp_path.iterdir())) == 1 and len(waits) <= 3
+
+
+def test_leftovers_of_killed_processes_are_deleted_once_they_are_old(tmp_path):
+    names = (".a.png.123.part", ".b.2026-11-21.png.9.part", ".c.png.5.part", "film.part", ".film.part", ".d.part.5")
+    for name in names:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0) if name[1] != "c" else None)
+    saving.write_picture(tmp_path / "other.png", torch.rand(1, 3, 2, 2))
+    assert {path.name for path in tmp_path.iterdir()} == {"other.png", *names[2:]}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_out_of_memory_is_told_in_a_line(error, capsys):
+    def command(options):
+        raise error
+
+    assert console.run_command(command, None) == 1
+    assert capsys.readouterr().err.startswith("error: out of memory: ")
+
+
+def test_a_mistake_of_ours_is_not_hidden():
+    def command(options):
+        raise RuntimeError("a fault in the program")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        console.run_command(command, None)
