@@ -249,7 +249,7 @@ def chosen_settings(options: argparse.Namespace, device):
     """The preset of the model with what the command line says in its place."""
     from dataclasses import replace
 
-    from engine.stages import preset
+    from engine.settings import preset
     from engine.upscaling import choose_precision
     from imaging.console import UsageError
     from srcnn import KERNELS

@@ -23,7 +23,8 @@ from tqdm import tqdm
 from engine import checkpoints
 from engine.data import Data, Pair, read_pairs
 from engine.drawing import draw_progress
-from engine.stages import Adversarial, Settings, as_seen_by, make_stage, mean_over_processes, rank_and_size
+from engine.settings import Adversarial, Settings
+from engine.stages import as_seen_by, make_stage, mean_over_processes, rank_and_size
 from engine.upscaling import in_tiles
 from imaging import console
 from imaging.console import UsageError, UserError, note, replacing

@@ -27,7 +27,8 @@ import esrgan
 from engine import checkpoints
 from engine.data import draw_batch
 from engine.perceptual import load_vgg19
-from engine.stages import Adversarial, Settings, make_stage
+from engine.settings import Adversarial, Settings
+from engine.stages import make_stage
 from engine.upscaling import upscale
 from imaging.images import from_bytes, psnr, round_to_8_bits
 

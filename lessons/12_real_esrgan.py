@@ -24,7 +24,8 @@ import degrade
 import esrgan
 from engine import checkpoints
 from engine.data import PairPool
-from engine.stages import Settings, averaged
+from engine.settings import Settings
+from engine.stages import averaged
 from engine.upscaling import upscale
 from imaging.images import resize
 

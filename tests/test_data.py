@@ -7,7 +7,7 @@ import torch
 
 import degrade
 from engine.data import Data, Pair, PairPool, draw_batch, make_pair, read_pairs, seeded, split_by_photograph
-from engine.stages import Settings
+from engine.settings import Settings
 from gen_samples import cut_samples
 from imaging.console import UsageError, UserError
 from imaging.files import read_picture

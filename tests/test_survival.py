@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 from engine import data
 from imaging.console import run_command
-from engine.stages import Adversarial, Settings
+from engine.settings import Adversarial, Settings
 from engine.training import joined_processes, train
 
 data.UPDATES_PER_EPOCH = 6
@@ -201,6 +201,7 @@ import sys
 from pathlib import Path
 import torch
 from engine import stages
+from engine import settings
 from engine import training
 from engine.data import Data
 
@@ -208,7 +209,7 @@ build, from_bytes = stages.build, stages.from_bytes
 stages.build = lambda *arguments: build(*arguments).double()
 stages.from_bytes = lambda pixels: from_bytes(pixels).double()
 shape = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
-settings = stages.Settings("rrdb", 4, shape=shape, batch=4, patch=8, accumulate=2)
+settings = settings.Settings("rrdb", 4, shape=shape, batch=4, patch=8, accumulate=2)
 device = torch.device("cpu")
 with training.joined_processes(device):
     rank, size = training.rank_and_size()

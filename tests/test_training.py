@@ -17,7 +17,8 @@ from engine import checkpoints, stages, training
 from engine.checkpoints import load_checkpoint, load_network, save_checkpoint
 from engine.data import Data, read_pairs
 from engine.perceptual import REAL_ESRGAN_LAYERS, PerceptualLoss, load_vgg19
-from engine.stages import Adversarial, AdversarialStage, PixelStage, Settings, preset
+from engine.settings import Adversarial, Settings, preset
+from engine.stages import AdversarialStage, PixelStage
 from engine.training import rate_at, train, validate
 from esrgan import RRDBNet
 from gen_samples import cut_samples

@@ -38,7 +38,8 @@ import degrade
 from engine.checkpoints import build_network, save_checkpoint
 from engine.data import Data
 from engine.perceptual import PerceptualLoss, load_vgg19
-from engine.stages import as_seen_by, make_stage, new_judge, preset
+from engine.settings import preset
+from engine.stages import as_seen_by, make_stage, new_judge
 from engine.upscaling import PRECISIONS, Tiling, choose_device, choose_precision, in_tiles, upscale
 from esrgan import RRDBNet, SRVGGNetCompact
 from gen_samples import cut_samples
