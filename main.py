@@ -230,8 +230,8 @@ def _number(text, kind, allowed, wanted):
 
 def train_command(options: argparse.Namespace) -> None:
     """`main.py train`."""
-    from engine.training import from_the_first, joined_processes, train
-    from engine.upscaling import choose_device
+    from engine.devices import choose_device, from_the_first, joined_processes
+    from engine.training import train
 
     device = choose_device(options.cpu)
     settings = chosen_settings(options, device)
@@ -249,8 +249,8 @@ def chosen_settings(options: argparse.Namespace, device):
     """The preset of the model with what the command line says in its place."""
     from dataclasses import replace
 
+    from engine.devices import choose_precision
     from engine.settings import preset
-    from engine.upscaling import choose_precision
     from imaging.console import UsageError
     from srcnn import KERNELS
 
@@ -363,7 +363,7 @@ def choose_network(options: argparse.Namespace, scale: int | None = None, degrad
 def upscale_command(options: argparse.Namespace) -> None:
     """`main.py upscale`."""
     from engine.batch import UpscaleSettings, list_inputs, upscale_files
-    from engine.upscaling import choose_device, choose_precision
+    from engine.devices import choose_device, choose_precision
     from imaging.console import UsageError
 
     inputs = list_inputs(options.input, options.output)
@@ -384,9 +384,10 @@ def upscale_command(options: argparse.Namespace) -> None:
 
 def evaluate_command(options: argparse.Namespace) -> None:
     """`main.py evaluate`."""
+    from engine.devices import choose_device, choose_precision
     from engine.evaluation import Examination, evaluate_sets
     from engine.perceptual import load_vgg19
-    from engine.upscaling import Tiling, choose_device, choose_precision
+    from engine.upscaling import Tiling
     from imaging.console import UsageError, note, replacing
 
     device = choose_device(options.cpu)

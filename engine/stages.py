@@ -12,17 +12,17 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 import degrade
 import esrgan
 from engine import checkpoints
+from engine.devices import computing_in, mean_over_processes, spread
 from engine.muon import Muon
 from engine.perceptual import PerceptualLoss, load_vgg19
 from engine.settings import Settings
-from engine.upscaling import computing_in
 from imaging.images import from_bytes, rgb_to_luma
 from srcnn import SRCNN, AdamFromGrey
 
@@ -91,32 +91,6 @@ def take_step(
         scaler.step(optimizer)
     optimizer.zero_grad()
     return finite
-
-
-def rank_and_size() -> tuple[int, int]:
-    """The number of this process, from 0, and how many torchrun has started."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return 0, 1
-    return distributed.get_rank(), distributed.get_world_size()
-
-
-def mean_over_processes(figures: dict[str, float], network: nn.Module) -> dict[str, float]:
-    """Each figure's mean over all processes of torchrun, which must have the same ones."""
-    size = rank_and_size()[1]
-    if size == 1:
-        return figures
-    values = torch.tensor(list(figures.values()), device=next(network.parameters()).device)
-    distributed.all_reduce(values)
-    return dict(zip(figures, (values / size).tolist(), strict=True))
-
-
-def spread(module: nn.Module, device) -> nn.Module:
-    """Under torchrun, the module with its gradients averaged over all processes; else itself."""
-    if rank_and_size()[1] == 1:
-        return module
-    devices = [device] if torch.device(device).type == "cuda" else None
-    # Every process keeps its own statistics of batch norm, as it sees only its share.
-    return DistributedDataParallel(module, device_ids=devices, forward_sync_buffers=False)
 
 
 def in_parts(low: Tensor, high: Tensor, count: int, *modules: nn.Module) -> Iterator[tuple[Tensor, Tensor, float]]:

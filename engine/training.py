@@ -7,24 +7,24 @@ the first of them alone measures, draws, tells and writes.
 
 import csv
 import math
-import os
 import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from engine import checkpoints
 from engine.data import Data, Pair, read_pairs
+from engine.devices import from_the_first, mean_over_processes, rank_and_size
 from engine.drawing import draw_progress
 from engine.settings import Adversarial, Settings
-from engine.stages import as_seen_by, make_stage, mean_over_processes, rank_and_size
+from engine.stages import as_seen_by, make_stage
 from engine.upscaling import in_tiles
 from imaging import console
 from imaging.console import UsageError, UserError, note, replacing
@@ -50,49 +50,6 @@ def rate_at(step: int, first: int, last: int, settings: Settings) -> float:
 # ---------------------------------------------------------------------------------------------
 # Several processes, which torchrun starts
 # ---------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def joined_processes(device: torch.device):
-    """Join the processes that torchrun has started, if it has; of what they tell, only the first is heard."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield
-        return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    rank, size = rank_and_size()
-    try:
-        with open(os.devnull, "w") as nowhere, ExitStack() as stack:
-            if rank:
-                stack.enter_context(redirect_stderr(nowhere))
-                stack.enter_context(redirect_stdout(nowhere))
-            yield
-    except UserError as error:
-        if rank == 0:
-            raise
-        raise SystemExit(error.exit_code) from None  # the first tells it
-    except RuntimeError as error:  # another process is gone, above all
-        raise UserError(f"process {rank} of {size}: {str(error).splitlines()[0]}") from error
-    finally:
-        distributed.destroy_process_group()
-
-
-def from_the_first(make):
-    """What `make()` gives in the first process, in all of them; its UserError too."""
-    rank, size = rank_and_size()
-    if size == 1:
-        return make()
-    box = [None, None]
-    if rank == 0:
-        try:
-            box[0] = make()
-        except UserError as error:
-            box[1] = error
-    distributed.broadcast_object_list(box)
-    if box[1]:
-        raise box[1]
-    return box[0]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ large = upscale(network, low, scale)        # (1, 3, H, W) → (1, 3, scale·H, 
 """
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,56 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imaging.console import UsageError, UserError, note, out_of_memory
+from engine.devices import computing_in
+from imaging.console import UserError, note, out_of_memory
 from imaging.images import apply_taps, cut_taps, resize_taps, rgb_to_ycbcr, ycbcr_to_rgb
 
 TILE = 256  # pixels a side of what a network gets at once, if it does not say what suits it better
 MARGIN = 32  # around them as many as the network sees, up to this: then the result is exact
 FADE = 4  # where it sees farther, so many more are mixed with the neighbour's, so that what is left is no line
 SMALLEST_TILE = 32
-
-
-def choose_device(cpu: bool = False) -> torch.device:
-    """CUDA if there is one, then Apple's MPS, then the CPU; the CPU at once if asked for.
-
-    Under torchrun each process has a GPU of its own. Raises UsageError where there are too few.
-    """
-    torch.backends.cudnn.allow_tf32 = False  # or NVIDIA's GPUs would give what we call float32 ten bits, not 23
-    if not cpu and torch.cuda.is_available():
-        number = int(os.environ.get("LOCAL_RANK", 0))
-        if number >= torch.cuda.device_count():
-            raise UsageError(f"--nproc-per-node: is more than the {torch.cuda.device_count()} GPUs of this machine")
-        return torch.device("cuda", number)
-    if not cpu and "LOCAL_RANK" not in os.environ and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def choose_precision(wanted: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16: what `--precision` names, or for "auto" the fastest that does not cost quality.
-
-    Half precision halves the time on processors that compute with it, and takes several times longer on others.
-    Deep networks lose less than 0.01 dB by it, and so does SRCNN, which keeps to float32 where it matters.
-    Raises UsageError for fp16 on a CPU, which has no use for it.
-    """
-    if wanted == "fp16" and device.type == "cpu":
-        raise UsageError("--precision fp16: is for GPUs; bf16 is what some CPUs have")
-    if wanted != "auto":
-        return wanted
-    if device.type not in ("cpu", "cuda"):
-        return "fp32"
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    able = torch.cpu.get_capabilities()
-    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
-
-
-def computing_in(precision: str, device: torch.device):
-    """A context in which convolutions compute with this precision; weights and what must be exact stay float32."""
-    return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ from course import crop, photograph, promise, seed, show, show_pictures
 
 import degrade
 from engine import checkpoints
-from engine.upscaling import Tiling, computing_in, in_tiles
+from engine.devices import computing_in
+from engine.upscaling import Tiling, in_tiles
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.images import psnr, resize
 from srcnn import SRCNN

@@ -19,7 +19,7 @@ import main
 from engine import batch
 from engine.batch import UpscaleSettings, list_inputs, upscale_files
 from engine.checkpoints import save_checkpoint
-from engine.upscaling import choose_precision
+from engine.devices import choose_precision
 from imaging.console import UsageError, UserError
 from imaging.files import open_picture, read_picture
 from imaging.frames import Picture

@@ -29,7 +29,8 @@ import torch
 from engine import data
 from imaging.console import run_command
 from engine.settings import Adversarial, Settings
-from engine.training import joined_processes, train
+from engine.devices import joined_processes
+from engine.training import train
 
 data.UPDATES_PER_EPOCH = 6
 data.REAL_MARGIN = 2
@@ -203,6 +204,7 @@ import torch
 from engine import stages
 from engine import settings
 from engine import training
+from engine import devices
 from engine.data import Data
 
 build, from_bytes = stages.build, stages.from_bytes
@@ -211,7 +213,7 @@ stages.from_bytes = lambda pixels: from_bytes(pixels).double()
 shape = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
 settings = settings.Settings("rrdb", 4, shape=shape, batch=4, patch=8, accumulate=2)
 device = torch.device("cpu")
-with training.joined_processes(device):
+with devices.joined_processes(device):
     rank, size = training.rank_and_size()
     data = Data([Path("photographs")], settings, device, rank, size)
     weights = training.starting_weights(settings, True, None)
@@ -219,7 +221,7 @@ with training.joined_processes(device):
     kept = {}
     stage.optimizer.step = lambda: kept.update({n: p.grad.clone() for n, p in stage.network.named_parameters()})
     low, high = data.cut(0)
-    figures = stages.mean_over_processes(stage.update(low, high, 1e-3, 0), stage.network)
+    figures = devices.mean_over_processes(stage.update(low, high, 1e-3, 0), stage.network)
     torch.save({"low": low, "high": high, "gradient": kept, "loss": figures["loss"]}, f"share{rank}of{size}.pt")
 """
 

@@ -5,7 +5,7 @@ import torch
 from test_checkpoints import make_checkpoint
 from test_srcnn import delta_network
 
-from engine import batch, upscaling
+from engine import batch, devices, upscaling
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UsageError, UserError
 from imaging.files import read_picture
@@ -190,10 +190,10 @@ def run_upscale(inputs, output=None):
 def test_half_precision_where_the_processor_has_it(monkeypatch, able, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     cpu = torch.device("cpu")
-    assert upscaling.choose_precision("auto", cpu) == expected
-    assert upscaling.choose_precision("bf16", cpu) == "bf16"
+    assert devices.choose_precision("auto", cpu) == expected
+    assert devices.choose_precision("bf16", cpu) == "bf16"
     with pytest.raises(UsageError, match="for GPUs"):
-        upscaling.choose_precision("fp16", cpu)
+        devices.choose_precision("fp16", cpu)
 
 
 def test_files_and_folders(place, photograph):

@@ -27,10 +27,11 @@ from course import LESSONS, crop, photograph
 
 import degrade
 from engine import checkpoints
+from engine.devices import choose_precision
 from engine.drawing import enlarged
 from engine.evaluation import Examination, evaluate_folder
 from engine.perceptual import load_vgg19
-from engine.upscaling import Tiling, choose_precision, upscale
+from engine.upscaling import Tiling, upscale
 from imaging.console import UserError, replacing, run_command
 from imaging.images import draw_sheet, psnr, resize, to_image
 
