@@ -20,11 +20,11 @@ import degrade
 import esrgan
 from engine import checkpoints
 from engine.devices import computing_in, mean_over_processes, spread
-from engine.muon import Muon
+from engine.optimizers import AdamFromGrey, Muon
 from engine.perceptual import PerceptualLoss, load_vgg19
 from engine.settings import Settings
 from imaging.images import from_bytes, rgb_to_luma
-from srcnn import SRCNN, AdamFromGrey
+from srcnn import SRCNN
 
 # ---------------------------------------------------------------------------------------------
 # What both kinds of update need

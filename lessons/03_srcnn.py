@@ -23,10 +23,11 @@ from course import FAST, crop, photograph, promise, seed, show, show_pictures
 
 import degrade
 from engine.data import Pair, centre, draw_batch, make_pair
+from engine.optimizers import AdamFromGrey
 from engine.upscaling import upscale
 from gen_samples import FREE_PHOTOGRAPHS
 from imaging.images import from_bytes, psnr, resize, rgb_to_luma
-from srcnn import SRCNN, AdamFromGrey
+from srcnn import SRCNN
 
 # %% [markdown]
 # ## The idea

@@ -22,9 +22,10 @@ from checks import check, hint
 from course import FAST, photograph_pairs, promise, seed, show
 
 from engine.data import draw_batch
+from engine.optimizers import AdamFromGrey
 from engine.training import validate
 from imaging.images import from_bytes, rgb_to_luma
-from srcnn import SRCNN, AdamFromGrey
+from srcnn import SRCNN
 
 # %% [markdown]
 # ## The idea

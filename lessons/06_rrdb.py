@@ -24,7 +24,7 @@ from course import FAST, photograph_pairs, promise, seed, show
 
 import esrgan
 from engine.data import draw_batch
-from engine.muon import Muon
+from engine.optimizers import Muon
 from esrgan import RRDB, DenseBlock, RRDBNet
 from imaging.images import from_bytes
 

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from engine.muon import Muon, orthogonal
+from degrade import KERNELS
+from engine.optimizers import AdamFromGrey, Muon, orthogonal
 from esrgan import RRDBNet, SRVGGNetCompact
+from srcnn import GREY, SRCNN
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 288), (2, 32, 32), (1, 60, 20)])
@@ -78,3 +81,40 @@ def test_a_step_after_loading_is_the_step_without():
             optimizer.zero_grad()
         steps.append([parameter.detach().clone() for parameter in network.parameters()])
     assert all(map(torch.equal, *steps))
+
+
+@pytest.mark.parametrize("kernels", KERNELS.values())
+def test_adam_from_grey_is_adam_on_weights_and_answers_to_grey(kernels):
+    network = SRCNN(kernels).double()
+    optimizer = AdamFromGrey(network, lr=1e-2)
+    weights = [layer.weight.detach().clone().requires_grad_() for layer in network.children()]
+    answers, grey = [], torch.full((1, 1, 30, 30), GREY, dtype=torch.float64)
+    for layer in network.children():
+        answers.append(layer(grey)[0, :, 0, 0].detach().clone().requires_grad_())
+        grey = layer(grey).relu()
+    adam = torch.optim.Adam([*weights, *answers], lr=1e-2)
+
+    def told_by_answers(x):
+        grey = torch.tensor([GREY], dtype=torch.float64)
+        for number, (weight, answer) in enumerate(zip(weights, answers, strict=True)):
+            bias = answer - (weight.sum((2, 3)) * grey).sum(1)
+            x, grey = F.conv2d(x.relu() if number else x, weight, bias), answer.relu()
+        return x
+
+    for _ in range(3):
+        low, high = torch.rand(2, 1, 20, 20, dtype=torch.float64), torch.rand(2, 1, 1, 1, dtype=torch.float64)
+        for restore, steps in ((network.forward_valid, optimizer), (told_by_answers, adam)):
+            steps.zero_grad()
+            F.mse_loss(restore(low), high.expand_as(restore(low))).backward()
+            steps.step()
+    torch.testing.assert_close(network.forward_valid(low), told_by_answers(low))
+    assert all(torch.allclose(layer.weight, weight) for layer, weight in zip(network.children(), weights, strict=True))
+
+
+def test_adam_from_grey_changes_nothing_when_the_scaler_skips_a_step():
+    network = SRCNN((9, 1, 5))
+    optimizer, scaler = AdamFromGrey(network, fused=True), torch.amp.GradScaler("cpu")
+    before = [parameter.clone() for parameter in network.parameters()]
+    scaler.scale(network(torch.rand(1, 1, 9, 9)).mean() * float("inf")).backward()
+    scaler.step(optimizer)
+    assert all(map(torch.equal, network.parameters(), before))
