@@ -343,3 +343,75 @@ def vanilla_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tens
 def vanilla_generator_loss(fake_logits: Tensor) -> Tensor:
     """−E[log σ(C(fake))], the form that does not fade when the judge is sure (Goodfellow et al. 2014)."""
     return should_be_real(fake_logits)
+
+
+# Layer → weight. The deeper the layer, the less it minds where exactly a texture lies.
+ESRGAN_LAYERS = {"conv5_4": 1.0}
+
+
+REAL_ESRGAN_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
+
+
+VGG19_WIDTHS = (64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4
+
+
+class VGG19Features(nn.Module):
+    """(N, 3, H, W), RGB in 0..1 → {"conv5_4": (N, 512, H/16, W/16), …}, *before* activation, for the layers asked for.
+
+    Before activation because after it most deep features are zero and tell the generator nothing (section 3.3).
+    Simonyan and Zisserman 2015, only as deep as needed, named as in torchvision, frozen. The weights are not
+    trained here: see `load_vgg19`. Raises ValueError for a layer that VGG19 does not have.
+    """
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = {}  # place in self.features → name, of the layers that are asked for
+        self.features, inputs = nn.Sequential(), 3
+        for block, widths in enumerate(VGG19_WIDTHS, start=1):
+            for number, width in enumerate(widths, start=1):
+                if f"conv{block}_{number}" in layers:
+                    self.layers[len(self.features)] = f"conv{block}_{number}"
+                # Not in place: that would turn the features we return into those after activation.
+                self.features.extend([nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=False)])
+                inputs = width
+            self.features.append(nn.MaxPool2d(2))
+        if set(self.layers.values()) != set(layers) or not self.layers:
+            raise ValueError(f"VGG19 has conv1_1 to conv5_4, not all of {list(layers)}")
+        self.features = self.features[: max(self.layers) + 1]
+        # What VGG was trained on: without it the loss measures another network's features, and colours drift.
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+        self.eval().requires_grad_(False)  # its weights stand still; the gradient passes through to the picture
+
+    def forward(self, picture: Tensor) -> dict[str, Tensor]:
+        x, found = (picture - self.mean) / self.deviation, {}
+        for place, layer in enumerate(self.features):
+            x = layer(x)
+            if place in self.layers:
+                found[self.layers[place]] = x
+        return found
+
+
+class PerceptualLoss(nn.Module):
+    """The mean absolute difference of two pictures' features, summed over layers with `weights` (name → weight).
+
+    relative: each layer's difference is divided by the standard deviation of the photographs' own features there.
+    Files of VGG19's weights differ tenfold and more in the size of a layer's features; so the weights of the layers
+    mean the same with all of them. Papers take the features as large as their file makes them.
+    """
+
+    def __init__(self, vgg: VGG19Features, weights: dict[str, float], relative: bool = False):
+        super().__init__()
+        self.vgg, self.weights, self.relative = vgg, dict(weights), relative
+
+    def forward(self, restored: Tensor, high: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.vgg(high)
+        found = self.vgg(restored)
+        return sum(weight * self.difference(found[layer], wanted[layer]) for layer, weight in self.weights.items())
+
+    def difference(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """Of one layer's features (N, C, H, W)."""
+        wanted = wanted.float()
+        size = wanted.std().clamp_min(1e-8) if self.relative else 1.0
+        return F.l1_loss(found.float(), wanted) / size

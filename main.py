@@ -327,7 +327,7 @@ def choose_network(options: argparse.Namespace, scale: int | None = None, degrad
 
     Returns (network, checkpoint), or None if there is none.
     """
-    from engine import checkpoints
+    from engine import checkpoints, weights
     from imaging.console import UsageError, UserError
 
     if options.model is None or options.model in MODELS:
@@ -350,7 +350,7 @@ def choose_network(options: argparse.Namespace, scale: int | None = None, degrad
         other = checkpoints.load_checkpoint(options.blend)
         if checkpoint["scale"] != other["scale"]:
             raise UserError(f"{path} and {options.blend} enlarge ×{checkpoint['scale']} and ×{other['scale']}")
-        params = checkpoints.blend(checkpoint["params"], other["params"], alpha)
+        params = weights.blend(checkpoint["params"], other["params"], alpha)
         checkpoint = {**checkpoint, "params": params}
         mixture = f", {alpha:g} of it and {1 - alpha:g} of {options.blend}"
     network = checkpoints.load_network(checkpoint)
@@ -386,8 +386,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
     """`main.py evaluate`."""
     from engine.devices import choose_device, choose_precision
     from engine.evaluation import Examination, evaluate_sets
-    from engine.perceptual import load_vgg19
     from engine.upscaling import Tiling
+    from engine.weights import load_vgg19
     from imaging.console import UsageError, note, replacing
 
     device = choose_device(options.cpu)

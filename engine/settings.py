@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from engine.perceptual import ESRGAN_LAYERS, REAL_ESRGAN_LAYERS
+from esrgan import ESRGAN_LAYERS, REAL_ESRGAN_LAYERS
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ import esrgan
 from engine import checkpoints
 from engine.devices import computing_in, mean_over_processes, spread
 from engine.optimizers import AdamFromGrey, Muon
-from engine.perceptual import PerceptualLoss, load_vgg19
 from engine.settings import Settings
+from engine.weights import load_vgg19
+from esrgan import PerceptualLoss
 from imaging.images import from_bytes, rgb_to_luma
 from srcnn import SRCNN
 

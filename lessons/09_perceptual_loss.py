@@ -20,7 +20,8 @@ import torch
 from checks import check, hint
 from course import crop, photograph, promise, show, show_pictures
 
-from engine.perceptual import ESRGAN_LAYERS, PerceptualLoss, load_vgg19
+from engine.weights import load_vgg19
+from esrgan import ESRGAN_LAYERS, PerceptualLoss
 from imaging.images import psnr, resize
 
 # %% [markdown]

@@ -24,12 +24,12 @@ from course import FAST, crop, photograph, photograph_pairs, promise, seed, show
 
 import degrade
 import esrgan
-from engine import checkpoints
+from engine import checkpoints, weights
 from engine.data import draw_batch
-from engine.perceptual import load_vgg19
 from engine.settings import Adversarial, Settings
 from engine.stages import make_stage
 from engine.upscaling import upscale
+from engine.weights import load_vgg19
 from imaging.images import from_bytes, psnr, round_to_8_bits
 
 # %% [markdown]
@@ -138,7 +138,7 @@ show()
 # ## Between the two
 #
 # Both networks have the same shape, and the second was trained on from the first. So their weights can be averaged one
-# by one. `upscale --blend` does it with `checkpoints.blend`.
+# by one. `upscale --blend` does it with `weights.blend`.
 
 
 # %%
@@ -149,9 +149,9 @@ def between(alpha):
 
 
 keys = list(second["params"])
-real = checkpoints.blend(second["params"], first["params"], 0.3)
+real = weights.blend(second["params"], first["params"], 0.3)
 own = between(0.3).state_dict()
-print("largest difference from checkpoints.blend:", max((own[key] - real[key]).abs().max().item() for key in keys))
+print("largest difference from weights.blend:", max((own[key] - real[key]).abs().max().item() for key in keys))
 
 # %% tags=["cover"]
 PLACES = {"grass.png": (100, 100), "astronaut.png": (20, 150), "chelsea.png": (50, 100), "coffee.png": (100, 200)}

@@ -11,7 +11,7 @@ import degrade
 from engine import evaluation
 from engine.data import seeded
 from engine.evaluation import DRAWS, Examination, evaluate_folder, evaluate_sets, looks, restore_as_published
-from engine.perceptual import load_vgg19
+from engine.weights import load_vgg19
 from imaging.console import UserError
 from imaging.images import crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, ssim
 from imaging.saving import write_picture

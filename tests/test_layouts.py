@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from engine import checkpoints
-from engine.checkpoints import blend, load_checkpoint, recognise
+from engine.checkpoints import load_checkpoint
+from engine.weights import blend, recognise
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UsageError, UserError
 

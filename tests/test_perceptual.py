@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from engine.perceptual import PerceptualLoss, VGG19Features, load_vgg19
+from engine.weights import load_vgg19
+from esrgan import PerceptualLoss, VGG19Features
 from imaging.console import UsageError, UserError
 
 

@@ -16,11 +16,11 @@ import esrgan
 from engine import checkpoints, stages, training
 from engine.checkpoints import load_checkpoint, load_network, save_checkpoint
 from engine.data import Data, read_pairs
-from engine.perceptual import REAL_ESRGAN_LAYERS, PerceptualLoss, load_vgg19
 from engine.settings import Adversarial, Settings, preset
 from engine.stages import AdversarialStage, PixelStage
 from engine.training import rate_at, train, validate
-from esrgan import RRDBNet
+from engine.weights import load_vgg19
+from esrgan import REAL_ESRGAN_LAYERS, PerceptualLoss, RRDBNet
 from gen_samples import cut_samples
 from imaging import console
 from imaging.console import UsageError, UserError

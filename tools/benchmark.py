@@ -38,11 +38,11 @@ import degrade
 from engine.checkpoints import build_network, save_checkpoint
 from engine.data import Data
 from engine.devices import PRECISIONS, choose_device, choose_precision
-from engine.perceptual import PerceptualLoss, load_vgg19
 from engine.settings import preset
 from engine.stages import as_seen_by, make_stage, new_judge
 from engine.upscaling import Tiling, in_tiles, upscale
-from esrgan import RRDBNet, SRVGGNetCompact
+from engine.weights import load_vgg19
+from esrgan import PerceptualLoss, RRDBNet, SRVGGNetCompact
 from gen_samples import cut_samples
 from imaging.images import from_bytes
 from srcnn import SRCNN

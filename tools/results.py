@@ -26,12 +26,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "lessons")]
 from course import LESSONS, crop, photograph
 
 import degrade
-from engine import checkpoints
+from engine import checkpoints, weights
 from engine.devices import choose_precision
 from engine.drawing import enlarged
 from engine.evaluation import Examination, evaluate_folder
-from engine.perceptual import load_vgg19
 from engine.upscaling import Tiling, upscale
+from engine.weights import load_vgg19
 from imaging.console import UserError, replacing, run_command
 from imaging.images import draw_sheet, psnr, resize, to_image
 
@@ -156,7 +156,7 @@ def draw_trade(folder: Path, faithful: dict, sharp: dict, vgg: nn.Module, path: 
     """PSNR and distance to VGG19 as the weights go from those of the one network to the other's."""
     points = []
     for alpha in numpy.linspace(0, 1, 9):
-        params = checkpoints.blend(sharp["params"], faithful["params"], float(alpha))
+        params = weights.blend(sharp["params"], faithful["params"], float(alpha))
         network = checkpoints.load_network({**sharp, "params": params})
         points.append((alpha, evaluate_folder(folder, Examination(4, network, vgg))["model"]))
         print(f"α = {alpha:.3f}:", points[-1][1], flush=True)
@@ -225,7 +225,7 @@ def draw_poor_photograph(networks: dict, path: Path) -> None:
     }
     faithful, sharp = (networks.get((model, "real", 4)) for model in ("rrdb", "esrgan"))
     if faithful and sharp:
-        mixed = checkpoints.blend(sharp["params"], faithful["params"], 0.5)
+        mixed = weights.blend(sharp["params"], faithful["params"], 0.5)
         ways["half of each"] = checkpoints.load_network({**sharp, "params": mixed})
     rows = []
     for name, top, left in ("astronaut.png", 8, 124), ("chelsea.png", 56, 100):

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 
 from checks import Mismatch, compare
 
-from engine.perceptual import PerceptualLoss, VGG19Features, randomise
+from engine.weights import randomise
+from esrgan import PerceptualLoss, VGG19Features
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from checks import Mismatch, compare
 
 import esrgan
-from engine import checkpoints
-from engine.perceptual import PerceptualLoss, VGG19Features, randomise
+from engine import checkpoints, weights
+from engine.weights import randomise
+from esrgan import PerceptualLoss, VGG19Features
 
 
 def players():
@@ -122,7 +123,7 @@ def check_10c(interpolated):
     network, low = checkpoints.build_network("rrdb", shape).requires_grad_(False), torch.rand(1, 3, 8, 8)
     network.load_state_dict(interpolated(one, other, 0.8))
     own = network(low)
-    network.load_state_dict(checkpoints.blend(other, one, 0.8))
+    network.load_state_dict(weights.blend(other, one, 0.8))
     compare(own, network(low), "Inside the real RRDBNet, alpha = 0.8", tolerance=1e-4)
 
 
