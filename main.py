@@ -13,6 +13,8 @@ import json
 import sys
 from pathlib import Path
 
+from engine import networks
+
 MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
 DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two minutes on two CPU cores with bf16
 
@@ -334,7 +336,7 @@ def choose_network(options: argparse.Namespace, scale: int | None = None, degrad
         wanted = {"model": options.model} if options.model else {}
         wanted |= {"scale": scale} if scale else {}
         like = {"degradation": degradation} if degradation else {}
-        found = checkpoints.find_trained(**wanted, **like) or checkpoints.find_trained(**wanted)
+        found = networks.find_trained(**wanted, **like) or networks.find_trained(**wanted)
         path, checkpoint = found or (None, None)
         if checkpoint is None and options.blend:
             raise UsageError("--blend: there is no network yet to blend with; give one with -m FILE")
@@ -353,7 +355,7 @@ def choose_network(options: argparse.Namespace, scale: int | None = None, degrad
         params = weights.blend(checkpoint["params"], other["params"], alpha)
         checkpoint = {**checkpoint, "params": params}
         mixture = f", {alpha:g} of it and {1 - alpha:g} of {options.blend}"
-    network = checkpoints.load_network(checkpoint)
+    network = networks.load_network(checkpoint)
     if options.model is None and path.parent == checkpoints.PRETRAINED:
         mixture += "; none that fits is trained yet: this one ships"
     print(f"network: {path} ({checkpoints.model_name(checkpoint)} ×{checkpoint['scale']}{mixture})")

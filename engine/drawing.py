@@ -12,8 +12,8 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from engine.checkpoints import load_network
 from engine.data import Pair, centre
+from engine.networks import load_network
 from engine.upscaling import restore
 from imaging.console import replacing
 from imaging.frames import Frame, to_8_bits

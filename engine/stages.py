@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import degrade
 import esrgan
-from engine import checkpoints
+from engine import networks
 from engine.devices import computing_in, mean_over_processes, spread
 from engine.optimizers import AdamFromGrey, Muon
 from engine.settings import Settings
@@ -41,7 +41,7 @@ def as_seen_by(network: nn.Module, pixels: Tensor) -> Tensor:
 
 def build(settings: Settings, weights: dict, device) -> nn.Module:
     """The network of a run with these weights, ready to train."""
-    network = checkpoints.build_network(settings.model, settings.shape)
+    network = networks.build_network(settings.model, settings.shape)
     network.load_state_dict(weights)
     return network.to(device, memory_format=torch.channels_last)
 

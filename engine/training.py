@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from engine import checkpoints
+from engine import checkpoints, networks
 from engine.data import Data, Pair, read_pairs
 from engine.devices import from_the_first, mean_over_processes, rank_and_size
 from engine.drawing import draw_progress
@@ -75,7 +75,7 @@ def starting_weights(settings: Settings, fresh: bool, start: Path | None) -> dic
         before = {"model": "rrdb"}
     else:
         before = {"degradation": "bicubic"} if settings.degradation != "bicubic" else None
-    if before and (found := checkpoints.find_trained(**{**settings.kind(), **before})):
+    if before and (found := networks.find_trained(**{**settings.kind(), **before})):
         note(f"starting from {found[0]}")
         return found[1]["params"]
     if settings.model == "esrgan" and not fresh:
@@ -86,7 +86,7 @@ def starting_weights(settings: Settings, fresh: bool, start: Path | None) -> dic
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return checkpoints.build_network(settings.model, settings.shape).state_dict()
+        return networks.build_network(settings.model, settings.shape).state_dict()
 
 
 def new_run(settings: Settings, data: Data, weights: dict) -> dict:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from checks import check, hint
 from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures, trained
 
-from engine import checkpoints
+from engine import networks
 from engine.data import draw_batch
 from esrgan import RRDBNet
 from imaging.images import from_bytes, psnr, resize, rgb_to_luma
@@ -125,7 +125,7 @@ small, high = held_out[0].pictures()
 with torch.no_grad():
     restored = {"bicubic": resize(small, 4), "RRDB, trained here": resize(small, 4) + network(small)}
     if found := trained(model="rrdb", scale=4, degradation="bicubic"):
-        restored[f"RRDB, {found[0].name}"] = checkpoints.load_network(found[1])(small)
+        restored[f"RRDB, {found[0].name}"] = networks.load_network(found[1])(small)
 for name, picture in restored.items():
     share = fine_detail(picture) / fine_detail(high)
     print(f"{name}: {psnr(picture, high, 4).item():.2f} dB, {100 * share:.0f} % of the fine detail")

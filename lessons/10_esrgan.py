@@ -11,7 +11,6 @@
 #
 # Takes half a minute on two cores. You bring from [lesson 7](07_blur.py) why the best PSNR is blurred, and from
 # lessons [8](08_discriminators.py) and [9](09_perceptual_loss.py) the two losses that ask for more.
-
 # %%
 import copy
 
@@ -24,7 +23,7 @@ from course import FAST, crop, photograph, photograph_pairs, promise, seed, show
 
 import degrade
 import esrgan
-from engine import checkpoints, weights
+from engine import checkpoints, networks, weights
 from engine.data import draw_batch
 from engine.settings import Adversarial, Settings
 from engine.stages import make_stage
@@ -119,7 +118,7 @@ print(f"of the loss: features {perceptual:.4f}, judge {0.005 * adversarial:.4f},
 # %%
 torch.manual_seed(0)
 starts = {"from stage one": first["params"]}
-starts["untrained"] = checkpoints.build_network("esrgan", second["shape"]).state_dict()
+starts["untrained"] = networks.build_network("esrgan", second["shape"]).state_dict()
 plt.figure(figsize=(6.4, 3.2))
 for name, weights in starts.items():
     stage = make_stage(settings, weights, "cpu")
@@ -145,7 +144,7 @@ show()
 def between(alpha):
     """The network that lies the share `alpha` on the way from the first stage to the second."""
     weights = {key: (1 - alpha) * first["params"][key].float() + alpha * second["params"][key].float() for key in keys}
-    return checkpoints.load_network({**second, "params": weights})
+    return networks.load_network({**second, "params": weights})
 
 
 keys = list(second["params"])

@@ -22,7 +22,7 @@ from checks import check, hint
 from course import FAST, crop, photograph, promise, seed, show, show_pictures, trained
 
 import degrade
-from engine import checkpoints
+from engine import networks
 from engine.upscaling import upscale
 from imaging import distortions
 from imaging.images import psnr, resize
@@ -51,7 +51,7 @@ from imaging.images import psnr, resize
 
 # %%
 _, checkpoint = trained(model="rrdb", scale=4, degradation="bicubic")
-network = checkpoints.load_network(checkpoint)
+network = networks.load_network(checkpoint)
 high = crop(photograph("astronaut.png"), 20, 150, 192)
 low = degrade.bicubic(high, 4)
 noisy = distortions.gaussian_noise(low, torch.tensor([10 / 255]), torch.tensor([False]), seed())

@@ -22,7 +22,7 @@ from course import FAST, crop, photograph, promise, seed, show, show_pictures, t
 
 import degrade
 import esrgan
-from engine import checkpoints
+from engine import networks
 from engine.data import PairPool
 from engine.settings import Settings
 from engine.stages import averaged
@@ -250,7 +250,7 @@ panels = [("poor", low), ("bicubic", resize(low, 4))]
 kinds = ("trained on bicubic", "rrdb", "bicubic"), ("Real-ESRNet", "rrdb", "real"), ("Real-ESRGAN", "esrgan", "real")
 for name, model, degradation in kinds:
     _, checkpoint = trained(model=model, scale=4, degradation=degradation)
-    panels.append((name, upscale(checkpoints.load_network(checkpoint), low, 4)))
+    panels.append((name, upscale(networks.load_network(checkpoint), low, 4)))
 show_pictures([(name, picture) for name, picture in [*panels, ("as it was", high)]])
 
 # %% [markdown]

@@ -25,7 +25,7 @@ from checks import check, hint
 from course import crop, photograph, promise, seed, show, show_pictures
 
 import degrade
-from engine import checkpoints
+from engine import checkpoints, networks
 from engine.devices import computing_in
 from engine.upscaling import Tiling, in_tiles
 from esrgan import RRDBNet, SRVGGNetCompact
@@ -83,7 +83,7 @@ for margin in (0, 7, 8):
 # until no computer does?
 
 # %% tags=["cover"]
-rrdb = checkpoints.load_network(checkpoints.load_checkpoint(checkpoints.PRETRAINED / "rrdb_x4.pt"))
+rrdb = networks.load_network(checkpoints.load_checkpoint(checkpoints.PRETRAINED / "rrdb_x4.pt"))
 low = resize(crop(photograph("chelsea.png"), 40, 110, 192), 1 / 4)
 panels, differences = [], []
 for margin in (0, 2, 8):

@@ -30,7 +30,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from engine import checkpoints
+from engine import networks
 from engine.data import Pair, centre, make_pair
 from gen_samples import FREE_PHOTOGRAPHS
 from imaging.files import read_picture
@@ -55,7 +55,7 @@ def crop(picture: Tensor, top: int, left: int, height: int, width: int | None = 
 def trained(**wanted):
     """The newest network in models/ that is as wanted, else a shipped one, as (path, checkpoint); None without any."""
     with contextlib.chdir(ROOT):
-        return checkpoints.find_trained(**wanted)
+        return networks.find_trained(**wanted)
 
 
 def show() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from engine import checkpoints
-from engine.checkpoints import find_latest, find_trained, load_checkpoint, load_network, new_path, save_checkpoint
+from engine.checkpoints import find_latest, load_checkpoint, new_path, save_checkpoint
+from engine.networks import find_trained, load_network
 from imaging.console import UsageError, UserError
 from srcnn import SRCNN
 

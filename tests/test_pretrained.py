@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from engine import checkpoints
+from engine import checkpoints, networks
 from engine.data import make_pair
 from engine.upscaling import Tiling, upscale
 from imaging.images import psnr
@@ -27,7 +27,7 @@ def test_a_file_is_as_its_card_says(path, photograph):
     assert hashlib.sha256(path.read_bytes()).hexdigest() in section
     checkpoint = checkpoints.load_checkpoint(path)
     assert all(value.dtype == torch.float16 for value in checkpoint["params"].values())
-    network, scale = checkpoints.load_network(checkpoint), checkpoint["scale"]
+    network, scale = networks.load_network(checkpoint), checkpoint["scale"]
     low, high = (part[None] / 255 for part in make_pair(photograph, scale, enlarge=False))
     figure = psnr(upscale(network, low, scale), high, scale).item()
     assert figure == pytest.approx(EXPECTED[path.name], abs=0.01)
@@ -36,7 +36,7 @@ def test_a_file_is_as_its_card_says(path, photograph):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_what_half_precision_costs(path, photograph):
     checkpoint = checkpoints.load_checkpoint(path)
-    network, scale = checkpoints.load_network(checkpoint), checkpoint["scale"]
+    network, scale = networks.load_network(checkpoint), checkpoint["scale"]
     low, high = (part[None] / 255 for part in make_pair(photograph, scale, enlarge=False))
     exact, half = (upscale(network, low, scale, Tiling(precision=name)) for name in ("fp32", "bf16"))
     assert (psnr(exact, high, scale) - psnr(half, high, scale)).abs().item() < 0.01

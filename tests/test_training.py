@@ -14,8 +14,9 @@ from PIL import Image
 import degrade
 import esrgan
 from engine import checkpoints, stages, training
-from engine.checkpoints import load_checkpoint, load_network, save_checkpoint
+from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data, read_pairs
+from engine.networks import load_network
 from engine.settings import Adversarial, Settings, preset
 from engine.stages import AdversarialStage, PixelStage
 from engine.training import rate_at, train, validate

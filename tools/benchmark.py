@@ -35,9 +35,10 @@ sys.path.insert(0, str(ROOT))
 from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch
 
 import degrade
-from engine.checkpoints import build_network, save_checkpoint
+from engine.checkpoints import save_checkpoint
 from engine.data import Data
 from engine.devices import PRECISIONS, choose_device, choose_precision
+from engine.networks import build_network
 from engine.settings import preset
 from engine.stages import as_seen_by, make_stage, new_judge
 from engine.upscaling import Tiling, in_tiles, upscale

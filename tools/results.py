@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
+from engine import networks
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "lessons")]
 
@@ -107,7 +109,7 @@ def clean_table(folder: Path, networks: dict, vgg: nn.Module | None) -> str:
     for (model, degradation, scale), checkpoint in networks.items():
         if degradation != "bicubic":
             continue
-        network = checkpoints.load_network(checkpoint)
+        network = networks.load_network(checkpoint)
         figures = evaluate_folder(folder, Examination(scale, network, vgg))["model"]
         title, took = TITLES[model, degradation], seconds(network, scale)
         rows.append(row(title, model, scale, figures, took, f"-m {model} -s {scale}"))
@@ -121,7 +123,7 @@ def poor_table(folder: Path, networks: dict) -> str:
     for (model, degradation, scale), checkpoint in networks.items():
         if scale != 4 or model == "srcnn":
             continue
-        network = checkpoints.load_network(checkpoint)
+        network = networks.load_network(checkpoint)
         report = evaluate_folder(folder, Examination(scale, network, degradation="real"))
         found |= {"bicubic": report["bicubic"], TITLES[model, degradation]: report["model"]}
         print(TITLES[model, degradation], report["model"], flush=True)
@@ -157,7 +159,7 @@ def draw_trade(folder: Path, faithful: dict, sharp: dict, vgg: nn.Module, path: 
     points = []
     for alpha in numpy.linspace(0, 1, 9):
         params = weights.blend(sharp["params"], faithful["params"], float(alpha))
-        network = checkpoints.load_network({**sharp, "params": params})
+        network = networks.load_network({**sharp, "params": params})
         points.append((alpha, evaluate_folder(folder, Examination(4, network, vgg))["model"]))
         print(f"α = {alpha:.3f}:", points[-1][1], flush=True)
     figure, axis = plt.subplots(figsize=(8, 5))
@@ -183,7 +185,7 @@ DETAILS = ("chelsea.png", 92, 120), ("astronaut.png", 60, 160), ("coffee.png", 1
 def draw_gallery(networks: dict, path: Path) -> None:
     """The same detail by every way of enlarging ×4, with its own PSNR."""
     ways = {
-        TITLES[model, "bicubic"]: checkpoints.load_network(networks[model, "bicubic", 4])
+        TITLES[model, "bicubic"]: networks.load_network(networks[model, "bicubic", 4])
         for model in ("srcnn", "rrdb", "esrgan")
         if (model, "bicubic", 4) in networks
     }
@@ -219,14 +221,14 @@ def poor_copy(photograph: Tensor) -> Tensor:
 def draw_poor_photograph(networks: dict, path: Path) -> None:
     """A poor photograph, and what is made of it: by networks that have only seen clean ones, and by the others."""
     ways = {
-        TITLES[kind].split(",")[0]: checkpoints.load_network(networks[*kind, 4])
+        TITLES[kind].split(",")[0]: networks.load_network(networks[*kind, 4])
         for kind in (("rrdb", "bicubic"), ("rrdb", "real"), ("esrgan", "real"))
         if (*kind, 4) in networks
     }
     faithful, sharp = (networks.get((model, "real", 4)) for model in ("rrdb", "esrgan"))
     if faithful and sharp:
         mixed = weights.blend(sharp["params"], faithful["params"], 0.5)
-        ways["half of each"] = checkpoints.load_network({**sharp, "params": mixed})
+        ways["half of each"] = networks.load_network({**sharp, "params": mixed})
     rows = []
     for name, top, left in ("astronaut.png", 8, 124), ("chelsea.png", 56, 100):
         high = crop(photograph(name), top, left, 192)

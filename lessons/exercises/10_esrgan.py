@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from checks import Mismatch, compare
 
 import esrgan
-from engine import checkpoints, weights
+from engine import networks, weights
 from engine.weights import randomise
 from esrgan import PerceptualLoss, VGG19Features
 
@@ -101,7 +101,7 @@ def check_10c(interpolated):
     networks are still needed."""
     shape = {"scale": 2, "features": 4, "growth": 2, "blocks": 1}
     torch.manual_seed(4)
-    one, other = (checkpoints.build_network("rrdb", shape).state_dict() for _ in range(2))
+    one, other = (networks.build_network("rrdb", shape).state_dict() for _ in range(2))
     before = copy.deepcopy(one), copy.deepcopy(other)
     found = interpolated(one, other, 0.3)
     if not isinstance(found, dict) or set(found) != set(one):
@@ -120,7 +120,7 @@ def check_10c(interpolated):
         }
         mistakes = {} if torch.equal(first, second) else mistakes  # biases that are all zero tell nothing
         compare(found[key], 0.7 * first + 0.3 * second, f"alpha = 0.3, {key}", mistakes)
-    network, low = checkpoints.build_network("rrdb", shape).requires_grad_(False), torch.rand(1, 3, 8, 8)
+    network, low = networks.build_network("rrdb", shape).requires_grad_(False), torch.rand(1, 3, 8, 8)
     network.load_state_dict(interpolated(one, other, 0.8))
     own = network(low)
     network.load_state_dict(weights.blend(other, one, 0.8))
