@@ -47,7 +47,8 @@ from imaging.distortions import (
     to_grey,
 )
 from imaging.files import read_picture
-from imaging.images import crop_to_multiple, draw_sheet, resize, round_to_8_bits
+from imaging.images import crop_to_multiple, resize, round_to_8_bits
+from imaging.sheets import draw_sheet
 
 
 def bicubic(high: Tensor, scale: int) -> Tensor:

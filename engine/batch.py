@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from engine.checkpoints import model_name, now
-from engine.drawing import draw_comparison, write_slider
 from engine.upscaling import Tiling, crop, enlarged_pieces
 from imaging.console import UsageError, UserError, note, unused
 from imaging.files import find_pictures, open_picture
 from imaging.frames import Frame, Picture, frame_channels, frame_size, new_frame, paste, read_window
 from imaging.images import to_bytes
 from imaging.saving import ANIMATED, WRITTEN_FORMATS, best_suffix, check_size, check_target, save_picture
+from imaging.sheets import draw_comparison, write_slider
 
 UPSCALED = Path("images_upscaled")
 # How the names of results end, and of the comparisons beside them: see `_target` and `upscale_file`.

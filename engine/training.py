@@ -5,7 +5,6 @@ that a run that was stopped goes on exactly as if it had not been. Under torchru
 the first of them alone measures, draws, tells and writes.
 """
 
-import csv
 import math
 import signal
 import time
@@ -17,17 +16,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from engine import checkpoints, networks
 from engine.data import Data, Pair, read_pairs
 from engine.devices import from_the_first, mean_over_processes, rank_and_size
-from engine.drawing import draw_progress
+from engine.progress import progress_bar, show, show_progress
 from engine.settings import Adversarial, Settings
 from engine.stages import as_seen_by, make_stage
 from engine.upscaling import in_tiles
 from imaging import console
-from imaging.console import UsageError, UserError, note, replacing
+from imaging.console import UsageError, UserError, note
 from imaging.images import psnr
 
 UNTRAINED = Path("random")  # what `--from` calls a seeded draw
@@ -312,25 +310,6 @@ def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pa
     return training["step"] == last
 
 
-def progress_bar(training: dict, settings: Settings) -> tqdm:
-    """A bar that counts samples, of all processes."""
-    samples = settings.batch * settings.accumulate
-    total, initial = (samples * training[key] for key in ("last_step", "step"))
-    return tqdm(total=total, initial=initial, unit=" samples", unit_scale=True, dynamic_ncols=True)
-
-
-def show(bar: tqdm, figures: dict[str, float], history: list[dict], samples: int) -> None:
-    """The last step's loss, the last epoch's PSNR, and what the discriminator says of both pictures."""
-    shown = {"loss": f"{figures['loss']:.2e}"}
-    if history:
-        shown["epochs"] = len(history)
-        shown["PSNR"] = f"{history[-1]['psnr']:.2f} dB"
-    if "margin" in figures:
-        shown |= {"D(real)": f"{figures['judge_real']:.2f}", "D(restored)": f"{figures['judge_restored']:.2f}"}
-    bar.set_postfix(shown, refresh=False)
-    bar.update(samples)
-
-
 def add_to_sums(sums: dict[str, tuple[float, int]], figures: dict[str, float]) -> None:
     """Add a step's figures to the (sum, count) of the epoch, of which the history has the mean."""
     for name, value in figures.items():
@@ -389,21 +368,3 @@ def validate(network: nn.Module, pairs: list[Pair], scale: int) -> float:
         restored = in_tiles(network, low, 1 if network.luma else scale)
         total += psnr(restored, high, scale).clamp(max=100).item()
     return total / len(pairs)
-
-
-def show_progress(checkpoint: dict, data: Data, path: Path) -> None:
-    """Leave table, curves and pictures beside the checkpoint; a file that cannot be written is no reason to stop."""
-    try:
-        write_history(checkpoint["history"], path.with_suffix(".history.csv"))
-        draw_progress(checkpoint, data.held_out, path)
-    except UserError as error:  # on Windows, one that is open in another program
-        note(f"{error}; training goes on")
-
-
-def write_history(history: list[dict], path: Path) -> None:
-    """Every epoch's figures as a table, for plotting elsewhere."""
-    names = list(dict.fromkeys(name for entry in history for name in entry))
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(history)

@@ -7,35 +7,15 @@ A picture is a float32 tensor, RGB, 0..1, of shape (N, 3, H, W); its luma is (N,
 """
 
 import math
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from imaging.console import replacing
-
 # ---------------------------------------------------------------------------------------------
 # Bytes
 # ---------------------------------------------------------------------------------------------
-
-
-def draw_sheet(rows: list[list[tuple[str, Tensor]]], path: Path) -> None:
-    """A table of pictures (1, 3, H, W) with a caption above each, as a PNG; pixels are shown as they are."""
-    from matplotlib.figure import Figure  # not pyplot: no window and no global state; slow to import, so only here
-
-    columns = max(map(len, rows))
-    figure = Figure(figsize=(3 * columns, 3.2 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for row, pictures in zip(axes, rows, strict=True):
-        for axis, (caption, picture) in zip(row, pictures, strict=False):
-            axis.imshow(to_image(picture), interpolation="nearest", cmap="grey", vmin=0, vmax=255)
-            axis.set_title(caption, fontsize=10)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight", pad_inches=0.1)
 
 
 def to_image(picture: Tensor) -> Image.Image:

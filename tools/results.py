@@ -30,12 +30,13 @@ from course import LESSONS, crop, photograph
 import degrade
 from engine import checkpoints, weights
 from engine.devices import choose_precision
-from engine.drawing import enlarged
 from engine.evaluation import Examination, evaluate_folder
+from engine.progress import enlarged
 from engine.upscaling import Tiling, upscale
 from engine.weights import load_vgg19
 from imaging.console import UserError, replacing, run_command
-from imaging.images import draw_sheet, psnr, resize, to_image
+from imaging.images import psnr, resize, to_image
+from imaging.sheets import draw_sheet
 
 PICTURES = LESSONS / "pictures"
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import torch
 from corpus import planes
 from PIL import Image
 
-from engine import drawing
+from imaging import sheets
 from imaging.images import resize, to_image
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -31,7 +31,7 @@ def screenshot(page, folder):
 def test_the_slider_moves_and_shows_both_pictures(tmp_path):
     low, high = Image.new("RGB", (50, 40), (200, 0, 0)), Image.new("RGB", (100, 80), (0, 0, 200))
     page = tmp_path / "x.html"
-    drawing.write_slider(low, high, "model ×2", page)
+    sheets.write_slider(low, high, "model ×2", page)
     text = page.read_text(encoding="utf-8")
     shares = {}
     for cut in (None, 10, 80):
@@ -48,9 +48,9 @@ def test_the_slider_moves_and_shows_both_pictures(tmp_path):
 
 def test_a_part_enlarged_is_that_part_of_the_whole(photograph):
     low, whole = to_image(photograph), to_image(resize(photograph, 3).clamp(0, 1))
-    part = drawing.bicubic_part(low, (450, 360), (100, 90), (60, 50))
+    part = sheets.bicubic_part(low, (450, 360), (100, 90), (60, 50))
     assert numpy.array_equal(numpy.asarray(part), numpy.asarray(whole)[90:140, 100:160])
-    part = drawing.nearest_part(low, (450, 360), (100, 90), (60, 50))
+    part = sheets.nearest_part(low, (450, 360), (100, 90), (60, 50))
     nearest = numpy.asarray(low).repeat(3, axis=0).repeat(3, axis=1)
     assert numpy.array_equal(numpy.asarray(part), nearest[90:140, 100:160])
 
@@ -60,7 +60,7 @@ def test_the_richest_detail_is_found():
         pixels = numpy.full((*shape, 3), 90, dtype=numpy.uint8)
         rows, columns = slice(spot[0], spot[0] + 48), slice(spot[1], spot[1] + 48)
         pixels[rows, columns] = planes(3, height=48, width=48)[: pixels[rows, columns].shape[0]]
-        left, top, side = drawing.richest_detail(Image.fromarray(pixels))
+        left, top, side = sheets.richest_detail(Image.fromarray(pixels))
         assert side == 48 and abs(left - spot[1]) < 12 and abs(top - spot[0]) < 12
 
 
@@ -68,8 +68,8 @@ def test_the_richest_detail_is_found():
 def test_a_comparison_of_any_size(tmp_path, size):
     low = Image.fromarray(planes(3, height=size[0], width=size[1]))
     high = to_image(torch.rand(1, 3, 2 * size[0], 2 * size[1]))
-    drawing.draw_comparison(low, high, "model", tmp_path / "x.png")
+    sheets.draw_comparison(low, high, "model", tmp_path / "x.png")
     sheet = numpy.asarray(Image.open(tmp_path / "x.png").convert("L"))
-    assert sheet.shape[1] > 3 * drawing.PANEL and (sheet[:, -drawing.PANEL :] < 255).any()
-    drawing.write_slider(low, high, "model", tmp_path / "x.html")
+    assert sheet.shape[1] > 3 * sheets.PANEL and (sheet[:, -sheets.PANEL :] < 255).any()
+    sheets.write_slider(low, high, "model", tmp_path / "x.html")
     assert (tmp_path / "x.html").stat().st_size < 25e6

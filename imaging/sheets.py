@@ -12,92 +12,13 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from engine.data import Pair, centre
-from engine.networks import load_network
-from engine.upscaling import restore
 from imaging.console import replacing
 from imaging.frames import Frame, to_8_bits
-from imaging.images import (
-    apply_taps,
-    cut_taps,
-    draw_sheet,
-    from_bytes,
-    psnr,
-    resize,
-    resize_taps,
-    rgb_to_luma,
-    to_image,
-)
+from imaging.images import apply_taps, cut_taps, from_bytes, resize_taps, to_image
 
 # ---------------------------------------------------------------------------------------------
 # What a training leaves
 # ---------------------------------------------------------------------------------------------
-
-
-def enlarged(small: Tensor, large: Tensor) -> Tensor:
-    """The poor picture at the size of the sharp one: bicubic, unless it has that size already."""
-    return small if small.shape == large.shape else resize(small, size=large.shape[-2:])
-
-
-@torch.inference_mode()
-def draw_progress(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
-    """Beside a checkpoint at `path`: the curves of its training, and held-out pictures before and after."""
-    pictures = [pair.pictures() for pair in held_out]
-    bicubic = [psnr(enlarged(*pair), pair[1], checkpoint["scale"]).clamp(max=100).item() for pair in pictures]
-    draw_curves(checkpoint["history"], sum(bicubic) / len(bicubic), path.with_suffix(".curves.png"))
-    draw_before_after(checkpoint, held_out, path.with_suffix(".before_after.png"))
-
-
-def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
-    """The parts of the loss and the PSNR of every epoch, with bicubic's as the line to beat; ESRGAN's third figure."""
-    from matplotlib.figure import Figure
-
-    epochs = [entry["epoch"] for entry in history]
-    judged = any("held_out_perceptual" in entry for entry in history)
-    figure = Figure(figsize=(14 if judged else 10, 4.4), layout="constrained")
-    loss, quality, *looks = figure.subplots(1, 3 if judged else 2)
-
-    def plot(axis, name: str, label: str) -> None:
-        if any(name in entry for entry in history):
-            axis.plot(epochs, [entry.get(name, math.nan) for entry in history], marker=".", label=label)
-
-    for name in ("loss", "pixel", "consistency", "perceptual", "adversarial", "judge_loss"):
-        plot(loss, name, name.replace("judge_loss", "discriminator"))
-    loss.set(title="Training loss", xlabel="epoch", ylabel="mean over the epoch", yscale="log")
-    plot(quality, "psnr", "held-out photographs")
-    plot(quality, "validation_psnr", "--val")
-    quality.axhline(bicubic, color="grey", linestyle="--", label="bicubic on the held-out")
-    quality.set(title="Quality", xlabel="epoch", ylabel="PSNR of luma (dB)")
-    for axis in looks:
-        plot(axis, "held_out_perceptual", "held-out photographs")
-        axis.set(title="Looks: the least decides which epoch is kept", xlabel="epoch", ylabel="distance to VGG19")
-    for axis in (loss, quality, *looks):
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        if labels := axis.get_legend_handles_labels()[1]:  # below, where it hides no curve
-            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(3, len(labels)), frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
-
-
-def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
-    """The most detailed held-out pictures (at most three): low, bicubic, restored, as they were."""
-    network, scale = load_network(checkpoint), checkpoint["scale"]
-
-    def detail(pair: Pair) -> float:
-        return rgb_to_luma(from_bytes(pair.large[None])).diff(dim=-1).abs().mean().item()
-
-    rows = []
-    for pair in sorted(held_out, key=detail, reverse=True)[:3]:
-        small, large = centre(pair, 96).pictures()
-        bicubic = enlarged(small, large)
-        restored = restore(network, small, "fp32")
-        captions = [
-            f"{name} ×{scale}, {psnr(picture, large, scale).item():.2f} dB"
-            for name, picture in (("bicubic", bicubic), (checkpoint["model"], restored))
-        ]
-        row = [*zip(captions, (bicubic, restored), strict=True), ("as it was", large)]
-        rows.append(row if network.luma else [("low", small), *row])
-    draw_sheet(rows, path)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -254,3 +175,20 @@ def _as_link(image: Image.Image) -> str:
     file = BytesIO()
     image.save(file, format="PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def draw_sheet(rows: list[list[tuple[str, Tensor]]], path: Path) -> None:
+    """A table of pictures (1, 3, H, W) with a caption above each, as a PNG; pixels are shown as they are."""
+    from matplotlib.figure import Figure  # not pyplot: no window and no global state; slow to import, so only here
+
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(3 * columns, 3.2 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for row, pictures in zip(axes, rows, strict=True):
+        for axis, (caption, picture) in zip(row, pictures, strict=False):
+            axis.imshow(to_image(picture), interpolation="nearest", cmap="grey", vmin=0, vmax=255)
+            axis.set_title(caption, fontsize=10)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight", pad_inches=0.1)

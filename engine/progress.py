@@ -1,0 +1,120 @@
+"""What a training shows of itself: the bar, the history as a table, curves, and pictures before and after."""
+
+import csv
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from engine.data import Data, Pair, centre
+from engine.networks import load_network
+from engine.settings import Settings
+from engine.upscaling import restore
+from imaging.console import UserError, note, replacing
+from imaging.images import from_bytes, psnr, resize, rgb_to_luma
+from imaging.sheets import draw_sheet
+
+
+def enlarged(small: Tensor, large: Tensor) -> Tensor:
+    """The poor picture at the size of the sharp one: bicubic, unless it has that size already."""
+    return small if small.shape == large.shape else resize(small, size=large.shape[-2:])
+
+
+@torch.inference_mode()
+def draw_progress(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
+    """Beside a checkpoint at `path`: the curves of its training, and held-out pictures before and after."""
+    pictures = [pair.pictures() for pair in held_out]
+    bicubic = [psnr(enlarged(*pair), pair[1], checkpoint["scale"]).clamp(max=100).item() for pair in pictures]
+    draw_curves(checkpoint["history"], sum(bicubic) / len(bicubic), path.with_suffix(".curves.png"))
+    draw_before_after(checkpoint, held_out, path.with_suffix(".before_after.png"))
+
+
+def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
+    """The parts of the loss and the PSNR of every epoch, with bicubic's as the line to beat; ESRGAN's third figure."""
+    from matplotlib.figure import Figure
+
+    epochs = [entry["epoch"] for entry in history]
+    judged = any("held_out_perceptual" in entry for entry in history)
+    figure = Figure(figsize=(14 if judged else 10, 4.4), layout="constrained")
+    loss, quality, *looks = figure.subplots(1, 3 if judged else 2)
+
+    def plot(axis, name: str, label: str) -> None:
+        if any(name in entry for entry in history):
+            axis.plot(epochs, [entry.get(name, math.nan) for entry in history], marker=".", label=label)
+
+    for name in ("loss", "pixel", "consistency", "perceptual", "adversarial", "judge_loss"):
+        plot(loss, name, name.replace("judge_loss", "discriminator"))
+    loss.set(title="Training loss", xlabel="epoch", ylabel="mean over the epoch", yscale="log")
+    plot(quality, "psnr", "held-out photographs")
+    plot(quality, "validation_psnr", "--val")
+    quality.axhline(bicubic, color="grey", linestyle="--", label="bicubic on the held-out")
+    quality.set(title="Quality", xlabel="epoch", ylabel="PSNR of luma (dB)")
+    for axis in looks:
+        plot(axis, "held_out_perceptual", "held-out photographs")
+        axis.set(title="Looks: the least decides which epoch is kept", xlabel="epoch", ylabel="distance to VGG19")
+    for axis in (loss, quality, *looks):
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if labels := axis.get_legend_handles_labels()[1]:  # below, where it hides no curve
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(3, len(labels)), frameon=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
+    """The most detailed held-out pictures (at most three): low, bicubic, restored, as they were."""
+    network, scale = load_network(checkpoint), checkpoint["scale"]
+
+    def detail(pair: Pair) -> float:
+        return rgb_to_luma(from_bytes(pair.large[None])).diff(dim=-1).abs().mean().item()
+
+    rows = []
+    for pair in sorted(held_out, key=detail, reverse=True)[:3]:
+        small, large = centre(pair, 96).pictures()
+        bicubic = enlarged(small, large)
+        restored = restore(network, small, "fp32")
+        captions = [
+            f"{name} ×{scale}, {psnr(picture, large, scale).item():.2f} dB"
+            for name, picture in (("bicubic", bicubic), (checkpoint["model"], restored))
+        ]
+        row = [*zip(captions, (bicubic, restored), strict=True), ("as it was", large)]
+        rows.append(row if network.luma else [("low", small), *row])
+    draw_sheet(rows, path)
+
+
+def progress_bar(training: dict, settings: Settings) -> tqdm:
+    """A bar that counts samples, of all processes."""
+    samples = settings.batch * settings.accumulate
+    total, initial = (samples * training[key] for key in ("last_step", "step"))
+    return tqdm(total=total, initial=initial, unit=" samples", unit_scale=True, dynamic_ncols=True)
+
+
+def show(bar: tqdm, figures: dict[str, float], history: list[dict], samples: int) -> None:
+    """The last step's loss, the last epoch's PSNR, and what the discriminator says of both pictures."""
+    shown = {"loss": f"{figures['loss']:.2e}"}
+    if history:
+        shown["epochs"] = len(history)
+        shown["PSNR"] = f"{history[-1]['psnr']:.2f} dB"
+    if "margin" in figures:
+        shown |= {"D(real)": f"{figures['judge_real']:.2f}", "D(restored)": f"{figures['judge_restored']:.2f}"}
+    bar.set_postfix(shown, refresh=False)
+    bar.update(samples)
+
+
+def show_progress(checkpoint: dict, data: Data, path: Path) -> None:
+    """Leave table, curves and pictures beside the checkpoint; a file that cannot be written is no reason to stop."""
+    try:
+        write_history(checkpoint["history"], path.with_suffix(".history.csv"))
+        draw_progress(checkpoint, data.held_out, path)
+    except UserError as error:  # on Windows, one that is open in another program
+        note(f"{error}; training goes on")
+
+
+def write_history(history: list[dict], path: Path) -> None:
+    """Every epoch's figures as a table, for plotting elsewhere."""
+    names = list(dict.fromkeys(name for entry in history for name in entry))
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(history)
