@@ -204,6 +204,7 @@ import torch
 from engine import stages
 from engine import settings
 from engine import training
+from engine import resume
 from engine import devices
 from engine.data import Data
 
@@ -216,7 +217,7 @@ device = torch.device("cpu")
 with devices.joined_processes(device):
     rank, size = training.rank_and_size()
     data = Data([Path("photographs")], settings, device, rank, size)
-    weights = training.starting_weights(settings, True, None)
+    weights = resume.starting_weights(settings, True, None)
     stage = stages.make_stage(settings, weights, device)
     kept = {}
     stage.optimizer.step = lambda: kept.update({n: p.grad.clone() for n, p in stage.network.named_parameters()})

@@ -13,7 +13,7 @@ from PIL import Image
 
 import degrade
 import esrgan
-from engine import checkpoints, stages, training
+from engine import checkpoints, resume, stages, training
 from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data, read_pairs
 from engine.networks import load_network
@@ -269,7 +269,7 @@ def make_batch(count=8, side=8, scale=4):
 
 
 def fresh_weights(settings):
-    return training.starting_weights(replace(settings, model="rrdb"), True, None)
+    return resume.starting_weights(replace(settings, model="rrdb"), True, None)
 
 
 def test_a_run_starts_from_untrained_weights_where_asked_though_trained_ones_are_there(place):
@@ -277,8 +277,8 @@ def test_a_run_starts_from_untrained_weights_where_asked_though_trained_ones_are
     weights = dict(RRDBNet(**RRDB.shape).state_dict())
     entries = {**RRDB.kind(), "history": [{"psnr": 1.0}], "params": weights}
     save_checkpoint(entries, place / "models" / "rrdb_x4.2026-01-01_00-00-00.pt")
-    assert torch.equal(training.starting_weights(one, True, None)["conv_last.weight"], weights["conv_last.weight"])
-    untrained = training.starting_weights(one, False, training.UNTRAINED)
+    assert torch.equal(resume.starting_weights(one, True, None)["conv_last.weight"], weights["conv_last.weight"])
+    untrained = resume.starting_weights(one, False, resume.UNTRAINED)
     torch.manual_seed(one.seed)
     expected = RRDBNet(**one.shape).state_dict()
     assert all(torch.equal(untrained[name], weight) for name, weight in expected.items())
@@ -522,7 +522,7 @@ def test_what_was_best_stays_so_while_it_is_measured_alike(photographs, weight, 
     checkpoint["training"]["best"] = 123.0
     del checkpoint["training"]["settings"]["adversarial"]["consistency_weight"]  # it began before there was this weight
     settings = replace(JUDGED, adversarial=replace(JUDGED.adversarial, consistency_weight=weight))
-    training.go_on(checkpoint, path, settings, training.Data([photographs], settings))
+    resume.go_on(checkpoint, path, settings, training.Data([photographs], settings))
     assert checkpoint["training"]["best"] == best
 
 
@@ -530,7 +530,7 @@ def test_a_file_of_vgg_may_lie_elsewhere(photographs):
     here, there, other = (
         {"model": "esrgan", "adversarial": {"perceptual": name}} for name in ("a/v.pth", "v.pth", "w")
     )
-    assert training.changes(here, there) == [] and training.changes(here, other) == ["perceptual v.pth → w"]
+    assert resume.changes(here, there) == [] and resume.changes(here, other) == ["perceptual v.pth → w"]
 
 
 def test_an_unfinished_run_refuses_other_samples_from_the_same_photographs(samples, monkeypatch):
