@@ -23,7 +23,7 @@ from engine.devices import from_the_first, mean_over_processes, rank_and_size
 from engine.progress import progress_bar, show, show_progress
 from engine.resume import prepare, same_pictures
 from engine.settings import Settings
-from engine.stages import as_seen_by, make_stage
+from engine.updates import as_seen_by, make_stage
 from engine.upscaling import in_tiles
 from imaging import console
 from imaging.console import UsageError, UserError, note

@@ -26,7 +26,7 @@ import esrgan
 from engine import checkpoints, networks, weights
 from engine.data import draw_batch
 from engine.settings import Adversarial, Settings
-from engine.stages import make_stage
+from engine.updates import make_stage
 from engine.upscaling import upscale
 from engine.weights import load_vgg19
 from imaging.images import from_bytes, psnr, round_to_8_bits

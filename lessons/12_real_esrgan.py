@@ -25,7 +25,7 @@ import esrgan
 from engine import networks
 from engine.data import PairPool
 from engine.settings import Settings
-from engine.stages import averaged
+from engine.updates import averaged
 from engine.upscaling import upscale
 from imaging.images import resize
 

@@ -202,14 +202,15 @@ import sys
 from pathlib import Path
 import torch
 from engine import stages
+from engine import updates
 from engine import settings
 from engine import training
 from engine import resume
 from engine import devices
 from engine.data import Data
 
-build, from_bytes = stages.build, stages.from_bytes
-stages.build = lambda *arguments: build(*arguments).double()
+build, from_bytes = updates.build, stages.from_bytes
+updates.build = lambda *arguments: build(*arguments).double()
 stages.from_bytes = lambda pixels: from_bytes(pixels).double()
 shape = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
 settings = settings.Settings("rrdb", 4, shape=shape, batch=4, patch=8, accumulate=2)
@@ -218,7 +219,7 @@ with devices.joined_processes(device):
     rank, size = training.rank_and_size()
     data = Data([Path("photographs")], settings, device, rank, size)
     weights = resume.starting_weights(settings, True, None)
-    stage = stages.make_stage(settings, weights, device)
+    stage = updates.make_stage(settings, weights, device)
     kept = {}
     stage.optimizer.step = lambda: kept.update({n: p.grad.clone() for n, p in stage.network.named_parameters()})
     low, high = data.cut(0)

@@ -13,13 +13,13 @@ from PIL import Image
 
 import degrade
 import esrgan
-from engine import checkpoints, resume, stages, training
+from engine import checkpoints, resume, stages, training, updates
 from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data, read_pairs
 from engine.networks import load_network
 from engine.settings import Adversarial, Settings, preset
-from engine.stages import AdversarialStage, PixelStage
 from engine.training import rate_at, train, validate
+from engine.updates import AdversarialStage, PixelStage
 from engine.weights import load_vgg19
 from esrgan import REAL_ESRGAN_LAYERS, PerceptualLoss, RRDBNet
 from gen_samples import cut_samples
@@ -492,8 +492,8 @@ def test_what_is_sharpened():
         settings = preset(model, 4, paper, "real")
         assert settings.sharpen is expected and not preset(model, 4, paper).sharpen
     high = make_batch(1, 32)[1] / 255
-    assert stages.sharp_target(high, RRDB) is high
-    sharpened = stages.sharp_target(high, replace(RRDB, sharpen=True))
+    assert updates.sharp_target(high, RRDB) is high
+    sharpened = updates.sharp_target(high, replace(RRDB, sharpen=True))
     torch.testing.assert_close(sharpened, degrade.usm_sharpen(high))
 
 

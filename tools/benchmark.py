@@ -40,7 +40,7 @@ from engine.data import Data
 from engine.devices import PRECISIONS, choose_device, choose_precision
 from engine.networks import build_network
 from engine.settings import preset
-from engine.stages import as_seen_by, make_stage, new_judge
+from engine.updates import as_seen_by, make_stage, new_judge
 from engine.upscaling import Tiling, in_tiles, upscale
 from engine.weights import load_vgg19
 from esrgan import PerceptualLoss, RRDBNet, SRVGGNetCompact
