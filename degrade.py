@@ -1,4 +1,4 @@
-"""Sharp pictures → poor ones: where training pairs and test pairs come from.
+"""Sharp pictures → degraded ones: where training pairs and test pairs come from.
 
 A network learns to undo what was done to its pictures, and nothing else. Trained on bicubic's clean small pictures it
 takes the noise and the JPEG blocks of a real photograph for detail, and sharpens them too. Real-ESRGAN's cure is to
@@ -86,7 +86,7 @@ class BlurSettings:
     beta_generalised: tuple[float, float] = (0.5, 4.0)
     beta_plateau: tuple[float, float] = (1.0, 2.0)
     # The least ω of sinc, for kernels under 13 and from 13 up: the lower, the wider the rings. The most is π.
-    least_cutoff: tuple[float, float] = (math.pi / 3, math.pi / 5)
+    min_cutoff: tuple[float, float] = (math.pi / 3, math.pi / 5)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class SecondOrderSettings:
         ResizeSettings(up=0.3, down=0.4, factors=(0.3, 1.2)),
         NoiseSettings(sigma=(1.0, 25.0), strength=(0.05, 2.5)),
     )
-    final_sinc: BlurSettings = BlurSettings(probability=0.8, sinc=1.0, least_cutoff=(math.pi / 3, math.pi / 3))
+    final_sinc: BlurSettings = BlurSettings(probability=0.8, sinc=1.0, min_cutoff=(math.pi / 3, math.pi / 3))
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ FIRST_ORDER, SECOND_ORDER, PHOTO = Round(), SecondOrderSettings(), PhotoSettings
 
 # Kernels, the strength of noise and JPEG's quality are drawn for each picture; size and mode of a resize, the kind of
 # noise and the order of the end once for the batch, as in the authors' code: a tensor holds pictures of one size. So
-# the pictures of a batch are poor in like ways, and gradients swing from batch to batch. That is why training keeps a
+# the pictures of a batch are degraded in like ways, and gradients swing from batch to batch. That is why training keeps a
 # pool of pairs, and mixes each batch from pairs that were made at different times.
 #
 # All draws come from one generator on the CPU, so that a GPU draws the same. Only the grain of the noise is made where
@@ -191,7 +191,7 @@ def _choose(weights: list[float], count: int, generator: torch.Generator) -> Ten
     return torch.multinomial(torch.tensor(weights, dtype=torch.float32), count, replacement=True, generator=generator)
 
 
-def draw_blur(count: int, settings: BlurSettings, generator: torch.Generator) -> Step:
+def sample_blur(count: int, settings: BlurSettings, generator: torch.Generator) -> Step:
     """A kernel for each of `count` pictures: `kind` is a place in KERNELS, the rest is as in the kernels' functions."""
 
     def exponents(bounds: tuple[float, float]) -> Tensor:
@@ -207,14 +207,14 @@ def draw_blur(count: int, settings: BlurSettings, generator: torch.Generator) ->
     theta = _uniform(count, (-math.pi, math.pi), generator)
     generalised, plateau = exponents(settings.beta_generalised), exponents(settings.beta_plateau)
     beta = torch.where(kind < 2, 1.0, torch.where(kind < 4, generalised, plateau))  # 1 is the plain Gaussian
-    least = torch.where(size < 13, *settings.least_cutoff)
+    least = torch.where(size < 13, *settings.min_cutoff)
     cutoff = least + (math.pi - least) * torch.rand(count, generator=generator)
     parameters = {"kind": kind, "size": size, "sigma": sigma, "theta": theta, "beta": beta, "cutoff": cutoff}
     return Step("blur", blur, parameters)
 
 
 def make_kernels(kind: Tensor, size: Tensor, sigma: Tensor, theta: Tensor, beta: Tensor, cutoff: Tensor) -> Tensor:
-    """The kernels (N, 21, 21) that `draw_blur` drew. Every kind is made for every picture: they are small."""
+    """The kernels (N, 21, 21) that `sample_blur` drew. Every kind is made for every picture: they are small."""
     bell, plateau = generalised_gaussian_kernels(size, sigma, theta, beta), plateau_kernels(size, sigma, theta, beta)
     none = torch.zeros_like(bell)
     none[:, REACH, REACH] = 1
@@ -227,7 +227,7 @@ def blur(pictures: Tensor, **parameters: Tensor) -> Tensor:
     return filter_each(pictures, make_kernels(**parameters)).clamp(0, 1)
 
 
-def draw_resize(reference: tuple[int, int], settings: ResizeSettings, generator: torch.Generator) -> Step:
+def sample_resize(reference: tuple[int, int], settings: ResizeSettings, generator: torch.Generator) -> Step:
     """A factor and a mode. The factor is one of `reference` (height, width), not of the pictures as they then are."""
     least, most = settings.factors
     way = _choose([settings.up, settings.down, max(0.0, 1 - settings.up - settings.down)], 1, generator)
@@ -236,7 +236,7 @@ def draw_resize(reference: tuple[int, int], settings: ResizeSettings, generator:
     return Step("resize", rescale, {"reference": reference, "factor": factor, "mode": mode})
 
 
-def draw_noise(count: int, settings: NoiseSettings, generator: torch.Generator) -> Step:
+def sample_noise(count: int, settings: NoiseSettings, generator: torch.Generator) -> Step:
     """A kind of noise for the batch, strength and grey or not for each picture, and the seed of the grain."""
     kind = "Gaussian" if _chance(1, settings.gaussian, generator) else "Poisson"
     sigma = tuple(bound / 255 for bound in settings.sigma)
@@ -251,7 +251,7 @@ def noise(pictures: Tensor, kind: str, strength: Tensor, grey: Tensor, seed: int
     return (gaussian_noise if kind == "Gaussian" else poisson_noise)(pictures, strength, grey, generator)
 
 
-def draw_jpeg(count: int, quality: tuple[int, int], generator: torch.Generator) -> Step:
+def sample_jpeg(count: int, quality: tuple[int, int], generator: torch.Generator) -> Step:
     """A quality for each picture."""
     return Step("JPEG", jpeg, {"quality": torch.randint(quality[0], quality[1] + 1, (count,), generator=generator)})
 
@@ -267,49 +267,49 @@ def _low_size(shape: torch.Size, scale: int) -> tuple[int, int]:
     return max(1, shape[-2] // scale), max(1, shape[-1] // scale)
 
 
-def draw_first_order(
+def sample_first_order(
     shape: torch.Size, scale: int, generator: torch.Generator, settings: Round = FIRST_ORDER
 ) -> list[Step]:
     """All that is random about blur → shrink → noise → JPEG, for pictures of shape (N, 3, H, W)."""
     return [
-        draw_blur(shape[0], settings.blur, generator),
-        draw_resize(_low_size(shape, scale), TO_THE_SIZE, generator),  # settings.resize has no part in this
-        draw_noise(shape[0], settings.noise, generator),
-        draw_jpeg(shape[0], settings.quality, generator),
+        sample_blur(shape[0], settings.blur, generator),
+        sample_resize(_low_size(shape, scale), TO_THE_SIZE, generator),  # settings.resize has no part in this
+        sample_noise(shape[0], settings.noise, generator),
+        sample_jpeg(shape[0], settings.quality, generator),
         ROUNDING,
     ]
 
 
-def draw_second_order(
+def sample_second_order(
     shape: torch.Size, scale: int, generator: torch.Generator, settings: SecondOrderSettings = SECOND_ORDER
 ) -> list[Step]:
     """All that is random about two rounds and the end (section 3 of the paper), for pictures of shape (N, 3, H, W)."""
     count, high_size, low_size = shape[0], tuple(shape[-2:]), _low_size(shape, scale)
     first, second = settings.first, settings.second
     rounds = [
-        draw_blur(count, first.blur, generator),
-        draw_resize(high_size, first.resize, generator),
-        draw_noise(count, first.noise, generator),
-        draw_jpeg(count, first.quality, generator),
-        draw_blur(count, second.blur, generator),
-        draw_resize(low_size, second.resize, generator),
-        draw_noise(count, second.noise, generator),
+        sample_blur(count, first.blur, generator),
+        sample_resize(high_size, first.resize, generator),
+        sample_noise(count, first.noise, generator),
+        sample_jpeg(count, first.quality, generator),
+        sample_blur(count, second.blur, generator),
+        sample_resize(low_size, second.resize, generator),
+        sample_noise(count, second.noise, generator),
     ]
     # One program sharpens and then saves, another sharpens what was saved: either order, at even odds.
-    sharpen = [draw_resize(low_size, TO_THE_SIZE, generator), draw_blur(count, settings.final_sinc, generator)]
-    save = [draw_jpeg(count, second.quality, generator)]
+    sharpen = [sample_resize(low_size, TO_THE_SIZE, generator), sample_blur(count, settings.final_sinc, generator)]
+    save = [sample_jpeg(count, second.quality, generator)]
     end = sharpen + save if _chance(1, 0.5, generator) else save + sharpen
     return [*rounds, *end, ROUNDING]
 
 
-def draw_photo(
+def sample_photo(
     shape: torch.Size, scale: int, generator: torch.Generator, settings: PhotoSettings = PHOTO
 ) -> list[Step]:
     """All that is random about what a camera or a web site does, for pictures of shape (N, 3, H, W)."""
     count = shape[0]
     clean = _chance(count, settings.clean, generator)
     sigma = tuple(scale * bound for bound in settings.blur.sigma)  # the blur comes first, among the high pixels
-    blur = draw_blur(count, replace(settings.blur, sigma=sigma), generator)
+    blur = sample_blur(count, replace(settings.blur, sigma=sigma), generator)
     blur.parameters["kind"][clean] = KERNELS.index("none")
     kernel = torch.randint(len(SHRINKING_KERNELS), (count,), generator=generator)
     kernel[clean] = list(SHRINKING_KERNELS).index("bicubic")
@@ -317,7 +317,7 @@ def draw_photo(
     amount, radius = (_uniform(count, bounds, generator) for bounds in (settings.amount, settings.radius))
     noises = []
     for share in (1.0, 0.0):  # Gaussian, then Poisson
-        step = draw_noise(count, replace(settings.noise, gaussian=share), generator)
+        step = sample_noise(count, replace(settings.noise, gaussian=share), generator)
         step.parameters["strength"] *= _chance(count, settings.gaussian, generator) & ~clean
         noises.append(step)
     kind = _choose(list(settings.compression), count, generator)
@@ -355,21 +355,21 @@ def first_order(high: Tensor, scale: int, generator: torch.Generator, settings: 
     """(N, 3, H, W) → (N, 3, H // scale, W // scale) with 8 bits: blur → shrink → noise → JPEG, once.
 
     The generator lives on the CPU, wherever the pictures are. The same seed gives the same pictures, on the CPU bit
-    for bit. To see each step: `step_by_step(high, draw_first_order(high.shape, scale, generator))`.
+    for bit. To see each step: `step_by_step(high, sample_first_order(high.shape, scale, generator))`.
     """
-    return _last(high, draw_first_order(high.shape, scale, generator, settings))
+    return _last(high, sample_first_order(high.shape, scale, generator, settings))
 
 
 def second_order(
     high: Tensor, scale: int, generator: torch.Generator, settings: SecondOrderSettings = SECOND_ORDER
 ) -> Tensor:
     """(N, 3, H, W) → (N, 3, H // scale, W // scale) with 8 bits: Real-ESRGAN's two rounds. Else as `first_order`."""
-    return _last(high, draw_second_order(high.shape, scale, generator, settings))
+    return _last(high, sample_second_order(high.shape, scale, generator, settings))
 
 
 def photo(high: Tensor, scale: int, generator: torch.Generator, settings: PhotoSettings = PHOTO) -> Tensor:
     """(N, 3, H, W) → (N, 3, H // scale, W // scale) with 8 bits: one camera or web site. Else as `first_order`."""
-    return _last(high, draw_photo(high.shape, scale, generator, settings))
+    return _last(high, sample_photo(high.shape, scale, generator, settings))
 
 
 def some_grey(high: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -465,11 +465,11 @@ def caption(step: Step, pictures: Tensor) -> str:
     return f"{step.name}\n{pictures.shape[-1]}×{pictures.shape[-2]}"
 
 
-def draw_stages(high: Tensor, scale: int, seed: int, path: Path, draw=draw_second_order) -> None:
+def draw_stages(high: Tensor, scale: int, seed: int, path: Path, draw=sample_second_order) -> None:
     """The sharp picture (1, 3, H, W) and every stage of a chain, which `draw` draws, on a contact sheet, as a PNG."""
     pictures = [(f"sharp\n{high.shape[-1]}×{high.shape[-2]}", high)]
-    for step, poor in step_by_step(high, draw(high.shape, scale, torch.Generator().manual_seed(seed))):
-        pictures.append((caption(step, poor), poor))
+    for step, pictures_after in step_by_step(high, draw(high.shape, scale, torch.Generator().manual_seed(seed))):
+        pictures.append((caption(step, pictures_after), pictures_after))
     draw_sheet([pictures[index : index + SHEET_COLUMNS] for index in range(0, len(pictures), SHEET_COLUMNS)], path)
 
 
@@ -499,7 +499,7 @@ def main(arguments: list[str]) -> None:
     high = read_picture(options.input)
     top, left = (max(0, side - SHEET_SIDE) // 2 for side in high.shape[-2:])
     high = high[..., top : top + SHEET_SIDE, left : left + SHEET_SIDE]
-    draw = {"photo": draw_photo, "real": draw_second_order}[options.degradation]
+    draw = {"photo": sample_photo, "real": sample_second_order}[options.degradation]
     draw_stages(high, options.scale, options.seed, options.output, draw)
     print(f"every step, with the seed {options.seed}: {options.output}")
 

@@ -1,10 +1,10 @@
-"""ESRGAN: a deep generator without batch norm, a relativistic judge, and a loss that looks at features.
+"""ESRGAN: a deep generator without batch norm, a relativistic discriminator, and a loss that looks at features.
 
 Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks" (ECCV workshops 2018) and
 "Real-ESRGAN" (ICCV workshops 2021). From small to large, as it is read in class:
 
     DenseBlock → RRDB → RRDBNet     the generator            SRVGGNetCompact     Real-ESRGAN's fast one
-    VGGDiscriminator                ESRGAN's judge           UNetDiscriminator   Real-ESRGAN's, pixel by pixel
+    VGGDiscriminator                ESRGAN's discriminator           UNetDiscriminator   Real-ESRGAN's, pixel by pixel
     the adversarial losses          which of the two pictures is the real one?
     perceptual.py                   does it look alike, as a network sees it that has learnt to name things?
 
@@ -24,7 +24,8 @@ from torch.nn.utils import spectral_norm  # the older form: its parameters have 
 # ---------------------------------------------------------------------------------------------
 
 STRIP = 2**16  # about so many pixels are computed at once,
-LEAST_ROWS = 8  # but at least so many times as many rows as a strip needs of each neighbour, for those are extra work
+MIN_ROWS = 8  # but at least so many times as many rows as a strip needs of each neighbour, for those are extra work
+MAX_MARGIN = 32  # pixels around a tile: of a network that sees farther, this or less must do
 RESIDUAL_SCALING = 0.2  # β in section 3.1 of the paper: how much of what a block computes is added to its input
 
 
@@ -38,13 +39,13 @@ def leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2, inplace=True)
 
 
-def narrowed(x: Tensor) -> Tensor:
+def to_autocast_dtype(x: Tensor) -> Tensor:
     """x in the precision that convolutions compute in: see `computing_in` in upscaling.py."""
     half = torch.is_autocast_enabled(x.device.type)
     return x.to(torch.get_autocast_dtype(x.device.type)) if half else x
 
 
-def exactly(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def in_full_precision(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """conv(x) in the weights' own precision, float32, whatever the others compute in.
 
     For the outermost layers: they are a small part of the work, and what they round is the picture itself.
@@ -95,7 +96,7 @@ class RRDB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The shortcut stays float32: rounded to bfloat16 by every block it was most of an error of 0.4 levels.
-        found = self.rdb3(self.rdb2(self.rdb1(narrowed(x))))
+        found = self.rdb3(self.rdb2(self.rdb1(to_autocast_dtype(x))))
         return torch.add(x, found.to(x.dtype), alpha=RESIDUAL_SCALING)
 
 
@@ -110,7 +111,6 @@ class RRDBNet(nn.Module):
 
     luma = False  # it enlarges RGB itself
     tile = 512  # on two CPU cores faster than 256, of which more is computed twice
-    margin = 16  # enough around a tile: a block adds 0.2 · 0.2 of what it has seen farther away; lesson 13 measures it
 
     def __init__(self, scale: int = 4, features: int = 32, growth: int = 16, blocks: int = 6, unshuffle: bool = False):
         super().__init__()
@@ -131,11 +131,12 @@ class RRDBNet(nn.Module):
         self.conv_last = conv3x3(features, 3)
         # How far, in pixels of the low picture, an output pixel sees: a convolution adds one pixel of its grid.
         self.radius = self.fold * (2 + 15 * blocks + 2)
-        self.margin *= self.fold
+        # Around a tile 16 are enough: a block adds 0.2 · 0.2 of what it has seen farther away; lesson 13 measures it.
+        self.margin = self.radius if self.radius <= MAX_MARGIN else 16 * self.fold
 
     def forward(self, low: Tensor) -> Tensor:
         height, width = low.shape[-2:]
-        x = exactly(self.conv_first, F.pixel_unshuffle(pad_to_multiple(low, self.fold), self.fold))
+        x = in_full_precision(self.conv_first, F.pixel_unshuffle(pad_to_multiple(low, self.fold), self.fold))
         x = x + self.conv_body(self.body(x))
         restored = in_strips(self.enlarge, x, reach=2, factor=2**self.doublings)
         return restored[..., : self.scale * height, : self.scale * width]
@@ -145,7 +146,7 @@ class RRDBNet(nn.Module):
         for number in range(1, self.doublings + 1):
             # Nearest neighbour and then a convolution: a transposed one would leave a chequered pattern.
             x = F.leaky_relu(convolve_doubled(x, getattr(self, f"conv_up{number}")), 0.2)
-        return exactly(self.conv_last, leaky(self.conv_hr(x)))
+        return in_full_precision(self.conv_last, leaky(self.conv_hr(x)))
 
 
 def in_strips(function, x: Tensor, reach: int, factor: int = 1) -> Tensor:
@@ -158,7 +159,7 @@ def in_strips(function, x: Tensor, reach: int, factor: int = 1) -> Tensor:
     height, parts = x.shape[-2], []
     # Enlarged pixels count for less, as they go through few layers and are not joined to others: `factor`, not its
     # square, is what was fastest.
-    rows = max(LEAST_ROWS * reach, STRIP // (len(x) * factor * x.shape[-1]))
+    rows = max(MIN_ROWS * reach, STRIP // (len(x) * factor * x.shape[-1]))
     if x.requires_grad or rows >= height:
         return function(x)
     rows = math.ceil(height / round(height / rows))  # none much narrower than the others
@@ -204,6 +205,8 @@ class SRVGGNetCompact(nn.Module):
     """
 
     luma = False
+    tile = 256
+    fold = 1
 
     def __init__(self, scale: int = 4, features: int = 64, convolutions: int = 16):
         super().__init__()
@@ -214,6 +217,7 @@ class SRVGGNetCompact(nn.Module):
             layers += [conv3x3(features, features), nn.PReLU(features)]
         self.body = nn.Sequential(*layers, conv3x3(features, 3 * scale**2))
         self.radius = convolutions + 2
+        self.margin = min(self.radius, MAX_MARGIN)
 
     def forward(self, low: Tensor) -> Tensor:
         detail = F.pixel_shuffle(self.body(low), self.scale)  # 3·scale² channels → squares of scale×scale pixels
@@ -226,14 +230,14 @@ class SRVGGNetCompact(nn.Module):
 
 
 class VGGDiscriminator(nn.Module):
-    """ESRGAN's judge: (N, 3, patch, patch) → one logit a picture, (N, 1), no sigmoid. 14,499,401 parameters at 128.
+    """ESRGAN's discriminator: (N, 3, patch, patch) → one logit a picture, (N, 1), no sigmoid. 14,499,401 parameters at 128.
 
     Five pairs of a 3×3 convolution and a 4×4 one of stride 2, with 64, 128, 256, 512 and 512 channels, then two
     linear layers. The first fits the grid that a picture of `patch` pixels leaves (4×4 at 128, 6×6 at 192); other
     pictures' grids are pooled to that size, which at `patch` itself changes nothing. Under 32 pixels: ValueError.
 
     `features` is the width of the first pair. `normalisation` is "batch", as in the paper, or "spectral" (Miyato
-    et al. 2018), which bounds how steep the judge can be: in a short training it must not win outright.
+    et al. 2018), which bounds how steep the discriminator can be: in a short training it must not win outright.
     """
 
     def __init__(self, patch: int = 128, features: int = 64, normalisation: str = "batch"):
@@ -257,13 +261,15 @@ class VGGDiscriminator(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         if min(picture.shape[-2:]) < 32:
-            raise ValueError(f"too small to judge: {picture.shape[-2]}×{picture.shape[-1]}, not 32 pixels a side")
+            raise ValueError(
+                f"too small to discriminator: {picture.shape[-2]}×{picture.shape[-1]}, not 32 pixels a side"
+            )
         x = F.adaptive_avg_pool2d(self.body(picture), self.grid)
         return self.linear2(leaky(self.linear1(x.flatten(1))))
 
 
 class UNetDiscriminator(nn.Module):
-    """Real-ESRGAN's judge: (N, 3, H, W) → a logit for every pixel, (N, 1, H, W). 4,376,897 parameters.
+    """Real-ESRGAN's discriminator: (N, 3, H, W) → a logit for every pixel, (N, 1, H, W). 4,376,897 parameters.
 
     Three times down, three times up again, and at every size what was seen on the way down is added: it says
     also *where* a picture looks false. Spectral norm on all but the first and last convolution, as published.
@@ -320,7 +326,7 @@ def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) ->
         D(real) = σ(C(real) − E[C(fake)]),  D(fake) = σ(C(fake) − E[C(real)])
         L_D = −E[log D(real)] − E[log(1 − D(fake))]
 
-    The paper adds the two terms; the authors' code averages them, and so do we: ln 2 when the judge cannot tell.
+    The paper adds the two terms; the authors' code averages them, and so do we: ln 2 when the discriminator cannot tell.
     """
     return (should_be_real(real_logits - fake_logits.mean()) + should_be_fake(fake_logits - real_logits.mean())) / 2
 
@@ -336,12 +342,12 @@ def relativistic_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Ten
 
 
 def vanilla_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Real-ESRGAN's: −E[log σ(C(real))] − E[log(1 − σ(C(fake)))], a sum: 2 ln 2 when the judge cannot tell."""
+    """Real-ESRGAN's: −E[log σ(C(real))] − E[log(1 − σ(C(fake)))], a sum: 2 ln 2 when the discriminator cannot tell."""
     return should_be_real(real_logits) + should_be_fake(fake_logits)
 
 
 def vanilla_generator_loss(fake_logits: Tensor) -> Tensor:
-    """−E[log σ(C(fake))], the form that does not fade when the judge is sure (Goodfellow et al. 2014)."""
+    """−E[log σ(C(fake))], the form that does not fade when the discriminator is sure (Goodfellow et al. 2014)."""
     return should_be_real(fake_logits)
 
 

@@ -13,8 +13,6 @@ import json
 import sys
 from pathlib import Path
 
-from engine import networks
-
 MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
 DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two minutes on two CPU cores with bf16
 
@@ -28,7 +26,7 @@ Train a network. The next `train` of the same model, scale and shape goes on fro
            a discriminator that learns beside it to tell restored pictures from real ones
   srvgg    Real-ESRGAN's small and fast generator, stage one
 
-With -d bicubic the poor pictures of the training are clean small ones, as in the published tables. With -d photo they
+With -d bicubic the degraded pictures of the training are clean small ones, as in the published tables. With -d photo they
 are what a camera or a web site makes: a little blurred, sharpened or noisy, and most of them JPEG. With -d real they
 are blurred, noisy and compressed too, twice over, as pictures from the web are: rrdb is then Real-ESRNet (it starts
 from the latest bicubic rrdb, if there is one) and esrgan Real-ESRGAN. The three kinds are kept apart.
@@ -48,7 +46,7 @@ animations stay animations (.gif, .webp or .png).
 """
 EVALUATE_HELP = """\
 Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. With
--d real each is made poor 20 times, by draws that --seed decides, and the figures are means over them.
+-d real each is degraded 20 times, by draws that --seed decides, and the figures are means over them.
 """
 
 
@@ -85,8 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (train, evaluate):
         command.add_argument(
             "-d", "--degradation", choices=("bicubic", "photo", "real"), default="bicubic",
-            help="how the poor pictures are made: only shrunk (bicubic, the default), as a camera or a web site makes "
-            "them (photo), or blurred, noisy and compressed, and all that twice (real)",
+            help="how the low pictures are made: only shrunk (bicubic, the default), as a camera or a web site makes them "
+            "(photo), or blurred, noisy and compressed, and all that twice (real)",
         )  # fmt: skip
         command.add_argument("--seed", type=not_negative, default=0, help="same seed, same result (default 0)")
     for command, default in ((train, "auto"), (upscale, "auto"), (evaluate, "fp32")):
@@ -117,7 +115,7 @@ def add_train_flags(add) -> None:
         "--accumulate", type=positive, default=1, metavar="N", help="compute N batches for each update, for less memory"
     )
     add("--clip", type=positive_real, default=0.0, metavar="NORM", help="cut longer gradients to this norm")
-    add("--learning-rate", type=positive_real, help="at the start of the run (defaults as in stages.py)")
+    add("--learning-rate", type=positive_real, help="at the start of the run (defaults as in engine/settings.py)")
     add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], help="sides of srcnn's filters (default 9-5-5)")
     add("--blocks", type=positive, help="of rrdb and esrgan (default 6)")
     add("--features", type=positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
@@ -131,7 +129,7 @@ def add_train_flags(add) -> None:
         "--gan-weight",
         type=not_negative_real,
         metavar="X",
-        help="of the adversarial loss in esrgan; 0: without (defaults as in stages.py)",
+        help="of the adversarial loss in esrgan; 0: without (defaults as in engine/settings.py)",
     )
     add("--save-every", type=positive_real, default=5.0, metavar="MINUTES", help="besides after epochs (default 5)")
     add("--val", action="append", type=Path, metavar="DIR", help="pictures to watch besides; they choose nothing")
@@ -232,17 +230,17 @@ def _number(text, kind, allowed, wanted):
 
 def train_command(options: argparse.Namespace) -> None:
     """`main.py train`."""
-    from engine.devices import choose_device, from_the_first, joined_processes
+    from engine.devices import choose_device, joined_processes, run_on_first
     from engine.training import train
 
     device = choose_device(options.cpu)
     settings = chosen_settings(options, device)
-    said = [name for name in ("epochs", "learning_rate") if getattr(options, name) is not None]
+    given = [name for name in ("epochs", "learning_rate") if getattr(options, name) is not None]
     with joined_processes(device):
-        sources = from_the_first(lambda: chosen_sources(options.input, settings, options.seed))
+        sources = run_on_first(lambda: chosen_sources(options.input, settings, options.seed))
         path = train(
             settings, sources, options.epochs or 20, options.new, options.val or [], device,
-            options.start, said, options.save_every,
+            options.start, given, options.save_every,
         )  # fmt: skip
         print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
 
@@ -272,11 +270,11 @@ def chosen_settings(options: argparse.Namespace, device):
             if name not in shape:
                 raise UsageError(f"--{name}: {model} has none")
             shape[name] = value
-    judged = {"perceptual": options.perceptual, "adversarial_weight": options.gan_weight}
-    judged = {name: value for name, value in judged.items() if value is not None}
+    adversarial = {"perceptual": options.perceptual, "adversarial_weight": options.gan_weight}
+    adversarial = {name: value for name, value in adversarial.items() if value is not None}
     if settings.adversarial:
-        settings = replace(settings, adversarial=replace(settings.adversarial, **judged))
-    elif judged:
+        settings = replace(settings, adversarial=replace(settings.adversarial, **adversarial))
+    elif adversarial:
         raise UsageError("--perceptual and --gan-weight: are for -m esrgan")
     precision = choose_precision(options.precision, device)
     settings = replace(settings, shape=shape, precision=precision, accumulate=options.accumulate)
@@ -298,7 +296,7 @@ def default_samples(settings, seed: int) -> list[Path]:
     """The samples that are there for this scale, else new ones cut from images_raw/.
 
     Samples for another scale are somebody's work and stay: the photographs are then used as they are, as they
-    always are for networks that enlarge by themselves and for poor pictures, which are made while training.
+    always are for networks that enlarge by themselves and for degraded pictures, which are made while training.
     """
     from gen_samples import cut_samples, find_or_fill, sample_scale
     from imaging.console import note
@@ -323,42 +321,14 @@ def default_samples(settings, seed: int) -> list[Path]:
 
 
 def choose_network(options: argparse.Namespace, scale: int | None = None, degradation: str | None = None):
-    """The network that -m and --blend name, else the newest in models/, else one that ships.
+    """The network that the flags name and its checkpoint, after telling which it is; None if there is none."""
+    from engine import networks
 
-    Of those that -m names, rather one that was trained on this degradation.
-
-    Returns (network, checkpoint), or None if there is none.
-    """
-    from engine import checkpoints, weights
-    from imaging.console import UsageError, UserError
-
-    if options.model is None or options.model in MODELS:
-        wanted = {"model": options.model} if options.model else {}
-        wanted |= {"scale": scale} if scale else {}
-        like = {"degradation": degradation} if degradation else {}
-        found = networks.find_trained(**wanted, **like) or networks.find_trained(**wanted)
-        path, checkpoint = found or (None, None)
-        if checkpoint is None and options.blend:
-            raise UsageError("--blend: there is no network yet to blend with; give one with -m FILE")
-        if checkpoint is None:
-            return None
-    else:
-        path, checkpoint = Path(options.model), checkpoints.load_checkpoint(options.model)
-    mixture = ""
-    if options.alpha is not None and not options.blend:
-        raise UsageError("--alpha: is the share in a mixture; give the other network with --blend")
-    if options.blend:
-        alpha = 0.5 if options.alpha is None else options.alpha
-        other = checkpoints.load_checkpoint(options.blend)
-        if checkpoint["scale"] != other["scale"]:
-            raise UserError(f"{path} and {options.blend} enlarge ×{checkpoint['scale']} and ×{other['scale']}")
-        params = weights.blend(checkpoint["params"], other["params"], alpha)
-        checkpoint = {**checkpoint, "params": params}
-        mixture = f", {alpha:g} of it and {1 - alpha:g} of {options.blend}"
-    network = networks.load_network(checkpoint)
-    if options.model is None and path.parent == checkpoints.PRETRAINED:
-        mixture += "; none that fits is trained yet: this one ships"
-    print(f"network: {path} ({checkpoints.model_name(checkpoint)} ×{checkpoint['scale']}{mixture})")
+    chosen = networks.choose_network(options.model, options.blend, options.alpha, scale, degradation)
+    if chosen is None:
+        return None
+    network, checkpoint, told = chosen
+    print(f"network: {told}")
     return network, checkpoint
 
 
@@ -387,7 +357,7 @@ def upscale_command(options: argparse.Namespace) -> None:
 def evaluate_command(options: argparse.Namespace) -> None:
     """`main.py evaluate`."""
     from engine.devices import choose_device, choose_precision
-    from engine.evaluation import Examination, evaluate_sets
+    from engine.evaluation import EvaluationSettings, evaluate_sets
     from engine.upscaling import Tiling
     from engine.weights import load_vgg19
     from imaging.console import UsageError, note, replacing
@@ -408,7 +378,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         network = network.to(device)
     tiling = Tiling(precision=choose_precision(options.precision, device))
     vgg = load_vgg19(options.perceptual, ("conv3_4", "conv5_4")) if options.perceptual else None
-    examination = Examination(scale, network, vgg, options.degradation, options.seed, tiling)
+    examination = EvaluationSettings(scale, network, vgg, options.degradation, options.seed, tiling)
     report = evaluate_sets(options.input, examination)
     print_report(report)
     if options.json:

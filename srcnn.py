@@ -36,11 +36,17 @@ class SRCNN(nn.Module):
     `kernels` are the sides of the three filters: (9, 1, 5) has 8,129 parameters, (9, 5, 5) has 57,281.
     """
 
+    # What its users ask of a network: see Network in engine/networks.py.
     luma = True  # works on enlarged luma; networks that enlarge RGB themselves say False
+    scale = 1  # so its output is as large as its input
+    tile = 256
+    fold = 1
 
     def __init__(self, kernels: tuple[int, int, int] = (9, 5, 5)):
         super().__init__()
         self.kernels = tuple(kernels)
+        self.shape = {"kernels": list(kernels)}  # what builds it again
+        self.radius = self.margin = sum(kernel // 2 for kernel in kernels)  # how far it sees: 8 for 9-5-5, 6 for 9-1-5
         self.extract = nn.Conv2d(1, 64, kernels[0])
         self.map = nn.Conv2d(64, 32, kernels[1])
         self.reconstruct = nn.Conv2d(32, 1, kernels[2])
@@ -60,14 +66,9 @@ class SRCNN(nn.Module):
             even = torch.tensor([GREY])
             for layer in (self.extract, self.map):
                 layer.bias.zero_()
-                layer.bias[1:] = -answer_to(even, layer)[1:]
-                even = F.relu(answer_to(even, layer))
+                layer.bias[1:] = -constant_response(even, layer)[1:]
+                even = F.relu(constant_response(even, layer))
             self.reconstruct.bias.zero_()
-
-    @property
-    def radius(self) -> int:
-        """How far, in pixels, an output pixel sees: 8 for 9-5-5, 6 for 9-1-5."""
-        return sum(kernel // 2 for kernel in self.kernels)
 
     def forward_valid(self, luma: Tensor) -> Tensor:
         """Only the pixels that see no border: (N, 1, H, W) → (N, 1, H − 2·radius, W − 2·radius)."""
@@ -92,8 +93,8 @@ class SRCNN(nn.Module):
         for the sum with it.
         """
         weight = self.map.weight
-        grey = F.relu(answer_to(features.new_tensor([GREY]), self.extract)).detach()  # the features of grey
-        difference, mapped_grey = features - grey[:, None, None], answer_to(grey, self.map)
+        grey = F.relu(constant_response(features.new_tensor([GREY]), self.extract)).detach()  # the features of grey
+        difference, mapped_grey = features - grey[:, None, None], constant_response(grey, self.map)
         if features.requires_grad:  # learning takes the rounding for noise
             return F.conv2d(difference, weight).to(features.dtype) + mapped_grey[:, None, None]
         with torch.autocast(features.device.type, enabled=False):
@@ -106,7 +107,7 @@ class SRCNN(nn.Module):
         return self.forward_valid(F.pad(luma, [self.radius] * 4, mode="replicate"))
 
 
-def answer_to(even: Tensor, layer: nn.Conv2d) -> Tensor:
+def constant_response(even: Tensor, layer: nn.Conv2d) -> Tensor:
     """What a convolution makes of a picture in which every pixel is the same: (inputs,) → (outputs,)."""
     return (layer.weight.sum((2, 3)) * even).sum(1) + layer.bias  # autocast would round what a matrix product gives
 

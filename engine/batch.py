@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from engine.checkpoints import model_name, now
+from engine.networks import Network
 from engine.upscaling import Tiling, crop, enlarged_pieces
 from imaging.console import UsageError, UserError, note, unused
 from imaging.files import find_pictures, open_picture
@@ -76,7 +77,7 @@ def list_inputs(inputs: list[Path], output: Path | None = None) -> list[tuple[Pa
 
 
 def upscale_files(
-    inputs: list[tuple[Path, Path]], output: Path | None, network: nn.Module, checkpoint: dict,
+    inputs: list[tuple[Path, Path]], output: Path | None, network: Network, checkpoint: dict,
     settings: UpscaleSettings = UpscaleSettings(),
 ) -> None:  # fmt: skip
     """Enlarge pictures into `output`: a file's name for a single picture, else a folder (default images_upscaled/).
@@ -151,7 +152,7 @@ def _without_existing(plan: list[tuple[Path, Path, bool]]) -> list[tuple[Path, P
 
 
 def upscale_file(
-    path: Path, target: Path, fixed: bool, network: nn.Module, checkpoint: dict, settings: UpscaleSettings,
+    path: Path, target: Path, fixed: bool, network: Network, checkpoint: dict, settings: UpscaleSettings,
     tiling: Tiling, progress,
 ) -> list[Path]:  # fmt: skip
     """Enlarge one file; returns what was written. `progress` is called with shares that sum to 1."""
@@ -206,7 +207,7 @@ def _check_memory(path: Path, low: Picture, size: tuple[int, int]) -> None:
 
 @torch.inference_mode()
 def upscale_frame(
-    network: nn.Module, frame: Frame, scale: int, size: tuple[int, int], tiling: Tiling,
+    network: Network, frame: Frame, scale: int, size: tuple[int, int], tiling: Tiling,
     alpha_bicubic: bool = False, progress=lambda share: None,
 ) -> Frame:  # fmt: skip
     """A frame of a picture file as a new one of `size` (height, width), with the same channels and depth.

@@ -6,7 +6,7 @@ opening a stranger's file runs none of the stranger's code:
     format 1 · model · scale · degradation · shape      what network this is, enough to build it again
     date · licence · history                            where it comes from
     params                                              the best weights so far: what upscaling uses
-    training                                            what is needed to go on: see training.py
+    training                                            what is needed to resume: see RunState in resume.py
 """
 
 import re
@@ -26,13 +26,27 @@ PRETRAINED = Path(__file__).parents[1] / "models" / "pretrained"  # what ships w
 LICENCE = "These weights belong to whoever trained them; the pictures they were trained on may have terms of their own."
 
 
+# What settings, parts of a run and figures were called in checkpoints that older versions wrote.
+NEW_NAMES = {
+    "judge": "discriminator", "judge_optimizer": "discriminator_optimizer", "judge_loss": "discriminator_loss",
+    "judge_real": "discriminator_real", "judge_restored": "discriminator_restored",
+    "judge_rate": "discriminator_rate", "judge_every": "discriminator_every", "judge_waits": "discriminator_waits",
+    "average": "ema",
+}  # fmt: skip
+
+
+def with_new_names(entries: dict) -> dict:
+    """A dictionary from a checkpoint with the names of today."""
+    return {NEW_NAMES.get(name, name): value for name, value in entries.items()}
+
+
 def now() -> str:
     """The date and time as they stand in names of files: sortable, without a colon, which Windows forbids."""
     return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
 def model_name(checkpoint: dict) -> str:
-    """srcnn, or srcnn-real where it was trained on the degradation of real pictures."""
+    """srcnn, or srcnn-real where it was trained on real pictures' degradation, srcnn-photo on photographs'."""
     return checkpoint["model"] + ("" if checkpoint["degradation"] == "bicubic" else f"-{checkpoint['degradation']}")
 
 
@@ -69,7 +83,7 @@ def load_checkpoint(path) -> dict:
             raise UserError(f"has format {loaded['format']}; this program reads format {FORMAT}")
         if missing := ENTRIES - loaded.keys():
             raise UserError(f"is not a whole checkpoint: it has no {', '.join(sorted(missing))}")
-        return loaded
+        return {**loaded, "history": [with_new_names(entry) for entry in loaded["history"]]}
     except UserError as error:
         raise type(error)(f"{path}: {error}") from error
 
@@ -79,13 +93,13 @@ def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, d
 
     With `measured`, only those that have been through an epoch at least: earlier ones are no use but to go on.
     """
-    found = _fitting(folder, wanted)
+    found = fitting_checkpoints(folder, wanted)
     if measured:
         found = ((path, one) for path, one in found if "training" not in one or one["history"])
     return max(found, key=lambda pair: pair[1]["date"], default=None)
 
 
-def _fitting(folder: Path, wanted: dict) -> Iterator[tuple[Path, dict]]:
+def fitting_checkpoints(folder: Path, wanted: dict) -> Iterator[tuple[Path, dict]]:
     """The checkpoints in a folder whose entries are as `wanted`, by name; one at a time, for they may be large.
 
     Files that cannot be opened are named and passed over; a file of another program is none of ours.
@@ -100,8 +114,3 @@ def _fitting(folder: Path, wanted: dict) -> Iterator[tuple[Path, dict]]:
             continue
         if all(checkpoint.get(key) == value for key, value in wanted.items()):
             yield path, checkpoint
-
-
-# ---------------------------------------------------------------------------------------------
-# Published key layouts: other programs' files, and what BasicSR calls the parameters in them
-# ---------------------------------------------------------------------------------------------

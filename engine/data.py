@@ -1,8 +1,8 @@
-"""What training draws from: pairs of a poor and a sharp picture, and the batch of every step.
+"""What training draws from: pairs of a low and a high picture, and the batch of every step.
 
     read_pairs          folders of photographs, lists, or ready-made pairs → pairs in memory, as bytes
     split_by_photograph which are learnt from and which are only measured on
-    Data                cuts the patches of a step; on poor pictures makes them too, and mixes them in a pool
+    Data                cuts the patches of a step; on degraded pictures makes them too, and mixes them in a pool
 
 Every random choice of a step comes from a generator seeded with (seed, step): a run can go on from any step.
 """
@@ -27,11 +27,11 @@ RECORD = "samples.csv"
 # Photographs are kept in memory as bytes. Where they would fill more than this many pixels together,
 # of each large one only a window is kept.
 PIXELS_IN_MEMORY = 300_000_000
-LEAST = 32  # pixels a side: what SRCNN's radius and a discriminator need
-HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 10
+MIN_SIDE = 32  # pixels a side: what SRCNN's radius and a discriminator need
+HELD_OUT_SHARE, MAX_HELD_OUT = 0.1, 10
 # Of each held-out photograph the central square of this side is measured: enough to compare epochs.
 HELD_OUT_SIDE = 192
-REAL_MARGIN = 8  # pixels of the low picture around a patch while poor pictures are made
+REAL_MARGIN = 8  # pixels of the low picture around a patch while degraded pictures are made
 # Over photographs an epoch has no natural end, so it is this many updates of the network.
 UPDATES_PER_EPOCH = 250
 
@@ -53,7 +53,7 @@ def random_below(bounds: list[int], generator: torch.Generator) -> list[int]:
 
 @dataclass(frozen=True)
 class Pair:
-    """A poor and a sharp picture as uint8 (3, height, width), and the photograph that they come from."""
+    """A low and a high picture as uint8 (3, height, width), and the photograph that they come from."""
 
     small: Tensor
     large: Tensor
@@ -76,7 +76,7 @@ def make_pair(high: Tensor, scale: int, enlarge: bool) -> tuple[Tensor, Tensor]:
     return to_bytes(small)[0], to_bytes(large)[0]
 
 
-def read_pairs(sources: list[Path], scale: int, enlarge: bool, least: int = LEAST) -> tuple[list[Pair], bool]:
+def read_pairs(sources: list[Path], scale: int, enlarge: bool, least: int = MIN_SIDE) -> tuple[list[Pair], bool]:
     """Everything that `-i` names: folders of samples, folders of photographs, .txt lists, single photographs.
 
     Returns the pairs, and whether they are all ready-cut samples. Bad files, and photographs with fewer than `least`
@@ -164,8 +164,8 @@ def _read_samples(folder: Path, scale: int, enlarge: bool) -> list[Pair]:
             note(f"left out: {error}")
             continue
         ratio = 1 if enlarge else scale
-        if min(large.shape[-2:]) < LEAST:
-            note(f"left out: {large_path}: is smaller than {LEAST}×{LEAST}")
+        if min(large.shape[-2:]) < MIN_SIDE:
+            note(f"left out: {large_path}: is smaller than {MIN_SIDE}×{MIN_SIDE}")
         elif tuple(large.shape[-2:]) == tuple(ratio * side for side in small.shape[-2:]):
             name = record[identity]["photograph"] if identity in record else identity
             pairs.append(Pair(small, large, name))
@@ -199,13 +199,13 @@ def split_by_photograph(pairs: list[Pair], seed: int) -> tuple[list[Pair], list[
     if len(names) == 1:
         note("only one photograph: PSNR is measured on what the network is trained on")
         return pairs, pairs
-    count = max(1, min(HELD_OUT_MOST, int(HELD_OUT_SHARE * len(names))))
+    count = max(1, min(MAX_HELD_OUT, int(HELD_OUT_SHARE * len(names))))
     order = torch.randperm(len(names), generator=seeded(seed, 0x5EED)).tolist()
     held_out = {names[index] for index in order[:count]}
     return [pair for pair in pairs if pair.photograph not in held_out], [p for p in pairs if p.photograph in held_out]
 
 
-def draw_batch(pairs: list[Pair], patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def sample_batch(pairs: list[Pair], patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """A patch of each pair at a random place, flipped and turned at random: uint8 small and large, (N, 3, …).
 
     `patch` is the side in the small picture; the large patch is as many times larger as its picture is.
@@ -261,26 +261,26 @@ class Data:
     """Training pairs, held-out pairs, and the batch of every step."""
 
     def __init__(self, sources: list[Path], settings, device="cpu", rank: int = 0, processes: int = 1):
-        """`settings` are those of the run (stages.Settings); of `processes` this is number `rank`."""
-        # Apple's GPUs have no Poisson noise: poor pictures are made on the CPU there.
+        """`settings` are those of the run; of `processes` this is number `rank`."""
+        # Apple's GPUs have no Poisson noise: degraded pictures are made on the CPU there.
         self.settings, self.device = settings, torch.device("cpu" if torch.device(device).type == "mps" else device)
         self.rank, self.processes = rank, processes
         self.enlarge = settings.model == "srcnn"
         self.degrade = degrade.DEGRADATIONS.get(settings.degradation)  # None: the low pictures are shrunk ones
         self.pool = PairPool() if settings.degradation == "real" else None
         patch, factor = settings.patch, 1 if self.enlarge else settings.scale
-        # Poor pictures are made of larger patches, of which the middle is used: a blur invents what lies outside.
+        # Degraded pictures are made of larger patches, of which the middle is used: a blur invents what lies outside.
         self.margin = 0 if self.degrade is None else REAL_MARGIN * (settings.scale if self.enlarge else 1)
         if self.degrade and any(Path(source).is_dir() and any(Path(source).glob("*.large.png")) for source in sources):
             raise UsageError(
-                f"-d {settings.degradation} makes its own poor pictures: give photographs, not folders of pairs"
+                f"-d {settings.degradation} makes its own degraded pictures: give photographs, not folders of pairs"
             )
         least = max(
-            LEAST, (patch + 2 * self.margin) * factor + (settings.scale if self.degrade and self.enlarge else 0)
+            MIN_SIDE, (patch + 2 * self.margin) * factor + (settings.scale if self.degrade and self.enlarge else 0)
         )
         pairs, samples_only = read_pairs(sources, settings.scale, self.enlarge, least)
         self.training, held_out = split_by_photograph(pairs, settings.seed)
-        self.held_out = self.poor_versions([centre(pair, HELD_OUT_SIDE) for pair in held_out])
+        self.held_out = self.degraded_pairs([center_crop(pair, HELD_OUT_SIDE) for pair in held_out])
         sides = {side for pair in self.training for side in pair.small.shape[-2:]}
         # Samples of one size are patches already and used whole; large or unlike pairs are cut as photographs are.
         self.ready_cut = samples_only and len(sides) == 1 and max(sides) <= 2 * patch
@@ -296,7 +296,7 @@ class Data:
     def cut(self, step: int) -> tuple[Tensor, Tensor]:
         """This process's share of the small and large patches of a step, uint8 (N, 3, …).
 
-        The same step always cuts the same; on poor pictures with a margin, for `finish` to work on.
+        The same step always cuts the same; on degraded pictures with a margin, for `finish` to work on.
         """
         seed = self.settings.seed
         generator = seeded(seed, step)
@@ -309,35 +309,35 @@ class Data:
         side = self.patch + 2 * self.margin
         if self.degrade and self.enlarge:
             side += -side % self.settings.scale  # so that it can be shrunk by the scale
-        whole = draw_batch([self.training[index] for index in chosen.tolist()], side, generator)
+        whole = sample_batch([self.training[index] for index in chosen.tolist()], side, generator)
         share = len(chosen) // self.processes
         return tuple(part[self.rank * share : (self.rank + 1) * share] for part in whole)
 
     def finish(self, patches: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
-        """What `cut` gave, ready to learn from: on poor pictures low is made anew, on the device, and pooled."""
+        """What `cut` gave, ready to learn from: on degraded pictures low is made anew, on the device, and pooled."""
         if self.degrade is None:
             return patches
         generator = seeded(self.settings.seed, step, self.rank, 0xDE64)
         high = from_bytes(patches[1].to(self.device))
         if self.settings.degradation == "photo":
             high = degrade.some_grey(high, degrade.PHOTO.grey, generator)
-        # Of the sharpened picture, if that is what the network is to give: see stages.sharp_target.
-        low = self._poor(degrade.usm_sharpen(high) if self.settings.sharpen else high, generator)
+        # Of the sharpened picture, if that is what the network is to give: see updates.sharp_target.
+        low = self._degraded(degrade.usm_sharpen(high) if self.settings.sharpen else high, generator)
         (low, high) = (self._middle(to_bytes(part), low.shape[-1]) for part in (low, high))
         return self.pool.exchange(low, high, generator) if self.pool else (low, high)
 
-    def poor_versions(self, pairs: list[Pair]) -> list[Pair]:
-        """Pairs to measure on: with poor pictures where the run is on such, always the same for the same seed."""
+    def degraded_pairs(self, pairs: list[Pair]) -> list[Pair]:
+        """Pairs to measure on: with degraded pictures where the run is on such, always the same for the same seed."""
         if self.degrade is None:
             return pairs
-        poor = []
+        degraded = []
         for number, pair in enumerate(pairs):
             large = crop_to_multiple(pair.large, self.settings.scale)
-            small = self._poor(from_bytes(large[None]), seeded(self.settings.seed, number, 0x7E57))
-            poor.append(Pair(to_bytes(small)[0], large, pair.photograph))
-        return poor
+            small = self._degraded(from_bytes(large[None]), seeded(self.settings.seed, number, 0x7E57))
+            degraded.append(Pair(to_bytes(small)[0], large, pair.photograph))
+        return degraded
 
-    def _poor(self, high: Tensor, generator: torch.Generator) -> Tensor:
+    def _degraded(self, high: Tensor, generator: torch.Generator) -> Tensor:
         low = self.degrade(high, self.settings.scale, generator)
         return resize(low, size=high.shape[-2:]) if self.enlarge else low
 
@@ -364,7 +364,7 @@ class Data:
         return summary
 
 
-def centre(pair: Pair, side: int) -> Pair:
+def center_crop(pair: Pair, side: int) -> Pair:
     """The central square of a pair, of at most `side` pixels in the sharp picture."""
     scale = pair.large.shape[-1] // pair.small.shape[-1]
     height, width = pair.small.shape[-2:]

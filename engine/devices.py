@@ -53,6 +53,11 @@ def computing_in(precision: str, device: torch.device):
     return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32")
 
 
+# ---------------------------------------------------------------------------------------------
+# Several processes, which torchrun starts
+# ---------------------------------------------------------------------------------------------
+
+
 @contextmanager
 def joined_processes(device: torch.device):
     """Join the processes that torchrun has started, if it has; of what they tell, only the first is heard."""
@@ -79,8 +84,8 @@ def joined_processes(device: torch.device):
         distributed.destroy_process_group()
 
 
-def from_the_first(make):
-    """What `make()` gives in the first process, in all of them; its UserError too."""
+def run_on_first(make):
+    """Call `make()` in the first process, and give what it gives to all of them; its UserError too."""
     rank, size = rank_and_size()
     if size == 1:
         return make()
@@ -103,17 +108,17 @@ def rank_and_size() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def mean_over_processes(figures: dict[str, float], network: nn.Module) -> dict[str, float]:
+def mean_over_processes(figures: dict[str, float], device: torch.device) -> dict[str, float]:
     """Each figure's mean over all processes of torchrun, which must have the same ones."""
     size = rank_and_size()[1]
     if size == 1:
         return figures
-    values = torch.tensor(list(figures.values()), device=next(network.parameters()).device)
+    values = torch.tensor(list(figures.values()), device=device)
     distributed.all_reduce(values)
     return dict(zip(figures, (values / size).tolist(), strict=True))
 
 
-def spread(module: nn.Module, device) -> nn.Module:
+def data_parallel(module: nn.Module, device) -> nn.Module:
     """Under torchrun, the module with its gradients averaged over all processes; else itself."""
     if rank_and_size()[1] == 1:
         return module

@@ -1,6 +1,6 @@
 """How good a network is: PSNR, SSIM and what they do not see, picture by picture.
 
-On bicubic pictures by the protocol of the published tables; on poor ones, made by degrade.py, over several draws, for
+On bicubic pictures by the protocol of the published tables; on degraded ones, made by degrade.py, over several draws, for
 one draw says little: how good a network looks depends far more on what was done to the picture than on the network.
 """
 
@@ -16,36 +16,37 @@ from torch import Tensor, nn
 
 import degrade
 from engine.data import seeded
+from engine.networks import Network
 from engine.upscaling import Tiling, in_tiles, upscale
 from imaging.console import UserError, note
 from imaging.files import find_pictures, read_picture
 from imaging.images import PROTOCOL, crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, ssim
 
-DRAWS = 20  # poor versions of each picture
+DRAWS = 20  # degraded versions of each picture
 RANDOM_PROTOCOL = (
-    f"cropped to a multiple of the scale; {DRAWS} poor versions of each picture, blurred, shrunk, noisy and compressed "
+    f"cropped to a multiple of the scale; {DRAWS} degraded versions of each picture, blurred, shrunk, noisy and compressed "
     "by degrade.{chain}; compared with the picture as it was; luma of BT.601 studio swing; border of `scale` "
     "pixels shaved; PSNR with peak 255; mean of the per-image means, ± its standard error over the draws"
 )
 
 
 @dataclass(frozen=True)
-class Examination:
+class EvaluationSettings:
     """What is measured, and how."""
 
     scale: int
-    network: nn.Module | None = None  # without: bicubic alone
-    vgg: nn.Module | None = None  # measures besides what `looks` does
+    network: Network | None = None  # without: bicubic alone
+    vgg: nn.Module | None = None  # measures besides what `perceptual_metrics` does
     degradation: str = "bicubic"
     seed: int = 0  # of the draws of "real"
     tiling: Tiling | None = None  # how the network is run; without: in float32
 
 
-def evaluate_folder(folder: Path, examination: Examination) -> dict:
-    """Crop, make poor, restore and compare every picture of a folder.
+def evaluate_folder(folder: Path, examination: EvaluationSettings) -> dict:
+    """Crop, degrade, restore and compare every picture of a folder.
 
     Returns {"bicubic": {"psnr", "ssim"}, "model": {…}, "images": [{"name", "bicubic", "model"}]}; no "model" without a
-    network; "error", the standard error of psnr, with poor pictures. Bad pictures are named and left out; raises
+    network; "error", the standard error of psnr, with degraded pictures. Bad pictures are named and left out; raises
     UserError if none is left.
     """
     scale, rows = examination.scale, []
@@ -79,7 +80,7 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
     return means
 
 
-def _measure(network: nn.Module | None, high: Tensor, examination: Examination, drawn_by: int) -> dict[str, float]:
+def _measure(network: Network | None, high: Tensor, examination: EvaluationSettings, drawn_by: int) -> dict[str, float]:
     """The figures of one picture (1, 3, H, W) by one method; `network` None is bicubic."""
     scale = examination.scale
     if examination.degradation == "bicubic":
@@ -97,7 +98,7 @@ def _measure(network: nn.Module | None, high: Tensor, examination: Examination, 
     return {"psnr": figures.pop("psnr"), "error": spread.item() / math.sqrt(DRAWS), **figures}
 
 
-def _compare(restored: Tensor, network, high: Tensor, examination: Examination) -> dict[str, float]:
+def _compare(restored: Tensor, network, high: Tensor, examination: EvaluationSettings) -> dict[str, float]:
     scale, vgg = examination.scale, examination.vgg
     # Equal pictures have an infinite PSNR, which would hide all others in the mean.
     figures = {"psnr": psnr(restored, high, scale).clamp(max=100).item(), "ssim": ssim(restored, high, scale).item()}
@@ -105,11 +106,11 @@ def _compare(restored: Tensor, network, high: Tensor, examination: Examination) 
         if restored.shape[1] == 1:  # VGG wants colours
             low = degrade.bicubic(high, scale)
             restored = upscale(network, low, scale, examination.tiling) if network else resize(low, scale)
-        figures |= looks(round_to_8_bits(restored), high, vgg)
+        figures |= perceptual_metrics(round_to_8_bits(restored), high, vgg)
     return figures
 
 
-def restore_as_published(network: nn.Module | None, high: Tensor, scale: int, tiling: Tiling | None = None) -> Tensor:
+def restore_as_published(network: Network | None, high: Tensor, scale: int, tiling: Tiling | None = None) -> Tensor:
     """Shrink a picture (1, 3, H, W) and restore it in the order in which the published figures were made.
 
     For a network on RGB, RGB is shrunk to 8 bits and the result is RGB. For luma networks, and bicubic itself
@@ -124,7 +125,7 @@ def restore_as_published(network: nn.Module | None, high: Tensor, scale: int, ti
 
 
 @torch.inference_mode()
-def looks(restored: Tensor, high: Tensor, vgg: nn.Module) -> dict[str, float]:
+def perceptual_metrics(restored: Tensor, high: Tensor, vgg: nn.Module) -> dict[str, float]:
     """What PSNR does not see, of two pictures (1, 3, H, W):
 
     conv…    mean absolute difference of VGG19's features before activation, for each layer that `vgg` gives
@@ -146,7 +147,7 @@ def _fine_detail(picture: Tensor) -> Tensor:
     return (luma[..., 1:-1, 1:-1] - blurred).square().mean() + 1e-12  # a flat picture has none
 
 
-def evaluate_sets(folders: list[Path], examination: Examination) -> dict:
+def evaluate_sets(folders: list[Path], examination: EvaluationSettings) -> dict:
     """`evaluate_folder` for several folders, in the form that `evaluate --json` writes."""
     names = [Path(folder).resolve().name for folder in folders]
     names = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]

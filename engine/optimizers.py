@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srcnn import GREY, SRCNN, answer_to
+from srcnn import GREY, SRCNN, constant_response
 
 MOMENTUM = 0.95
 # a·x + b·x³ + c·x⁵, applied five times, brings every x from 0.003 to 1 near 1, to 0.7..1.2: Jordan's numbers.
@@ -93,7 +93,7 @@ class AdamFromGrey(torch.optim.Adam):
         grey, greys, answers = self.layers[0].weight.new_tensor([GREY]), [], []
         for layer in self.layers:
             greys.append(grey)
-            answers.append(answer_to(grey, layer))
+            answers.append(constant_response(grey, layer))
             grey = F.relu(answers[-1])
         for layer, grey in zip(self.layers, greys, strict=True):
             layer.weight.grad -= layer.bias.grad[:, None, None, None] * grey[:, None, None]
@@ -104,5 +104,5 @@ class AdamFromGrey(torch.optim.Adam):
         grey = greys[0]
         for layer, answer, bias in zip(self.layers, answers, before, strict=True):
             answer += layer.bias - bias  # Adam's step, which was meant for the answer
-            layer.bias += answer - answer_to(grey, layer)
+            layer.bias += answer - constant_response(grey, layer)
             grey = F.relu(answer)

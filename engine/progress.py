@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from engine.data import Data, Pair, centre
+from engine.data import Data, Pair, center_crop
 from engine.networks import load_network
+from engine.resume import RunState
 from engine.settings import Settings
 from engine.upscaling import restore
 from imaging.console import UserError, note, replacing
@@ -18,7 +19,7 @@ from imaging.sheets import draw_sheet
 
 
 def enlarged(small: Tensor, large: Tensor) -> Tensor:
-    """The poor picture at the size of the sharp one: bicubic, unless it has that size already."""
+    """The degraded picture at the size of the sharp one: bicubic, unless it has that size already."""
     return small if small.shape == large.shape else resize(small, size=large.shape[-2:])
 
 
@@ -36,16 +37,16 @@ def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
     from matplotlib.figure import Figure
 
     epochs = [entry["epoch"] for entry in history]
-    judged = any("held_out_perceptual" in entry for entry in history)
-    figure = Figure(figsize=(14 if judged else 10, 4.4), layout="constrained")
-    loss, quality, *looks = figure.subplots(1, 3 if judged else 2)
+    adversarial = any("held_out_perceptual" in entry for entry in history)
+    figure = Figure(figsize=(14 if adversarial else 10, 4.4), layout="constrained")
+    loss, quality, *looks = figure.subplots(1, 3 if adversarial else 2)
 
     def plot(axis, name: str, label: str) -> None:
         if any(name in entry for entry in history):
             axis.plot(epochs, [entry.get(name, math.nan) for entry in history], marker=".", label=label)
 
-    for name in ("loss", "pixel", "consistency", "perceptual", "adversarial", "judge_loss"):
-        plot(loss, name, name.replace("judge_loss", "discriminator"))
+    for name in ("loss", "pixel", "consistency", "perceptual", "adversarial", "discriminator_loss"):
+        plot(loss, name, name.replace("discriminator_loss", "discriminator"))
     loss.set(title="Training loss", xlabel="epoch", ylabel="mean over the epoch", yscale="log")
     plot(quality, "psnr", "held-out photographs")
     plot(quality, "validation_psnr", "--val")
@@ -71,7 +72,7 @@ def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> Non
 
     rows = []
     for pair in sorted(held_out, key=detail, reverse=True)[:3]:
-        small, large = centre(pair, 96).pictures()
+        small, large = center_crop(pair, 96).pictures()
         bicubic = enlarged(small, large)
         restored = restore(network, small, "fp32")
         captions = [
@@ -83,21 +84,23 @@ def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> Non
     draw_sheet(rows, path)
 
 
-def progress_bar(training: dict, settings: Settings) -> tqdm:
+def progress_bar(state: RunState, settings: Settings) -> tqdm:
     """A bar that counts samples, of all processes."""
-    samples = settings.batch * settings.accumulate
-    total, initial = (samples * training[key] for key in ("last_step", "step"))
+    total, initial = (settings.samples_per_update * step for step in (state.last_step, state.step))
     return tqdm(total=total, initial=initial, unit=" samples", unit_scale=True, dynamic_ncols=True)
 
 
-def show(bar: tqdm, figures: dict[str, float], history: list[dict], samples: int) -> None:
+def show_step(bar: tqdm, figures: dict[str, float], history: list[dict], samples: int) -> None:
     """The last step's loss, the last epoch's PSNR, and what the discriminator says of both pictures."""
     shown = {"loss": f"{figures['loss']:.2e}"}
     if history:
         shown["epochs"] = len(history)
         shown["PSNR"] = f"{history[-1]['psnr']:.2f} dB"
     if "margin" in figures:
-        shown |= {"D(real)": f"{figures['judge_real']:.2f}", "D(restored)": f"{figures['judge_restored']:.2f}"}
+        shown |= {
+            "D(real)": f"{figures['discriminator_real']:.2f}",
+            "D(restored)": f"{figures['discriminator_restored']:.2f}",
+        }
     bar.set_postfix(shown, refresh=False)
     bar.update(samples)
 

@@ -1,41 +1,113 @@
 """Which run goes on, and how: where a new one starts, and what may change in an unfinished one."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
-from engine import checkpoints, networks
+from engine import checkpoints
+from engine.checkpoints import find_latest, load_checkpoint, new_path, with_new_names
 from engine.data import Data
+from engine.devices import rank_and_size
+from engine.networks import build_network, find_trained
 from engine.settings import Adversarial, Settings
 from imaging.console import UsageError, note
 
 UNTRAINED = Path("random")  # what `--from` calls a seeded draw
 
 
-def starting_weights(settings: Settings, fresh: bool, start: Path | None) -> dict:
+@dataclass
+class RunState:
+    """Where a run stands: with the weights, all that is needed to resume it. `training` in a checkpoint."""
+
+    settings: dict  # a dataclass Settings as a dictionary: it may have been written by an older version
+    data: dict  # a summary of the pictures: an unfinished run goes on only with the same
+    parts: dict[str, dict] = field(default_factory=dict)  # state dicts of networks, optimisers, pool, scaler
+    sums: dict[str, tuple[float, int]] = field(default_factory=dict)  # of each figure in this epoch, and how many
+    step: int = 0  # updates made, over all runs that went on from each other
+    first_step: int = 0  # of this run
+    last_step: int = 0
+    best: float = -math.inf  # the score of the weights that are kept
+    seconds: float = 0.0  # that the epoch in hand has taken
+
+    def to_dict(self) -> dict:
+        """Plain values and state dicts, as a checkpoint holds them."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, entry: dict) -> "RunState":
+        """What `to_dict` gave, in this version or an older one."""
+        state = cls(**entry)
+        state.settings, state.parts, state.sums = map(with_new_names, (state.settings, state.parts, state.sums))
+        if state.settings.get("adversarial"):
+            state.settings["adversarial"] = with_new_names(state.settings["adversarial"])
+        return state
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether steps are left."""
+        return self.step < self.last_step
+
+    def add_to_sums(self, figures: dict[str, float]) -> None:
+        """Add a step's figures to those of the epoch."""
+        for name, value in figures.items():
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = (total + value, count + 1)
+
+    def means(self) -> dict[str, float]:
+        """The mean of each figure over the epoch."""
+        return {name: total / count for name, (total, count) in self.sums.items()}
+
+
+# ---------------------------------------------------------------------------------------------
+# New or found
+# ---------------------------------------------------------------------------------------------
+
+
+def find_or_start_run(
+    settings: Settings, data: Data, epochs: int, new: bool, start: Path | None, given
+) -> tuple[dict, RunState, Path]:
+    """The checkpoint that a run starts from, where it stands, and the file that it is written to."""
+    found = None if new or start else find_latest(checkpoints.MODELS, **settings.kind())
+    if found and "training" not in found[1]:  # weights alone, such as ship with the program
+        found, start = None, found[0]
+    if found:
+        path, checkpoint = found
+        state = RunState.from_dict(checkpoint["training"])
+        target = continue_run(checkpoint, state, path, settings, data, given)
+        goal = "finishing" if target == path else "going on from"
+        note(f"{goal} {path} after {len(checkpoint['history'])} epochs (-n starts anew)")
+    else:
+        weights = starting_weights(settings, new, start)
+        checkpoint = {**settings.kind(), "history": [], "params": weights}
+        state = RunState(asdict(settings), data.summary())
+        target = new_path(checkpoint)
+    plan_epochs(state, epochs, given, data.updates_per_epoch)
+    return checkpoint, state, target
+
+
+def starting_weights(settings: Settings, new: bool, start: Path | None) -> dict:
     """What a new run begins with: `start`'s weights; the latest of the stage before; else a seeded draw.
 
-    The stage before esrgan is rrdb, and before rrdb on poor pictures rrdb on bicubic ones, if there is one.
-    Raises UsageError if ESRGAN has none to begin with and `fresh` does not say that noise is meant.
+    The stage before esrgan is rrdb; before rrdb on degraded pictures it is rrdb on bicubic ones, if there is one.
+    Raises UsageError if ESRGAN has none to begin with and `new` does not say that noise is meant.
     """
     if start and start != UNTRAINED:
-        checkpoint = checkpoints.load_checkpoint(start)
+        checkpoint = load_checkpoint(start)
         if checkpoint["shape"] != settings.shape:
             raise UsageError(f"--from {start}: is {checkpoint['shape']}, not {settings.shape}")
         note(f"starting from {start}")
         return checkpoint["params"]
-    if start == UNTRAINED:
-        before, fresh = None, True
-    elif settings.model == "esrgan":
+    before = None
+    if start != UNTRAINED and settings.model == "esrgan":
         before = {"model": "rrdb"}
-    else:
-        before = {"degradation": "bicubic"} if settings.degradation != "bicubic" else None
-    if before and (found := networks.find_trained(**{**settings.kind(), **before})):
+    elif start != UNTRAINED and settings.degradation != "bicubic":
+        before = {"degradation": "bicubic"}
+    if before and (found := find_trained(**{**settings.kind(), **before})):
         note(f"starting from {found[0]}")
         return found[1]["params"]
-    if settings.model == "esrgan" and not fresh:
+    if settings.model == "esrgan" and not new and start != UNTRAINED:
         first = "train -m rrdb" + ("" if settings.degradation == "bicubic" else f" -d {settings.degradation}")
         raise UsageError(
             f"esrgan starts from a trained rrdb, and there is none of this shape: `{first}` first, "
@@ -43,51 +115,45 @@ def starting_weights(settings: Settings, fresh: bool, start: Path | None) -> dic
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return networks.build_network(settings.model, settings.shape).state_dict()
+        return build_network(settings.model, settings.shape).state_dict()
 
 
-def new_run(settings: Settings, data: Data, weights: dict) -> dict:
-    """A checkpoint of a network that has seen nothing yet."""
-    training = {
-        "settings": asdict(settings), "data": data.summary(), "parts": {}, "sums": {},
-        "step": 0, "first_step": 0, "last_step": 0, "best": -math.inf,
-    }  # fmt: skip
-    return {**settings.kind(), "history": [], "params": weights, "training": training}
+# ---------------------------------------------------------------------------------------------
+# Going on
+# ---------------------------------------------------------------------------------------------
 
 
-def go_on(checkpoint: dict, path: Path, settings: Settings, data: Data, said=()) -> Path:
+def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settings, data: Data, given=()) -> Path:
     """Prepare a checkpoint for more training; returns the file to write: its own if its run is unfinished.
 
-    An unfinished run keeps its learning rate unless it is among what was `said` on the command line, and may change
+    An unfinished run keeps its learning rate unless it is among what was `given` on the command line, and may change
     its precision, for another machine may have no bf16. Raises UsageError where anything else has changed.
     """
-    training = checkpoint["training"]
-    unfinished = training["step"] < training["last_step"]
-    same_data = same_pictures(training["data"], data.summary())
-    before, now = training["settings"], asdict(settings)
-    if unfinished and "learning_rate" not in said:
+    same_data = same_pictures(state.data, data.summary())
+    before, now = state.settings, asdict(settings)
+    if state.unfinished and "learning_rate" not in given:
         now["learning_rate"] = before["learning_rate"]
     changed = changes(before, now) + ([] if same_data else ["other pictures"])
-    if unfinished and changed:
+    if state.unfinished and changed:
         raise UsageError(
             f"{path} is an unfinished run with other settings ({', '.join(changed)}): "
             "give the same ones to finish it, or -n to start anew"
         )
-    if unfinished:
+    state.settings = now
+    if state.unfinished:
         if now["learning_rate"] != before["learning_rate"]:
             note(f"learning rate {before['learning_rate']:g} → {now['learning_rate']:g}")
-        training["settings"] = now
         return path
     if not same_data or changes(before.get("adversarial") or {}, now["adversarial"] or {}):
-        training["best"] = -math.inf  # measured on other pictures, or in another unit
+        state.best = -math.inf  # measured on other pictures, or in another unit
     if changed:
-        training["parts"].pop("pool", None)  # its pairs are of other pictures, or of another size
+        state.parts.pop("pool", None)  # its pairs are of other pictures, or of another size
     if before.get("muon", False) != now["muon"]:
-        training["parts"].pop("optimizer", None)  # it remembers what another kind of step needs
-    training.update(settings=now, data=data.summary(), sums={})
+        state.parts.pop("optimizer", None)  # it remembers what another kind of step needs
+    state.data, state.sums = data.summary(), {}
     # Steps are counted in epochs of the new data, so that every epoch draws a fresh order.
-    training["step"] = training["last_step"] = len(checkpoint["history"]) * data.updates_per_epoch
-    return checkpoints.new_path(checkpoint)
+    state.step = state.last_step = len(checkpoint["history"]) * data.updates_per_epoch
+    return new_path(checkpoint)
 
 
 def same_pictures(before: dict, now: dict) -> bool:
@@ -106,29 +172,25 @@ def changes(before: dict, now: dict) -> list[str]:
     return [f"{name} {before.get(name)} → {now.get(name)}" for name in names if before.get(name) != now.get(name)]
 
 
-def plan_epochs(training: dict, epochs: int, said, updates: int) -> None:
-    """Set the last step: of a new run `epochs` from here, of an unfinished one only if they were said."""
-    if training["step"] == training["last_step"]:
-        training["first_step"] = training["step"]
-    elif "epochs" not in said:
+def plan_epochs(state: RunState, epochs: int, given, updates: int) -> None:
+    """Set the last step: of a new run `epochs` from here, of an unfinished one only if they were given."""
+    if not state.unfinished:
+        state.first_step = state.step
+    elif "epochs" not in given:
         return
     # Not before the end of the epoch in hand: a run that has had more than its epochs is finished.
-    reached = math.ceil(training["step"] / updates) * updates
-    training["last_step"] = max(reached, training["first_step"] + epochs * updates)
+    reached = math.ceil(state.step / updates) * updates
+    state.last_step = max(reached, state.first_step + epochs * updates)
 
 
-def prepare(settings: Settings, data: Data, epochs: int, fresh: bool, start: Path | None, said) -> tuple[dict, Path]:
-    """The checkpoint that a run starts from, new or found, and the file that it is written to."""
-    found = None if fresh or start else checkpoints.find_latest(checkpoints.MODELS, **settings.kind())
-    if found and "training" not in found[1]:  # weights alone, such as ship with the program
-        found, start = None, found[0]
-    if found:
-        path, checkpoint = found
-        target = go_on(checkpoint, path, settings, data, said)
-        goal = "finishing" if target == path else "going on from"
-        note(f"{goal} {path} after {len(checkpoint['history'])} epochs (-n starts anew)")
-    else:
-        checkpoint = new_run(settings, data, starting_weights(settings, fresh, start))
-        target = checkpoints.new_path(checkpoint)
-    plan_epochs(checkpoint["training"], epochs, said, data.updates_per_epoch)
-    return checkpoint, target
+def load_parts(parts: dict, states: dict[str, dict], path: Path) -> None:
+    """Give the parts of a stage what a checkpoint remembers. Raises UsageError for another discriminator's."""
+    for name, state in states.items():
+        if not state or (name == "pool" and rank_and_size()[0]):
+            continue  # a scaler that does nothing remembers nothing; the saved pool is that of the first process
+        try:
+            parts[name].load_state_dict(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            if not name.startswith("discriminator"):
+                raise
+            raise UsageError(f"{path} has another discriminator: give its settings, or -n to start anew") from error

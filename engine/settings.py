@@ -16,12 +16,12 @@ class Adversarial:
     layers: dict = field(default_factory=lambda: dict(ESRGAN_LAYERS))
     relative: bool = False  # each layer counts by its difference as a share of its deviation in the photographs
     perceptual: str = "imagenet"
-    judge: str = "vgg"  # ESRGAN's, with the relativistic loss; "unet": Real-ESRGAN's, with the vanilla one
-    features: int = 64
-    normalisation: str = "batch"  # of the VGG-style judge; the U-Net has spectral norm
-    judge_rate: float = 1.0  # the discriminator's learning rate, as a share of the generator's
-    judge_every: int = 1  # the discriminator is updated at every so many steps
-    judge_waits: float = 0.0  # and not while its loss is under this: then it waits for the generator
+    discriminator: str = "vgg"  # ESRGAN's, with the relativistic loss; "unet": Real-ESRGAN's, with the vanilla one
+    features: int = 64  # of the discriminator
+    normalisation: str = "batch"  # of the VGG-style discriminator; the U-Net has spectral norm
+    discriminator_rate: float = 1.0  # the discriminator's learning rate, as a share of the generator's
+    discriminator_every: int = 1  # the discriminator is updated at every so many steps
+    discriminator_waits: float = 0.0  # and not while its loss is under this: then it waits for the generator
     head_start: int = 0  # so many steps at the start of the stage update the discriminator alone
 
 
@@ -35,18 +35,23 @@ class Settings:
     sharpen: bool = False  # the target, by unsharp masking: the low picture is made of the sharpened one too
     shape: dict = field(default_factory=lambda: {"kernels": [9, 5, 5]})
     batch: int = 16  # SRCNN's paper does not say; its released settings take 128
-    patch: int = 48  # pixels a side of the poor picture; SRCNN's paper: 33, of which 17 remain after 9-5-5, here 32
+    patch: int = 48  # pixels a side of the low picture; SRCNN's paper: 33, of which 17 remain after 9-5-5, here 32
     learning_rate: float = 5e-4  # at 1.5e-3 a third of the ReLUs die in a long run
     warm_up: int = 200  # steps in which the learning rate rises from 0; full at once, it kills ReLUs too
     beta2: float = 0.99  # of Adam
     muon: bool = False  # the hidden convolutions learn by Muon instead
     milestones: list = field(default_factory=list)  # the rate halves at these steps; without: half a cosine down to 0
-    average: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
+    ema: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
     accumulate: int = 1  # so many batches are computed, one after the other, for one update
     clip: float = 0.0  # the gradient's norm is cut to this; 0: it is not
     precision: str = "fp32"  # of the convolutions; weights, their averages and the losses are always float32
     seed: int = 0
     adversarial: Adversarial | None = None
+
+    @property
+    def samples_per_update(self) -> int:
+        """Of all processes together."""
+        return self.batch * self.accumulate
 
     def kind(self) -> dict:
         """What a checkpoint must share to be the same network: a run goes on from the newest of its kind."""
@@ -54,20 +59,19 @@ class Settings:
 
 
 # Real-ESRGAN, section 4.1: five layers of VGG19, and pixels count as much as features.
-REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, layers=dict(REAL_ESRGAN_LAYERS), judge="unet")
+REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, layers=dict(REAL_ESRGAN_LAYERS), discriminator="unet")
 
-
-# A short training needs a judge that does not win outright: half as wide, it waits while it is ahead, and it learns by
-# Adam at 2e-4, where the generator learns by Muon at 1e-3. VGG19 hardly minds a tint: consistency does.
+# A short training needs a discriminator that does not win outright: half as wide, it waits while it is ahead, and it
+# learns by Adam at 2e-4, where the generator learns by Muon at 1e-3. VGG19 hardly minds a tint: consistency does.
 COMPACT_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 6.0, "conv5_4": 0.5}
 
-
 COMPACT_ADVERSARIAL = Adversarial(
-    2.0, 1.0, 0.04, 6.0, COMPACT_LAYERS, relative=True, features=32, judge_rate=0.2, judge_waits=0.5
+    2.0, 1.0, 0.04, 6.0, COMPACT_LAYERS, relative=True, features=32, discriminator_rate=0.2, discriminator_waits=0.5
 )
 
-
-COMPACT_REAL_ADVERSARIAL = replace(REAL_ADVERSARIAL, consistency_weight=6.0, relative=True, features=32, judge_rate=0.2)
+COMPACT_REAL_ADVERSARIAL = replace(
+    REAL_ADVERSARIAL, consistency_weight=6.0, relative=True, features=32, discriminator_rate=0.2
+)
 
 
 def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicubic") -> Settings:
@@ -80,7 +84,7 @@ def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicu
         features, growth, blocks = (64, 32, 23) if paper else (32, 16, 6)
         shape = {"scale": scale, "features": features, "growth": growth, "blocks": blocks, "unshuffle": False}
     common = {"model": model, "scale": scale, "degradation": degradation, "shape": shape}
-    common |= {"average": 0.999, "warm_up": 0}
+    common |= {"ema": 0.999, "warm_up": 0}
     adversarial = model == "esrgan"
     # Real-ESRGAN sharpens what the second stage aims at (section 3.4), its code what the first does as well. The first
     # has one aim, the right pixels, and those of a photograph are not sharpened: 0.02 dB less in 375 updates.
@@ -89,15 +93,15 @@ def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicu
         # Muon learns several times as much in a step as Adam at 4e-4 does; at 4e-3 it came to grief after 400 steps.
         common |= {"learning_rate": 1e-3 if adversarial else 1.5e-3, "warm_up": 50, "muon": True}
         common |= {"batch": 8, "patch": 32}
-        judged = COMPACT_REAL_ADVERSARIAL if degradation == "real" else COMPACT_ADVERSARIAL
+        second_stage = COMPACT_REAL_ADVERSARIAL if degradation == "real" else COMPACT_ADVERSARIAL
     elif degradation == "bicubic":
         # Sections 4.1 and 4.2; 1,000,000 updates of the first stage and 400,000 of the second, as the code does.
         common |= {"batch": 16, "patch": 128 // scale, "beta2": 0.999, "learning_rate": 1e-4 if adversarial else 2e-4}
         common["milestones"] = [50_000, 100_000, 200_000, 300_000] if adversarial else [*range(200_000, 10**6, 200_000)]
-        judged = Adversarial()
+        second_stage = Adversarial()
     else:
         # Real-ESRGAN, section 4.1: the same numbers of updates at one rate; β2 as in its code, the paper is silent.
         rate = 1e-4 if adversarial else 2e-4
         common |= {"batch": 48, "patch": 256 // scale, "learning_rate": rate, "milestones": [10**9]}
-        judged = REAL_ADVERSARIAL
-    return Settings(**common, adversarial=judged if adversarial else None)
+        second_stage = REAL_ADVERSARIAL
+    return Settings(**common, adversarial=second_stage if adversarial else None)

@@ -1,8 +1,9 @@
 """Training, as one visible loop: draw a batch, update the network, and once an epoch measure and save.
 
-What an update is, stages.py says. Every random choice of a step comes from a generator seeded with (seed, step), so
-that a run that was stopped goes on exactly as if it had not been. Under torchrun several processes share each batch;
-the first of them alone measures, draws, tells and writes.
+`run_epochs` is that loop. What an update is, updates.py says; which run goes on, and from where, resume.py; what a
+training shows, progress.py. Every random choice of a step comes from a generator seeded with (seed, step), so that a
+run that was stopped goes on exactly as if it had not been. Under torchrun several processes share each batch; the
+first of them alone measures, shows and writes.
 """
 
 import math
@@ -15,24 +16,106 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from engine import checkpoints
+from engine.checkpoints import save_checkpoint
 from engine.data import Data, Pair, read_pairs
-from engine.devices import from_the_first, mean_over_processes, rank_and_size
-from engine.progress import progress_bar, show, show_progress
-from engine.resume import prepare, same_pictures
+from engine.devices import mean_over_processes, rank_and_size, run_on_first
+from engine.networks import Network
+from engine.progress import progress_bar, show_progress, show_step
+from engine.resume import RunState, find_or_start_run, load_parts, same_pictures
 from engine.settings import Settings
-from engine.updates import as_seen_by, make_stage
+from engine.updates import AdversarialStage, PixelStage, make_stage, network_input
 from engine.upscaling import in_tiles
-from imaging import console
-from imaging.console import UsageError, UserError, note
+from imaging.console import UsageError, UserError, locked, note
 from imaging.images import psnr
 
-SKIPPED_MOST = 10  # so many bad gradients in a row are no accident
+MAX_SKIPPED = 10  # so many bad gradients in a row are no accident
 
 
-def rate_at(step: int, first: int, last: int, settings: Settings) -> float:
+def run_epochs(
+    stage: PixelStage | AdversarialStage, checkpoint: dict, state: RunState, path: Path, data: Data,
+    watched: list[Pair], save_every: float,
+) -> bool:  # fmt: skip
+    """The loop. Updates `checkpoint` and `state` and saves both; False if it was asked to stop before the end."""
+    is_first = rank_and_size()[0] == 0
+    saved = time.monotonic()
+    epoch_started, shown, skipped = saved - state.seconds, -math.inf, 0
+    with stop_when_asked() as asked, progress_bar(state, stage.settings) as bar:
+        if is_first:
+            save(checkpoint, state, path)  # better to learn now than after an epoch that this fails
+        for step, low, high in batches(data, state.step, state.last_step, stage.device):
+            learning_rate = learning_rate_at(step, state.first_step, state.last_step, stage.settings)
+            figures = stage.update(low, high, learning_rate, step)  # forward, loss, backward, step
+            figures = mean_over_processes({**figures, "stopping": float(bool(asked))}, stage.device)
+            stopping = figures.pop("stopping") > 0
+            skipped = count_skipped(figures.pop("skipped"), skipped, step)
+            state.step = step + 1
+            if not skipped:
+                state.add_to_sums(figures)
+            # The last is over too where other processes, and so other epochs, go on with ready-cut samples.
+            epoch_is_over = state.step % data.updates_per_epoch == 0 or state.step == state.last_step
+            if epoch_is_over and is_first:
+                state.seconds, epoch_started = time.monotonic() - epoch_started, time.monotonic()
+                measure_epoch(stage, checkpoint, state, data, watched)
+            if is_first and (epoch_is_over or stopping or time.monotonic() - saved > 60 * save_every):
+                state.parts = {name: part.state_dict() for name, part in stage.parts.items()}
+                state.seconds = time.monotonic() - epoch_started  # of the epoch in hand
+                save(checkpoint, state, path)
+                saved = time.monotonic()
+            if is_first and epoch_is_over and (state.step == state.last_step or time.monotonic() - shown > 60):
+                show_progress(checkpoint, data, path)
+                shown = time.monotonic()
+            show_step(bar, figures, checkpoint["history"], stage.settings.samples_per_update)
+            if stopping:
+                break
+        if is_first and checkpoint["history"] and shown == -math.inf:  # nothing was left to do
+            show_progress(checkpoint, data, path)
+    return state.step == state.last_step
+
+
+def train(
+    settings: Settings, sources: list[Path], epochs: int, new: bool, validation: list[Path], device,
+    start: Path | None = None, given=(), save_every: float = 5.0,
+) -> Path:  # fmt: skip
+    """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
+
+    It is saved after every epoch, and every `save_every` minutes. `given` names the settings that stood on the
+    command line: "epochs" and "learning_rate" may change in an unfinished run. Beside the checkpoint it leaves the
+    history as a table, a plot of the curves and a before/after picture. Raises UserError, and SystemExit where it
+    was asked to stop: everything is saved then.
+    """
+    rank, size = rank_and_size()
+    if settings.batch % size:
+        raise UsageError(f"-b {settings.batch}: does not divide among {size} processes")
+    data = Data(sources, settings, device, rank, size)
+    watched = data.degraded_pairs(read_pairs(validation, settings.scale, data.enlarge)[0]) if validation else []
+    note(f"training on {data}")
+    checkpoint, state, path = run_on_first(lambda: find_or_start_run(settings, data, epochs, new, start, given))
+    if not same_pictures(state.data, data.summary()):
+        raise UserError("the processes have unlike photographs: every machine needs the same")
+    used = replace(settings, patch=data.patch, learning_rate=state.settings["learning_rate"])
+    stage = make_stage(used, checkpoint["params"], device)
+    if data.pool:
+        stage.parts["pool"] = data.pool
+    load_parts(stage.parts, state.parts, path)
+    with locked(path) if rank == 0 else nullcontext():
+        if run_epochs(stage, checkpoint, state, path, data, watched, save_every):
+            return path
+    done, goal = (step / data.updates_per_epoch for step in (state.step, state.last_step))
+    note(
+        f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: "
+        "the same command without -n and --from resumes it"
+    )
+    raise SystemExit(130)  # what a shell expects of a program that was interrupted
+
+
+def save(checkpoint: dict, state: RunState, path: Path) -> None:
+    """Write the best weights and all that is needed to resume. Raises UserError."""
+    save_checkpoint({**checkpoint, "training": state.to_dict()}, path)
+
+
+def learning_rate_at(step: int, first: int, last: int, settings: Settings) -> float:
     """The learning rate of a step: halved at every milestone, else half a cosine over this run's steps, down to 0.
 
     It rises to that over the first steps, at most a fifth of the run, if the settings have a warm-up.
@@ -45,78 +128,32 @@ def rate_at(step: int, first: int, last: int, settings: Settings) -> float:
     return rate * 0.5 * (1 + math.cos(math.pi * done / steps))
 
 
-# ---------------------------------------------------------------------------------------------
-# Several processes, which torchrun starts
-# ---------------------------------------------------------------------------------------------
+def batches(data: Data, first: int, last: int, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Step, low and high of all steps. For a GPU the next patches are cut while it computes, in another thread."""
+    ahead = ThreadPoolExecutor(1) if device.type == "cuda" else None
 
+    def cut_and_pin(step: int) -> tuple[Tensor, ...]:
+        return tuple(patches.pin_memory() for patches in data.cut(step))  # pinned, they travel while the GPU computes
 
-# ---------------------------------------------------------------------------------------------
-# The run: start it, go on with it
-# ---------------------------------------------------------------------------------------------
-
-
-def train(
-    settings: Settings, sources: list[Path], epochs: int, fresh: bool, validation: list[Path], device,
-    start: Path | None = None, said=(), save_every: float = 5.0,
-) -> Path:  # fmt: skip
-    """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
-
-    It is saved after every epoch, and every `save_every` minutes. `said` names the settings that were given on the
-    command line: "epochs" and "learning_rate" may change in an unfinished run. Beside the checkpoint it leaves the
-    history as a table, a plot of the curves and a before/after picture. Raises UserError, and SystemExit where it
-    was asked to stop: everything is saved then.
-    """
-    rank, size = rank_and_size()
-    if settings.batch % size:
-        raise UsageError(f"-b {settings.batch}: does not divide among {size} processes")
-    data = Data(sources, settings, device, rank, size)
-    watched = data.poor_versions(read_pairs(validation, settings.scale, data.enlarge)[0]) if validation else []
-    note(f"training on {data}")
-    checkpoint, path = from_the_first(lambda: prepare(settings, data, epochs, fresh, start, said))
-    training = checkpoint["training"]
-    if not same_pictures(training["data"], data.summary()):
-        raise UserError("the processes have unlike photographs: every machine needs the same")
-    used = replace(settings, patch=data.patch, learning_rate=training["settings"]["learning_rate"])
-    stage = make_stage(used, checkpoint["params"], device)
-    if data.pool:
-        stage.parts["pool"] = data.pool
-    load_parts(stage, training["parts"], path)
-    with console.locked(path) if rank == 0 else nullcontext():
-        if run_epochs(stage, checkpoint, path, data, watched, save_every):
-            return path
-    done, goal = (training[key] / data.updates_per_epoch for key in ("step", "last_step"))
-    note(
-        f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: "
-        "the same command without -n and --from goes on from there"
-    )
-    raise SystemExit(130)  # what a shell expects of a program that was interrupted
-
-
-def load_parts(stage, parts: dict, path: Path) -> None:
-    """Give a stage the state that a checkpoint remembers. Raises UsageError for another discriminator's."""
-    for name, state in parts.items():
-        if not state or (name == "pool" and rank_and_size()[0]):
-            continue  # a scaler that does nothing remembers nothing; the saved pool is that of the first process
-        try:
-            stage.parts[name].load_state_dict(state)
-        except (KeyError, RuntimeError, ValueError) as error:
-            if not name.startswith("judge"):
-                raise
-            raise UsageError(f"{path} has another discriminator: give its settings, or -n to start anew") from error
-
-
-# ---------------------------------------------------------------------------------------------
-# The loop
-# ---------------------------------------------------------------------------------------------
+    try:
+        coming = ahead.submit(cut_and_pin, first) if ahead and first < last else None
+        for step in range(first, last):
+            patches = coming.result() if coming else data.cut(step)
+            if ahead and step + 1 < last:
+                coming = ahead.submit(cut_and_pin, step + 1)
+            yield step, *data.finish(patches, step)
+    finally:
+        if ahead:
+            ahead.shutdown(cancel_futures=True)
 
 
 @contextmanager
-def stop_when_asked():
+def stop_when_asked() -> Iterator[list[int]]:
     """Yield a list that fills when Ctrl-C or SIGTERM arrives, so that the step in hand can be finished.
 
     A second signal of the same kind does not wait for that.
     """
-    asked = []
+    asked: list[int] = []
 
     def handle(number, _) -> None:
         if number in asked:
@@ -131,120 +168,62 @@ def stop_when_asked():
             signal.signal(number, handler)
 
 
-def batches(data: Data, first: int, last: int, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Step, low and high of all steps. For a GPU the next patches are cut while it computes, in another thread."""
-    ahead = ThreadPoolExecutor(1) if device.type == "cuda" else None
-
-    def cut_and_pin(step: int) -> tuple[Tensor, ...]:
-        return tuple(patches.pin_memory() for patches in data.cut(step))  # pinned, they travel while the GPU computes
-
-    try:
-        coming = ahead.submit(cut_and_pin, first) if ahead and first < last else None
-        for step in range(first, last):
-            patches = coming.result() if ahead else data.cut(step)
-            if ahead and step + 1 < last:
-                coming = ahead.submit(cut_and_pin, step + 1)
-            yield step, *data.finish(patches, step)
-    finally:
-        if ahead:
-            ahead.shutdown(cancel_futures=True)
-
-
-def run_epochs(stage, checkpoint: dict, path: Path, data: Data, watched: list[Pair], save_every: float) -> bool:
-    """The loop. Updates `checkpoint` and saves it; False if it was asked to stop before the end."""
-    training, history, settings = checkpoint["training"], checkpoint["history"], stage.settings
-    first, last, device = training["first_step"], training["last_step"], next(stage.network.parameters()).device
-    is_first = rank_and_size()[0] == 0
-    saved = time.monotonic()
-    started = saved - training.get("seconds", 0.0)
-    drawn, skipped = -math.inf, 0
-    with stop_when_asked() as asked, progress_bar(training, settings) as bar:
-        if is_first:
-            checkpoints.save_checkpoint(checkpoint, path)  # better to learn now than after an epoch that this fails
-        for step, low, high in batches(data, training["step"], last, device):
-            figures = stage.update(low, high, rate_at(step, first, last, settings), step)
-            figures = mean_over_processes({**figures, "stopping": float(bool(asked))}, stage.network)
-            stopping = figures.pop("stopping") > 0
-            skipped = count_skipped(figures.pop("skipped"), skipped, step)
-            training["step"] = step + 1
-            if not skipped:
-                add_to_sums(training["sums"], figures)
-            # The last is over too where other processes, and so other epochs, go on with ready-cut samples.
-            epoch_is_over = (step + 1) % data.updates_per_epoch == 0 or step + 1 == last
-            if epoch_is_over and is_first:
-                seconds, started = time.monotonic() - started, time.monotonic()
-                measure_epoch(stage, checkpoint, data, watched, seconds)
-            if is_first and (epoch_is_over or stopping or time.monotonic() - saved > 60 * save_every):
-                training["parts"] = {name: part.state_dict() for name, part in stage.parts.items()}
-                training["seconds"] = time.monotonic() - started  # of the epoch in hand
-                checkpoints.save_checkpoint(checkpoint, path)
-                saved = time.monotonic()
-            if is_first and epoch_is_over and (step + 1 == last or time.monotonic() - drawn > 60):
-                show_progress(checkpoint, data, path)
-                drawn = time.monotonic()
-            show(bar, figures, history, settings.batch * settings.accumulate)
-            if stopping:
-                break
-        if is_first and history and drawn == -math.inf:  # nothing was left to do
-            show_progress(checkpoint, data, path)
-    return training["step"] == last
-
-
-def add_to_sums(sums: dict[str, tuple[float, int]], figures: dict[str, float]) -> None:
-    """Add a step's figures to the (sum, count) of the epoch, of which the history has the mean."""
-    for name, value in figures.items():
-        total, count = sums.get(name, (0.0, 0))
-        sums[name] = (total + value, count + 1)
-
-
 def count_skipped(skipped: float, in_a_row: int, step: int) -> int:
     """How many steps in a row had a gradient that is no number. Raises UserError after ten."""
     if not skipped:
         return 0
     note(f"step {step + 1}: the gradient is no number; this update is skipped")
-    if in_a_row + 1 == SKIPPED_MOST:
+    if in_a_row + 1 == MAX_SKIPPED:
         raise UserError(
-            f"{SKIPPED_MOST} updates in a row had a gradient that is no number: most likely the learning rate is too "
-            "high or the precision too low; go on with a lower --learning-rate or --precision fp32, "
+            f"{MAX_SKIPPED} updates in a row had a gradient that is no number: most likely the learning rate is too "
+            "high or the precision too low; resume with a lower --learning-rate or --precision fp32, "
             "or start anew (-n) with --clip 1"
         )
     return in_a_row + 1
 
 
+# ---------------------------------------------------------------------------------------------
+# Once an epoch
+# ---------------------------------------------------------------------------------------------
+
+
 @torch.inference_mode()
-def measure_epoch(stage, checkpoint: dict, data: Data, watched: list[Pair], seconds: float) -> None:
+def measure_epoch(
+    stage: PixelStage | AdversarialStage, checkpoint: dict, state: RunState, data: Data, watched: list[Pair]
+) -> None:
     """Add the epoch to the history, and keep the weights if they are the best so far on held-out photographs.
 
     The best are those with the highest PSNR; ESRGAN's, which trades PSNR for looks, those nearest to VGG19.
     """
-    training, network = checkpoint["training"], stage.average.module
-    entry = {"epoch": len(checkpoint["history"]) + 1, "step": training["step"], "seconds": seconds}
-    entry |= {name: total / count for name, (total, count) in training["sums"].items()}
+    network = stage.ema_network
+    entry = {"epoch": len(checkpoint["history"]) + 1, "step": state.step, "seconds": state.seconds, **state.means()}
     entry["psnr"] = validate(network, data.held_out, checkpoint["scale"])
     score = entry["psnr"]
-    if stage.settings.adversarial:
+    if isinstance(stage, AdversarialStage):
         distances = [
-            stage.perceptual(network(as_seen_by(network, pair.small[None])), as_seen_by(network, pair.large[None]))
+            stage.perceptual(
+                network(network_input(network, pair.small[None])), network_input(network, pair.large[None])
+            )
             for pair in data.held_out
         ]
         entry["held_out_perceptual"] = sum(map(float, distances)) / len(distances)
         score = -entry["held_out_perceptual"]
     if watched:  # never used to choose: it may be a test set
         entry["validation_psnr"] = validate(network, watched, checkpoint["scale"])
-    training["sums"] = {}
+    state.sums = {}
     checkpoint["history"].append(entry)
-    if score > training["best"]:
-        training["best"] = score
+    if score > state.best:
+        state.best = score
         checkpoint["params"] = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
 
 @torch.inference_mode()
-def validate(network: nn.Module, pairs: list[Pair], scale: int) -> float:
-    """Mean PSNR in dB of what the network makes of the poor pictures; each pair counts once."""
+def validate(network: Network, pairs: list[Pair], scale: int) -> float:
+    """Mean PSNR in dB of what the network makes of the low pictures; each pair counts once."""
     total = 0.0
     for pair in pairs:
-        low, high = (as_seen_by(network, part[None]) for part in (pair.small, pair.large))
+        low, high = (network_input(network, part[None]) for part in (pair.small, pair.large))
         # A patch of plain sky may be restored without any error: its infinity would hide all others.
-        restored = in_tiles(network, low, 1 if network.luma else scale)
+        restored = in_tiles(network, low, network.scale)
         total += psnr(restored, high, scale).clamp(max=100).item()
     return total / len(pairs)

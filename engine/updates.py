@@ -1,10 +1,9 @@
-"""What a network learns by: the settings of a run, and one update of each of the two kinds.
+"""What a network learns by: one update of each of the two kinds.
 
-    PixelStage          compare pixels: SRCNN, the PSNR-oriented RRDB, SRVGG; on poor pictures Real-ESRNet
-    AdversarialStage    compare features and convince a judge: ESRGAN, on poor pictures Real-ESRGAN
+    PixelStage          compare pixels: SRCNN, the PSNR-oriented RRDB, SRVGG; on degraded pictures Real-ESRNet
+    AdversarialStage    compare features and convince a discriminator: ESRGAN, on degraded pictures Real-ESRGAN
 
-A stage is told a batch and a learning rate and makes one step. It knows nothing of epochs, files and plots: that is
-training.py. Under torchrun each process computes its share of the batch and PyTorch averages the gradients.
+A stage is told a batch and a learning rate and makes one step; it knows nothing of epochs, files and plots. Under torchrun each process computes its share of the batch and PyTorch averages the gradients.
 """
 
 import math
@@ -18,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 
 import degrade
 import esrgan
-from engine import networks
-from engine.devices import computing_in, mean_over_processes, spread
+from engine.devices import computing_in, data_parallel, mean_over_processes
+from engine.networks import Network, build_network
 from engine.optimizers import AdamFromGrey, Muon
 from engine.settings import Settings
 from engine.weights import load_vgg19
@@ -32,7 +31,7 @@ from srcnn import SRCNN
 # ---------------------------------------------------------------------------------------------
 
 
-def as_seen_by(network: nn.Module, pixels: Tensor) -> Tensor:
+def network_input(network: Network, pixels: Tensor) -> Tensor:
     """uint8 (N, 3, …) as the network wants it: RGB or luma in 0..1, channels-last, where convolutions are fastest."""
     picture = from_bytes(pixels.to(next(network.parameters()).device, non_blocking=True))
     picture = rgb_to_luma(picture) if network.luma else picture
@@ -41,17 +40,17 @@ def as_seen_by(network: nn.Module, pixels: Tensor) -> Tensor:
 
 def build(settings: Settings, weights: dict, device) -> nn.Module:
     """The network of a run with these weights, ready to train."""
-    network = networks.build_network(settings.model, settings.shape)
+    network = build_network(settings.model, settings.shape)
     network.load_state_dict(weights)
     return network.to(device, memory_format=torch.channels_last)
 
 
 def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
-    """The optimiser of judges, and of all papers but SRCNN's; the learning rate is set at every step."""
+    """The optimiser of discriminators, and of all papers but SRCNN's; the learning rate is set at every step."""
     return torch.optim.Adam(network.parameters(), betas=(0.9, settings.beta2), fused=True)
 
 
-def chosen_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Adam:
+def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Adam:
     """What the network learns by: Adam, or one of its two kin that learn faster."""
     if settings.muon:
         return Muon(network, betas=(0.9, settings.beta2))
@@ -60,18 +59,18 @@ def chosen_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Adam
     return adam(network, settings)
 
 
-def averaged(network: nn.Module, settings: Settings) -> AveragedModel:
+def make_ema(network: nn.Module, settings: Settings) -> AveragedModel:
     """A copy that follows the network's weights slowly (EMA): what is measured, kept and used for upscaling."""
 
     def follow(averages: list[Tensor], current: list[Tensor], updates) -> None:
         # Faster at first: at 0.999 alone the untrained weights would still count a third after 1000 updates.
-        decay = min(settings.average, (1 + int(updates)) / (10 + int(updates)))
+        decay = min(settings.ema, (1 + int(updates)) / (10 + int(updates)))
         torch._foreach_lerp_(averages, current, 1 - decay)
 
     return AveragedModel(network, multi_avg_fn=follow)
 
 
-def new_scaler(settings: Settings, device) -> torch.amp.GradScaler:
+def make_scaler(settings: Settings, device) -> torch.amp.GradScaler:
     """float16 has no room for small gradients: they are computed times a large number. Others need no such thing."""
     return torch.amp.GradScaler(torch.device(device).type, init_scale=2.0**12, enabled=settings.precision == "fp16")
 
@@ -94,7 +93,7 @@ def take_step(
     return finite
 
 
-def in_parts(low: Tensor, high: Tensor, count: int, *modules: nn.Module) -> Iterator[tuple[Tensor, Tensor, float]]:
+def micro_batches(low: Tensor, high: Tensor, count: int, *modules: nn.Module) -> Iterator[tuple[Tensor, Tensor, float]]:
     """A batch in `count` parts, for less memory: (low, high, their share of the batch).
 
     Gradients add up over the parts, and only with the last one are they averaged over the processes.
@@ -124,24 +123,32 @@ class PixelLoss(nn.Module):
             restored = self.network.forward_valid(low) if self.network.luma else self.network(low)
         if not self.network.luma:
             return F.l1_loss(restored.to(high.dtype), high)
-        # No padding in training: the true neighbours of a patch are unknown, so its border is not judged.
+        # No padding in training: the true neighbours of a patch are unknown, so its border does not count.
         border = self.network.radius
         return F.mse_loss(restored.to(high.dtype), high[..., border:-border, border:-border])
 
 
 class PixelStage:
-    """The network learns to give the right pixels, and where they cannot be known their average."""
+    """The network learns to give the right pixels, and where they cannot be known their average.
+
+    `parts` are all that a checkpoint must hold to resume, by name; `ema_network` is what is measured and kept.
+    """
 
     def __init__(self, settings: Settings, weights: dict, device):
-        self.settings = settings
+        self.settings, self.device = settings, torch.device(device)
         self.network = build(settings, weights, device)
-        self.loss = spread(PixelLoss(self.network, settings), device)
-        self.average = averaged(self.network, settings)
-        self.optimizer = chosen_optimizer(self.network, settings)
-        self.scaler = new_scaler(settings, device)
+        self.loss = data_parallel(PixelLoss(self.network, settings), device)
+        self.ema = make_ema(self.network, settings)
+        self.optimizer = make_optimizer(self.network, settings)
+        self.scaler = make_scaler(settings, device)
         self.parts = {
-            "network": self.network, "average": self.average, "optimizer": self.optimizer, "scaler": self.scaler
+            "network": self.network, "ema": self.ema, "optimizer": self.optimizer, "scaler": self.scaler
         }  # fmt: skip
+
+    @property
+    def ema_network(self) -> nn.Module:
+        """The network with its averaged weights."""
+        return self.ema.module
 
     def update(self, low: Tensor, high: Tensor, learning_rate: float, step: int) -> dict[str, float]:
         """One step on uint8 pictures (N, 3, …): the loss, and how many updates were skipped for a bad gradient.
@@ -149,15 +156,15 @@ class PixelStage:
         Every step is alike to it, whatever its number.
         """
         total = 0.0
-        for small, large, share in in_parts(low, high, self.settings.accumulate, self.loss):
-            target = sharp_target(as_seen_by(self.network, large), self.settings)
-            loss = share * self.loss(as_seen_by(self.network, small), target)
+        for small, large, share in micro_batches(low, high, self.settings.accumulate, self.loss):
+            target = sharp_target(network_input(self.network, large), self.settings)
+            loss = share * self.loss(network_input(self.network, small), target)
             self.scaler.scale(loss).backward()
             total += loss.item()
         finite = take_step(self.optimizer, learning_rate, self.settings.clip, self.scaler)
         self.scaler.update()
         if finite:
-            self.average.update_parameters(self.network)
+            self.ema.update_parameters(self.network)
         return {"loss": total, "skipped": float(not finite)}
 
 
@@ -171,17 +178,17 @@ def sharp_target(high: Tensor, settings: Settings) -> Tensor:
 # ---------------------------------------------------------------------------------------------
 
 
-class JudgeLoss(nn.Module):
+class DiscriminatorLoss(nn.Module):
     """What the discriminator learns by: (its loss, C(real), C(restored)), the latter averaged."""
 
-    def __init__(self, judge: nn.Module, loss, precision: str):
+    def __init__(self, discriminator: nn.Module, loss, precision: str):
         super().__init__()
-        self.judge, self.loss, self.precision = judge, loss, precision
+        self.discriminator, self.loss, self.precision = discriminator, loss, precision
 
     def forward(self, restored: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with computing_in(self.precision, high.device):
             # One after the other: batch norm must not mix the statistics of the two kinds.
-            real, fake = self.judge(high).float(), self.judge(restored).float()
+            real, fake = self.discriminator(high).float(), self.discriminator(restored).float()
         return self.loss(real, fake), real.mean(), fake.mean()
 
 
@@ -190,68 +197,82 @@ class AdversarialStage:
 
     `--accumulate` computes a batch in parts here too, but that is not the update of the whole batch: the average
     logits of RaGAN and the batch norm of the discriminator see only a part at a time. Nor do they see the other
-    processes' shares under torchrun.
+    processes' shares under torchrun. `parts` and `ema_network` are as in PixelStage.
     """
 
     def __init__(self, settings: Settings, weights: dict, device, perceptual: nn.Module):
-        self.settings, self.weights = settings, settings.adversarial
+        assert settings.adversarial, "the second stage has settings of its own"
+        self.settings, self.weights, self.device = settings, settings.adversarial, torch.device(device)
         self.network = build(settings, weights, device)
-        self.generator = spread(self.network, device)
-        self.average = averaged(self.network, settings)
-        self.optimizer = chosen_optimizer(self.network, settings)
+        self.generator = data_parallel(self.network, device)
+        self.ema = make_ema(self.network, settings)
+        self.optimizer = make_optimizer(self.network, settings)
         self.perceptual = perceptual.to(device, memory_format=torch.channels_last)
-        self.judge = new_judge(settings).to(device, memory_format=torch.channels_last)
-        self.relativistic = self.weights.judge == "vgg"
+        self.discriminator = make_discriminator(settings).to(device, memory_format=torch.channels_last)
+        self.relativistic = self.weights.discriminator == "vgg"
         loss = esrgan.relativistic_discriminator_loss if self.relativistic else esrgan.vanilla_discriminator_loss
-        self.judge_loss = spread(JudgeLoss(self.judge, loss, settings.precision), device)
-        self.judge_optimizer = adam(self.judge, settings)
-        self.scaler = new_scaler(settings, device)
+        self.discriminator_loss = data_parallel(DiscriminatorLoss(self.discriminator, loss, settings.precision), device)
+        self.discriminator_optimizer = adam(self.discriminator, settings)
+        self.scaler = make_scaler(settings, device)
         self.parts = {
-            "network": self.network, "average": self.average, "optimizer": self.optimizer, "scaler": self.scaler,
-            "judge": self.judge, "judge_optimizer": self.judge_optimizer,
+            "network": self.network, "ema": self.ema, "optimizer": self.optimizer, "scaler": self.scaler,
+            "discriminator": self.discriminator, "discriminator_optimizer": self.discriminator_optimizer,
         }  # fmt: skip
 
+    @property
+    def ema_network(self) -> nn.Module:
+        """The network with its averaged weights."""
+        return self.ema.module
+
     def update(self, low: Tensor, high: Tensor, learning_rate: float, step: int) -> dict[str, float]:
-        """One step of both on uint8 pictures (N, 3, …): every part of the loss, what the judge said, and how many
-        updates were skipped for a bad gradient.
+        """One step of both on uint8 pictures (N, 3, …).
+
+        Gives every part of the loss, what the discriminator said, and how many updates were skipped for a bad gradient.
         """
         figures: dict[str, float] = {}
-        judging = step % self.weights.judge_every == 0
-        learning = step >= self.weights.head_start
-        for small, large, share in in_parts(low, high, self.settings.accumulate, self.generator, self.judge_loss):
-            target = as_seen_by(self.network, large)
-            restored, told = self.generator_backward(as_seen_by(self.network, small), target, share)
-            if judging:
-                told |= self.judge_backward(restored.detach(), target, share)
+        discriminator_learns = step % self.weights.discriminator_every == 0
+        generator_learns = step >= self.weights.head_start
+        for small, large, share in micro_batches(
+            low, high, self.settings.accumulate, self.generator, self.discriminator_loss
+        ):
+            target = network_input(self.network, large)
+            restored, told = self.generator_backward(network_input(self.network, small), target, share)
+            if discriminator_learns:
+                told |= self.discriminator_backward(restored.detach(), target, share)
             for name, value in told.items():
                 figures[name] = figures.get(name, 0.0) + share * value
         finite = []
-        if judging and mean_over_processes(figures, self.judge)["judge_loss"] < self.weights.judge_waits:
-            judging = False
-            self.judge_optimizer.zero_grad()
-        if judging:
-            judge_rate = learning_rate * self.weights.judge_rate
-            finite.append(take_step(self.judge_optimizer, judge_rate, self.settings.clip, self.scaler))
-        if learning:
+        if discriminator_learns and self.is_ahead(figures):
+            discriminator_learns = False
+            self.discriminator_optimizer.zero_grad()
+        if discriminator_learns:
+            discriminator_rate = learning_rate * self.weights.discriminator_rate
+            finite.append(take_step(self.discriminator_optimizer, discriminator_rate, self.settings.clip, self.scaler))
+        if generator_learns:
             finite.append(take_step(self.optimizer, learning_rate, self.settings.clip, self.scaler))
             if finite[-1]:
-                self.average.update_parameters(self.network)
+                self.ema.update_parameters(self.network)
         else:
             self.optimizer.zero_grad()
         if finite:
             self.scaler.update()
         return figures | {"skipped": float(not all(finite))}
 
+    def is_ahead(self, figures: dict[str, float]) -> bool:
+        """Whether the discriminator's loss, over all processes, is so small that it must wait for the generator."""
+        loss = mean_over_processes(figures, self.device)["discriminator_loss"]
+        return loss < self.weights.discriminator_waits
+
     def generator_backward(self, low: Tensor, high: Tensor, share: float) -> tuple[Tensor, dict[str, float]]:
         """Gradients for the generator alone: L = L_percep + λ L_G + η L1 (equation 3), and if wanted consistency."""
-        self.judge.requires_grad_(False)
-        target = sharp_target(high, self.settings)  # the judge compares with photographs that nobody has sharpened
+        self.discriminator.requires_grad_(False)
+        target = sharp_target(high, self.settings)  # the discriminator sees photographs that nobody has sharpened
         with computing_in(self.settings.precision, low.device):
             restored = self.generator(low).float()
             perceptual = self.perceptual(restored, target)
-            fake = self.judge(restored).float()
+            fake = self.discriminator(restored).float()
             if self.relativistic:
-                adversarial = esrgan.relativistic_generator_loss(self.judge(high).float(), fake)
+                adversarial = esrgan.relativistic_generator_loss(self.discriminator(high).float(), fake)
             else:
                 adversarial = esrgan.vanilla_generator_loss(fake)
         parts = {
@@ -262,23 +283,27 @@ class AdversarialStage:
         }
         loss = sum(getattr(self.weights, f"{name}_weight") * value for name, value in parts.items())
         self.scaler.scale(share * loss).backward()
-        self.judge.requires_grad_(True)
+        self.discriminator.requires_grad_(True)
         return restored, {name: value.item() for name, value in (parts | {"loss": loss}).items()}
 
-    def judge_backward(self, restored: Tensor, high: Tensor, share: float) -> dict[str, float]:
+    def discriminator_backward(self, restored: Tensor, high: Tensor, share: float) -> dict[str, float]:
         """Gradients for the discriminator alone. Its margin C(real) − C(restored) says how far it is ahead."""
-        loss, real, fake = self.judge_loss(restored, high)
+        loss, real, fake = self.discriminator_loss(restored, high)
         self.scaler.scale(share * loss).backward()
         real, fake = real.item(), fake.item()
-        return {"judge_loss": loss.item(), "judge_real": real, "judge_restored": fake, "margin": real - fake}
+        return {
+            "discriminator_loss": loss.item(), "discriminator_real": real, "discriminator_restored": fake,
+            "margin": real - fake,
+        }  # fmt: skip
 
 
-def new_judge(settings: Settings) -> nn.Module:
+def make_discriminator(settings: Settings) -> nn.Module:
     """The discriminator of a run, the same for the same seed."""
     adversarial = settings.adversarial
+    assert adversarial, "only the second stage has a discriminator"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed + 1)
-        if adversarial.judge == "unet":
+        if adversarial.discriminator == "unet":
             return esrgan.UNetDiscriminator(adversarial.features)
         patch = settings.patch * settings.scale
         return esrgan.VGGDiscriminator(patch, adversarial.features, adversarial.normalisation)

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.devices import computing_in
+from engine.networks import Network
 from imaging.console import UserError, note, out_of_memory
 from imaging.images import apply_taps, cut_taps, resize_taps, rgb_to_ycbcr, ycbcr_to_rgb
 
-TILE = 256  # pixels a side of what a network gets at once, if it does not say what suits it better
-MARGIN = 32  # around them as many as the network sees, up to this: then the result is exact
-FADE = 4  # where it sees farther, so many more are mixed with the neighbour's, so that what is left is no line
-SMALLEST_TILE = 32
+FADE = 4  # where a network sees farther than its margin, so many more pixels are mixed with the neighbour's: no seam
+MIN_TILE = 32
 
 
 # ---------------------------------------------------------------------------------------------
@@ -33,9 +32,9 @@ class Tiling:
     side: int | None = None  # None: as it suits the network
     precision: str = "fp32"
 
-    def choose_side(self, network: nn.Module) -> None:
+    def choose_side(self, network: Network) -> None:
         """Set the side, unless one was asked for."""
-        self.side = self.side or getattr(network, "tile", TILE)
+        self.side = self.side or network.tile
 
 
 def tiles(render, size: tuple[int, int], tiling: Tiling, unit: float, fade: int):
@@ -59,9 +58,9 @@ def tiles(render, size: tuple[int, int], tiling: Tiling, unit: float, fade: int)
             top, above = bottom, below
             continue
         # Out of the except clause, for as long as it lasts the traceback holds what has to be freed.
-        if tiling.side <= SMALLEST_TILE:
+        if tiling.side <= MIN_TILE:
             raise UserError(f"out of memory, even with tiles of {tiling.side} pixels")
-        tiling.side = max(SMALLEST_TILE, tiling.side // 2)
+        tiling.side = max(MIN_TILE, tiling.side // 2)
         note(f"out of memory: going on with tiles of {tiling.side} pixels")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -108,7 +107,7 @@ def _cross_fade(before: Tensor, part: Tensor, axis: int) -> Tensor:
     return torch.cat((torch.lerp(before, common, share[:, None] if axis == -2 else share), rest), dim=axis)
 
 
-def in_tiles(network: nn.Module, picture: Tensor, scale: int = 1, tiling: Tiling | None = None) -> Tensor:
+def in_tiles(network: Network, picture: Tensor, scale: int = 1, tiling: Tiling | None = None) -> Tensor:
     """The network over what it takes, RGB or luma, of any size: (1, C, H, W) → (1, C, scale·H, scale·W) on the CPU.
 
     Each tile is cut with a margin as wide as the network sees, so that the result is the same as in one go; where that
@@ -135,28 +134,23 @@ def _filled(pieces, size: tuple[int, int]) -> Tensor:
     return result
 
 
-def _margin(network: nn.Module) -> int:
-    """How many pixels around those of a tile the network gets to see: if not all, what it says is enough."""
-    return network.radius if network.radius <= MARGIN else getattr(network, "margin", MARGIN)
-
-
-def _fade(network: nn.Module, unit: float) -> int:
+def _fade(network: Network, unit: float) -> int:
     """How far a tile reaches over its seams, in pixels of the result of which a tile's pixel makes `unit`."""
-    return 0 if network.radius <= MARGIN else int(FADE * unit)
+    return 0 if network.margin >= network.radius else int(FADE * unit)
 
 
-def _seen(network: nn.Module, start: int, stop: int, scale: int, length: int) -> tuple[int, int]:
+def _seen(network: Network, start: int, stop: int, scale: int, length: int) -> tuple[int, int]:
     """First and last row (or column) of the low picture that the network gets for rows start:stop of its result."""
-    margin, fold = max(1, _margin(network)), getattr(network, "fold", 1)
+    margin = max(1, network.margin)
     first, last = max(0, start // scale - margin), -(-stop // scale) + margin
-    return first - first % fold, min(length, last + -last % fold)
+    return first - first % network.fold, min(length, last + -last % network.fold)
 
 
 def crop(picture: Tensor, top: int, height: int, left: int, width: int) -> Tensor:
     return picture[..., top : top + height, left : left + width]
 
 
-def run(network: nn.Module, part: Tensor, precision: str) -> Tensor:
+def run(network: Network, part: Tensor, precision: str) -> Tensor:
     """The network over one tile on its own device; once more in float32 if half precision overflowed."""
     device = next(network.parameters()).device
     on_device = part.to(device, memory_format=torch.channels_last)  # the faster order for wide networks
@@ -173,7 +167,7 @@ def run(network: nn.Module, part: Tensor, precision: str) -> Tensor:
 
 
 @torch.inference_mode()
-def upscale(network: nn.Module, low: Tensor, scale: int, tiling: Tiling | None = None) -> Tensor:
+def upscale(network: Network, low: Tensor, scale: int, tiling: Tiling | None = None) -> Tensor:
     """(1, 3, H, W) in 0..1 → (1, 3, scale·H, scale·W) in 0..1, on the CPU.
 
     A luma network restores the Y of the bicubically enlarged picture; Cb and Cr stay bicubic.
@@ -187,7 +181,7 @@ def upscale(network: nn.Module, low: Tensor, scale: int, tiling: Tiling | None =
 
 
 def enlarged_pieces(
-    network: nn.Module, read, channels: int, low_size: tuple[int, int], scale: int, size: tuple[int, int],
+    network: Network, read, channels: int, low_size: tuple[int, int], scale: int, size: tuple[int, int],
     tiling: Tiling, alpha_bicubic: bool = False,
 ):  # fmt: skip
     """The picture that `read` gives, of `low_size`, through a network and, bicubically, on to `size`: see `tiles`."""
@@ -221,7 +215,7 @@ class Enlarged:
     3 RGB, 4 RGB and alpha.
     """
 
-    network: nn.Module
+    network: Network
     read: Callable
     channels: int
     size: tuple[int, int]  # of the low picture
@@ -235,7 +229,7 @@ class Enlarged:
     def __call__(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         scale, (height, width) = self.scale, self.size
         if self.network.luma:  # it sees the picture enlarged by bicubic interpolation
-            margin = _margin(self.network)
+            margin = self.network.margin
             row, column = max(0, top - margin), max(0, left - margin)
             seen = self.bicubic(row, min(scale * height, bottom + margin), column, min(scale * width, right + margin))
         else:
@@ -280,7 +274,7 @@ class Enlarged:
         return lowest[..., rows[:, None], columns], highest[..., rows[:, None], columns]
 
 
-def restore(network: nn.Module, seen: Tensor, precision: str) -> Tensor:
+def restore(network: Network, seen: Tensor, precision: str) -> Tensor:
     """One plane of grey or alpha, or three of RGB, in 0..1, through a network on luma or RGB, and back."""
     grey = seen.shape[1] == 1
     if not network.luma:

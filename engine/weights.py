@@ -1,11 +1,8 @@
-"""The perceptual loss: do two pictures look alike to a network that has learnt to name things?
+"""Weights in files of other programs: generators in published key layouts, and VGG19's.
 
-Simonyan and Zisserman's VGG19 (2015), trained on ImageNet, as ESRGAN (Wang et al. 2018, section 3.3) and Real-ESRGAN
-use it: as a measure of distance, which stands still while the generator learns.
-
-    VGG19Features     what VGG19 sees in a picture, layer by layer
-    PerceptualLoss    how far apart that is for two pictures
-    load_vgg19        its weights: torchvision's, random ones, or a file's
+recognise(read_weights(path))     what network a file holds, by its tensors, with BasicSR's names of parameters
+blend(first, second, alpha)       network interpolation
+load_vgg19("imagenet")            the features that the perceptual loss compares
 """
 
 import math
@@ -18,71 +15,9 @@ from torch import Tensor, nn
 from esrgan import RRDBNet, SRVGGNetCompact, VGG19Features
 from imaging.console import UsageError, UserError, note
 
-# torchvision's IMAGENET1K_V1; torch.hub keeps it where torchvision does, so that it is fetched once for both.
-VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-
-
-def load_vgg19(source: str, layers=("conv5_4",)) -> VGG19Features:
-    """VGG19 as deep as `layers` need it, with weights from `source`, what `--perceptual` says:
-
-    "imagenet"  torchvision's (548 MB, fetched once); raises UserError where they cannot be had
-    "random"    seeded random weights, for machines without internet; it says so loudly
-    FILE        a state dict in torchvision's names, with or without `features.`, of any precision;
-                raises UsageError if there is no such file, UserError if it is not VGG19's weights
-    """
-    vgg = VGG19Features(layers)
-    if source == "random":
-        randomise(vgg)
-        note("PERCEPTUAL LOSS WITH RANDOM WEIGHTS: it compares structure, but has never seen a picture")
-        return vgg
-    loaded = fetch_imagenet_weights() if source == "imagenet" else read_vgg19_file(Path(source))
-    state = {}
-    for key, wanted in vgg.state_dict().items():
-        found = loaded.get(key, loaded.get(key.removeprefix("features.")))
-        if getattr(found, "shape", None) != wanted.shape:
-            raise UserError(f"{source}: is not VGG19's weights: no {key} of {'×'.join(map(str, wanted.shape))}")
-        state[key] = found  # float16 becomes float32 on its way into the network
-    vgg.load_state_dict(state)
-    return vgg
-
-
-def randomise(vgg: VGG19Features, seed: int = 0) -> None:
-    """He's initialisation (2015), which keeps the size of the features from layer to layer; no bias.
-
-    That structure alone makes a useful distance is shown by Liu et al., "A Generic Perceptual Loss for Modeling
-    Structured Output Dependencies" (CVPR 2021).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for layer in vgg.features:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-            nn.init.zeros_(layer.bias)
-
-
-def fetch_imagenet_weights() -> dict:
-    """torchvision's weights of VGG19, fetched unless its cache has them, by the very call that torchvision makes.
-
-    torchvision itself is not imported: one that was built for another torch fails at once.
-    """
-    try:
-        return torch.hub.load_state_dict_from_url(VGG19_URL, map_location="cpu", check_hash=True, weights_only=True)
-    except Exception as error:  # no network, a full disk, a spoilt download: the ways out are the same
-        reason = str(error).split("\n")[0]
-        raise UserError(
-            f"VGG19's ImageNet weights cannot be had ({reason}): "
-            "give a file of them by --perceptual FILE, or do without them by --perceptual random"
-        ) from error
-
-
-def read_vgg19_file(path: Path) -> dict:
-    """The dictionary in a file, opened safely."""
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file for --perceptual (or say imagenet, or random)")
-    try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # anything at all may be wrong with a file
-        raise UserError(f"{path}: is not VGG19's weights, or cannot be opened safely") from error
-
+# ---------------------------------------------------------------------------------------------
+# Generators: other programs' files, and what BasicSR calls the parameters in them
+# ---------------------------------------------------------------------------------------------
 
 # Where the weights lie in a published file. Those averaged over training (EMA) come first: they are the better ones.
 WRAPPERS = ("params_ema", "params-ema", "params", "model_state_dict", "state_dict", "model", "net")
@@ -135,7 +70,7 @@ def read_weights(path):
 def recognise(loaded) -> tuple[str, dict, dict[str, Tensor]]:
     """What is in a loaded file: ("rrdb" or "srvgg", its class's keyword arguments, float32 weights in BasicSR's names).
 
-    Judged by the tensors alone, never by a name of a file. Raises UserError that says what was found instead.
+    By the tensors alone, never by a name of a file. Raises UserError that says what was found instead.
     """
     found = unwrap(loaded)
     if any(re.search(r"RDB\d\.conv1x1", key, re.IGNORECASE) for key in found):
@@ -232,3 +167,73 @@ def blend(first: dict[str, Tensor], second: dict[str, Tensor], alpha: float) -> 
     if alpha in (0, 1):  # not computed, for 0 · ∞ is no zero
         return dict(first if alpha == 1 else second)
     return {key: alpha * first[key].float() + (1 - alpha) * second[key].float() for key in first}
+
+
+# ---------------------------------------------------------------------------------------------
+# VGG19
+# ---------------------------------------------------------------------------------------------
+
+# torchvision's IMAGENET1K_V1; torch.hub keeps it where torchvision does, so that it is fetched once for both.
+VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
+
+
+def load_vgg19(source: str, layers=("conv5_4",)) -> VGG19Features:
+    """VGG19 as deep as `layers` need it, with weights from `source`, what `--perceptual` says:
+
+    "imagenet"  torchvision's (548 MB, fetched once); raises UserError where they cannot be had
+    "random"    seeded random weights, for machines without internet; it says so loudly
+    FILE        a state dict in torchvision's names, with or without `features.`, of any precision;
+                raises UsageError if there is no such file, UserError if it is not VGG19's weights
+    """
+    vgg = VGG19Features(layers)
+    if source == "random":
+        randomise(vgg)
+        note("PERCEPTUAL LOSS WITH RANDOM WEIGHTS: it compares structure, but has never seen a picture")
+        return vgg
+    loaded = fetch_imagenet_weights() if source == "imagenet" else read_vgg19_file(Path(source))
+    state = {}
+    for key, wanted in vgg.state_dict().items():
+        found = loaded.get(key, loaded.get(key.removeprefix("features.")))
+        if getattr(found, "shape", None) != wanted.shape:
+            raise UserError(f"{source}: is not VGG19's weights: no {key} of {'×'.join(map(str, wanted.shape))}")
+        state[key] = found  # float16 becomes float32 on its way into the network
+    vgg.load_state_dict(state)
+    return vgg
+
+
+def randomise(vgg: VGG19Features, seed: int = 0) -> None:
+    """He's initialisation (2015), which keeps the size of the features from layer to layer; no bias.
+
+    That structure alone makes a useful distance is shown by Liu et al., "A Generic Perceptual Loss for Modeling
+    Structured Output Dependencies" (CVPR 2021).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for layer in vgg.features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
+
+
+def fetch_imagenet_weights() -> dict:
+    """torchvision's weights of VGG19, fetched unless its cache has them, by the very call that torchvision makes.
+
+    torchvision itself is not imported: one that was built for another torch fails at once.
+    """
+    try:
+        return torch.hub.load_state_dict_from_url(VGG19_URL, map_location="cpu", check_hash=True, weights_only=True)
+    except Exception as error:  # no network, a full disk, a spoilt download: the ways out are the same
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"VGG19's ImageNet weights cannot be had ({reason}): "
+            "give a file of them by --perceptual FILE, or do without them by --perceptual random"
+        ) from error
+
+
+def read_vgg19_file(path: Path) -> dict:
+    """The dictionary in a file, opened safely."""
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file for --perceptual (or say imagenet, or random)")
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # anything at all may be wrong with a file
+        raise UserError(f"{path}: is not VGG19's weights, or cannot be opened safely") from error

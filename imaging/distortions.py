@@ -1,4 +1,4 @@
-"""What makes a picture poor, piece by piece: blur kernels, careless resizing, noise and JPEG.
+"""What degrades a picture, piece by piece: blur kernels, careless resizing, noise and JPEG.
 
 Plain functions of pictures and numbers, each for a whole batch with a setting for every picture; degrade.py says how
 much of each and in which order. Pictures are RGB in 0..1, (N, 3, H, W); nothing is random but with a generator.

@@ -21,9 +21,9 @@ from imaging.console import UsageError, UserError, note
 from imaging.frames import Frame, Picture, frame_channels, to_picture
 from imaging.saving import ANIMATED
 
-# A folder is searched for these names; a file named on the command line is judged by its content.
+# A folder is searched for these names; a file named on the command line is taken for what its content is.
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
-MOST_PIXELS_PER_BYTE = 100_000  # a blank fax page has 80,000
+MAX_PIXELS_PER_BYTE = 100_000  # a blank fax page has 80,000
 
 
 def find_pictures(folder) -> list[Path]:
@@ -145,7 +145,7 @@ def _check_pixels(path, width: int, height: int, frames: int = 1) -> None:
     if there > limit:
         raise Image.DecompressionBombError(f"{frames} of {width}×{height} pixels, the limit is {limit:.0f}")
     size = Path(path).stat().st_size
-    if there > max(4_000_000, MOST_PIXELS_PER_BYTE * size) and limit < math.inf:
+    if there > max(4_000_000, MAX_PIXELS_PER_BYTE * size) and limit < math.inf:
         raise Image.DecompressionBombError(f"{width}×{height} pixels in a file of {size} bytes")
 
 

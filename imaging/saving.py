@@ -26,10 +26,10 @@ WRITTEN_FORMATS = {
 ANIMATED = {"GIF": ".gif", "WEBP": ".webp", "PNG": ".png"}  # the kinds that can hold several frames when written
 
 
-LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535}  # pixels
+MAX_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535}  # pixels
 
 
-LONGEST_FRAME = {"GIF": 655_350, "WEBP": 2**24 - 1, "PNG": 65_535}  # milliseconds
+MAX_DURATION = {"GIF": 655_350, "WEBP": 2**24 - 1, "PNG": 65_535}  # milliseconds
 
 
 def best_suffix(picture: Picture) -> str:
@@ -56,7 +56,7 @@ def check_target(path: Path) -> None:
 def check_size(path: Path, height: int, width: int) -> None:
     """Raise UserError now if that kind of file cannot hold so many pixels, and not after minutes of work."""
     kind = WRITTEN_FORMATS[path.suffix.lower()]
-    if max(height, width) > (limit := LONGEST_SIDE.get(kind, math.inf)):
+    if max(height, width) > (limit := MAX_SIDE.get(kind, math.inf)):
         raise UserError(f"{path}: {kind} cannot hold {width}×{height} pixels, only {limit} a side; use .png")
 
 
@@ -155,7 +155,7 @@ def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: 
         if math.prod(frames[0].size) * len(frames[0].getbands()) > 2**31:  # offsets of a TIFF have 32 bits
             options |= {"big_tiff": True}
     if len(frames) > 1:
-        durations = [min(round(duration), LONGEST_FRAME[kind]) for duration in picture.durations]
+        durations = [min(round(duration), MAX_DURATION[kind]) for duration in picture.durations]
         options |= {"save_all": True, "append_images": frames[1:], "duration": durations}
         options |= {"loop": picture.plays} if kind != "GIF" else {}
     if kind == "GIF":

@@ -27,7 +27,7 @@ from imaging.images import apply_taps, cut_taps, from_bytes, resize_taps, to_ima
 
 PANEL = 440  # pixels a side of a picture in a comparison
 DETAIL = 48  # pixels a side of the low picture that its detail shows
-LARGEST_PAGE = 2000  # pixels a side of what a slider page shows at most: it carries both pictures in itself
+MAX_PAGE_SIDE = 2000  # pixels a side of what a slider page shows at most: it carries both pictures in itself
 
 
 def draw_comparison(low: Frame, high: Frame, label: str, path: Path) -> None:
@@ -152,7 +152,7 @@ def write_slider(low: Frame, high: Frame, label: str, path: Path) -> None:
     """
     low, high = on_white(to_8_bits(low)), to_8_bits(high)
     left, top, side = richest_detail(low)
-    part = min(high.width, LARGEST_PAGE), min(high.height, LARGEST_PAGE)
+    part = min(high.width, MAX_PAGE_SIDE), min(high.height, MAX_PAGE_SIDE)
     centre_of = (left + side / 2) * high.width / low.width, (top + side / 2) * high.height / low.height
     spot = tuple(
         int(min(max(0, middle - wanted / 2), whole - wanted))

@@ -42,7 +42,7 @@ from imaging import images
 # %% [markdown]
 # ## A picture to measure
 #
-# We need a true picture and a poor one. The poor one is shrunk to half its size and enlarged again. How that is done
+# We need a ground truth and a degraded picture. The degraded one is shrunk to half its size and enlarged again. How that is done
 # exactly is the next lesson. Both are rounded to 8 bits, for that is what a file keeps.
 
 # %%
@@ -233,4 +233,4 @@ hint("01a")
 # - `images.psnr` and `images.ssim` measure as the published tables do, one value for each picture.
 # - Equal PSNR can look very different.
 #
-# Next: [lesson 2](02_bicubic.py), how the poor picture was made.
+# Next: [lesson 2](02_bicubic.py), how the degraded picture was made.

@@ -128,18 +128,18 @@ print("largest difference from images.resize:", (half - images.resize(high, 1 / 
 row = torch.arange(192.0)
 radius = (row[:, None] ** 2 + row**2).sqrt()
 rings = (0.5 + 0.5 * torch.cos(math.pi * radius**2 / 560))[None, None]
-good, poor = by_hand(192, 48), by_hand(192, 48, antialias=False)
+smooth, aliased = by_hand(192, 48), by_hand(192, 48, antialias=False)
 grass = crop(photograph("grass.png"), 0, 0, 192)
 show_pictures(
     [
         ("rings, 192 pixels", rings),
-        ("48 pixels, anti-aliased", good @ rings @ good.T),
-        ("48 pixels, not anti-aliased", poor @ rings @ poor.T),
+        ("48 pixels, anti-aliased", smooth @ rings @ smooth.T),
+        ("48 pixels, not anti-aliased", aliased @ rings @ aliased.T),
     ],
     [
         ("grass", grass),
-        ("48 pixels, anti-aliased", good @ grass @ good.T),
-        ("48 pixels, not anti-aliased", poor @ grass @ poor.T),
+        ("48 pixels, anti-aliased", smooth @ grass @ smooth.T),
+        ("48 pixels, not anti-aliased", aliased @ grass @ aliased.T),
     ],
 )
 

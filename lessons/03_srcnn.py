@@ -8,7 +8,7 @@
 # **You will see:** after a minute of training, photographs that the network has never seen come out 2.25 ± 0.15 dB
 # better than by bicubic interpolation.
 #
-# Takes about a minute on two cores. You bring from [lesson 2](02_bicubic.py): how the poor picture is made.
+# Takes about a minute on two cores. You bring from [lesson 2](02_bicubic.py): how the degraded picture is made.
 
 # %%
 import math
@@ -22,7 +22,7 @@ from checks import check, hint
 from course import FAST, crop, photograph, promise, seed, show, show_pictures
 
 import degrade
-from engine.data import Pair, centre, draw_batch, make_pair
+from engine.data import Pair, center_crop, make_pair, sample_batch
 from engine.optimizers import AdamFromGrey
 from engine.upscaling import upscale
 from gen_samples import FREE_PHOTOGRAPHS
@@ -93,7 +93,7 @@ SCALE = 2
 HELD_OUT = ("astronaut.png", "coffee.png")
 pairs = [Pair(*make_pair(photograph(name), SCALE, enlarge=True), name) for name in FREE_PHOTOGRAPHS]
 training = [pair for pair in pairs if pair.photograph not in HELD_OUT]
-held_out = [centre(pair, 192) for pair in pairs if pair.photograph in HELD_OUT]
+held_out = [center_crop(pair, 192) for pair in pairs if pair.photograph in HELD_OUT]
 
 
 @torch.inference_mode()
@@ -137,7 +137,7 @@ def train(network):
     generator, curve, border = seed(), [quality(network)], network.radius
     for step in range(STEPS):
         chosen = torch.randint(len(training), (16,), generator=generator).tolist()
-        small, large = draw_batch([training[index] for index in chosen], 33, generator)
+        small, large = sample_batch([training[index] for index in chosen], 33, generator)
         low, high = rgb_to_luma(from_bytes(small)), rgb_to_luma(from_bytes(large))
         loss = F.mse_loss(network.forward_valid(low), high[..., border:-border, border:-border])
         optimizer.zero_grad()

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from checks import check, hint
 from course import FAST, photograph_pairs, promise, seed, show
 
-from engine.data import draw_batch
+from engine.data import sample_batch
 from engine.optimizers import AdamFromGrey
 from engine.training import validate
 from imaging.images import from_bytes, rgb_to_luma
@@ -66,9 +66,9 @@ print(f"bicubic on the held-out photographs: {bicubic:.2f} dB")
 
 # %%
 def luma_patches(pairs, count, generator):
-    """Random patches of 33×33 as luma, poor and sharp."""
+    """Random patches of 33×33 as luma, low and high."""
     chosen = [pairs[i] for i in torch.randint(len(pairs), (count,), generator=generator).tolist()]
-    return [rgb_to_luma(from_bytes(part)) for part in draw_batch(chosen, 33, generator)]
+    return [rgb_to_luma(from_bytes(part)) for part in sample_batch(chosen, 33, generator)]
 
 
 def plain_psnr(restored, target):

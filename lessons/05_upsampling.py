@@ -20,7 +20,7 @@ from torch import nn
 from checks import check, hint
 from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
 
-from engine.data import draw_batch
+from engine.data import sample_batch
 from engine.training import validate
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.images import from_bytes
@@ -132,7 +132,7 @@ def train(network):
     optimizer, generator, curve = torch.optim.Adam(network.parameters(), lr=2e-3), seed(), []
     for step in range(STEPS):
         chosen = [training[i] for i in torch.randint(len(training), (8,), generator=generator).tolist()]
-        low, high = map(from_bytes, draw_batch(chosen, 24, generator))
+        low, high = map(from_bytes, sample_batch(chosen, 24, generator))
         loss = F.l1_loss(network(low), high)
         optimizer.zero_grad()
         loss.backward()

@@ -23,7 +23,7 @@ from checks import check, hint
 from course import FAST, photograph_pairs, promise, seed, show
 
 import esrgan
-from engine.data import draw_batch
+from engine.data import sample_batch
 from engine.optimizers import Muon
 from esrgan import RRDB, DenseBlock, RRDBNet
 from imaging.images import from_bytes
@@ -140,7 +140,7 @@ promise("without both it grows by 10 to the power of", growth, 16, 3)
 
 # %%
 training, _ = photograph_pairs(2, enlarge=False)
-low, high = map(from_bytes, draw_batch(training[:4], 24, seed(3)))
+low, high = map(from_bytes, sample_batch(training[:4], 24, seed(3)))
 STEPS = 8 if FAST else 80
 
 

@@ -21,7 +21,7 @@ from checks import check, hint
 from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures, trained
 
 from engine import networks
-from engine.data import draw_batch
+from engine.data import sample_batch
 from esrgan import RRDBNet
 from imaging.images import from_bytes, psnr, resize, rgb_to_luma
 
@@ -113,7 +113,7 @@ optimizer, steps = torch.optim.Adam(network.parameters(), lr=2e-3), 10 if FAST e
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 for _ in range(steps):
     chosen = [training[i] for i in torch.randint(len(training), (4,), generator=generator).tolist()]
-    small, large = map(from_bytes, draw_batch(chosen, 24, generator))
+    small, large = map(from_bytes, sample_batch(chosen, 24, generator))
     loss = F.l1_loss(resize(small, 4) + network(small), large)
     optimizer.zero_grad()
     loss.backward()
@@ -212,4 +212,4 @@ hint("07c")
 # - The mean has the best PSNR. It is blurred wherever the sharp ones differ.
 # - A sharp, plausible guess costs about 3 dB. High PSNR and real-looking texture are two goals.
 #
-# Next: [lesson 8](08_discriminators.py), a judge that knows how grass looks.
+# Next: [lesson 8](08_discriminators.py), a discriminator that knows how grass looks.

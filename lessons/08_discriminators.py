@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 8. Discriminators
 #
-# **Goal.** Train a network against a judge that learns beside it, with four losses, on a toy that can be drawn. Then
-# look at a judge of pictures at work.
+# **Goal.** Train a network against a discriminator that learns beside it, with four losses, on a toy that can be drawn. Then
+# look at a discriminator of pictures at work.
 #
 # ![Four games, and what each generator has learnt: arcs of a circle](pictures/08_discriminators.png)
 #
@@ -22,22 +22,22 @@ from checks import check, hint
 from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
 
 import esrgan
-from engine.data import draw_batch
+from engine.data import sample_batch
 from imaging.images import from_bytes, resize
 
 # %% [markdown]
 # ## The idea
 #
-# A **discriminator**, the judge, gets real pictures and restored ones and learns to tell them apart. Its answer is
+# A **discriminator**, the discriminator, gets real pictures and restored ones and learns to tell them apart. Its answer is
 # one number $C$, the **logit**: above zero means real. The **generator** learns to be called real. The two play
 # against each other: a **generative adversarial network**, GAN.
 #
 # $$L_D = -\log\sigma(C(\mathrm{real})) - \log(1-\sigma(C(\mathrm{fake})))$$
 #
 # - $\sigma(C) = 1/(1+e^{-C})$: the probability, from 0 to 1
-# - $L_D$: the judge's loss; the generator's is $-\log\sigma(C(\mathrm{fake}))$
+# - $L_D$: the discriminator's loss; the generator's is $-\log\sigma(C(\mathrm{fake}))$
 #
-# ESRGAN's judge is **relativistic**: it says whether the real picture is *more* real than the average restored one.
+# ESRGAN's discriminator is **relativistic**: it says whether the real picture is *more* real than the average restored one.
 #
 # $$D(\mathrm{real}) = \sigma(C(\mathrm{real}) - \mathbf{E}\,C(\mathrm{fake})),\quad D(\mathrm{fake}) =
 # \sigma(C(\mathrm{fake}) - \mathbf{E}\,C(\mathrm{real}))$$
@@ -117,27 +117,27 @@ def relativistic(real, fake):
 
 
 def play(game):
-    """Both learn in turns; the generator and the judge at the end."""
+    """Both learn in turns; the generator and the discriminator at the end."""
     torch.manual_seed(1)
-    network, judge, generator = layers(2, 1), layers(2, 1), seed()
+    network, discriminator, generator = layers(2, 1), layers(2, 1), seed()
     rates, steps = (1e-3, 2e-3), 20 if FAST else 1200
-    players = [torch.optim.Adam(net.parameters(), betas=(0.5, 0.99)) for net in (network, judge)]
+    players = [torch.optim.Adam(net.parameters(), betas=(0.5, 0.99)) for net in (network, discriminator)]
     for step in range(steps):
         for player, rate in zip(players, rates, strict=True):
             player.param_groups[0]["lr"] = rate * (1 - step / steps)
         real = circle(128, generator)
         fake = restore(network, circle(128, generator), generator)
-        judges_loss = game(judge(real), judge(fake.detach()))[
+        discriminator_loss = game(discriminator(real), discriminator(fake.detach()))[
             0
-        ]  # detached: the judge's step leaves the generator alone
+        ]  # detached: the discriminator's step leaves the generator alone
         players[1].zero_grad()
-        judges_loss.backward()
+        discriminator_loss.backward()
         players[1].step()
-        generators_loss = game(judge(real), judge(fake))[1]
+        generators_loss = game(discriminator(real), discriminator(fake))[1]
         players[0].zero_grad()
         generators_loss.backward()
         players[0].step()
-    return network, judge
+    return network, discriminator
 
 
 # %% tags=["cover"]
@@ -147,12 +147,14 @@ grid = torch.cartesian_prod(axis_points, axis_points)
 figure, axes = plt.subplots(1, 5, figsize=(12, 3), sharey=True)
 true, distances = circle(500, seed(1)), {}
 for axis, (name, game) in zip(axes, {"squared error": None, **games}.items(), strict=True):
-    network, judge = play(game) if game else (blurred, None)
+    network, discriminator = play(game) if game else (blurred, None)
     with torch.no_grad():
         fake = restore(network, true, seed(2))
-        if judge:
-            middle = (judge(true).mean() + judge(fake).mean()) / 2  # only differences of logits mean something
-            logits = judge(grid).view(60, 60).T - middle
+        if discriminator:
+            middle = (
+                discriminator(true).mean() + discriminator(fake).mean()
+            ) / 2  # only differences of logits mean something
+            logits = discriminator(grid).view(60, 60).T - middle
             axis.imshow(logits.sigmoid(), extent=(-1.6, 1.6, -1.6, 1.6), origin="lower", cmap="RdBu", alpha=0.6)
     distances[name] = distance_from_circle(fake)
     axis.plot(*true.T, ",", color="black")
@@ -162,17 +164,17 @@ show()
 promise("relativistic average, distance from the circle", distances["relativistic average"], 0.1, 0.05)
 
 # %% [markdown]
-# Black: the real circle. Orange: what the generator answers. Blue: what looks more real to the judge than the average
-# of both. The squared error gives the flat line between above and below, which a judge would throw out at once, and
+# Black: the real circle. Orange: what the generator answers. Blue: what looks more real to the discriminator than the average
+# of both. The squared error gives the flat line between above and below, which a discriminator would throw out at once, and
 # takes no notice of the random number. In the games the generator uses it to answer above or below. The answer may be
 # wrong for a given picture. It is plausible, which is all that the game asks for.
 #
 # The four games end alike; they differ in how easily they go astray. ESRGAN's generator gets no random number: it
 # must choose one answer. Play without it, and in our runs three of the four games did not settle: as soon as the
-# generator chooses "above", everything below looks more real to the judge. ESRGAN holds its generator by two other
+# generator chooses "above", everything below looks more real to the discriminator. ESRGAN holds its generator by two other
 # losses, pixels and features.
 #
-# ## A judge of pictures
+# ## A discriminator of pictures
 #
 # `esrgan.UNetDiscriminator` gives a logit for every pixel. We train a narrow one, alone, to tell photographs from
 # pictures enlarged ×4 by bicubic.
@@ -180,12 +182,12 @@ promise("relativistic average, distance from the circle", distances["relativisti
 # %%
 training, held_out = photograph_pairs(4, enlarge=True)
 torch.manual_seed(0)
-judge, generator = esrgan.UNetDiscriminator(features=8), seed()
-optimizer, margins = torch.optim.Adam(judge.parameters(), lr=2e-3), []
+discriminator, generator = esrgan.UNetDiscriminator(features=8), seed()
+optimizer, margins = torch.optim.Adam(discriminator.parameters(), lr=2e-3), []
 for _ in range(4 if FAST else 300):
     chosen = [training[i] for i in torch.randint(len(training), (6,), generator=generator).tolist()]
-    poor, sharp = map(from_bytes, draw_batch(chosen, 40, generator))
-    real, fake = judge(sharp), judge(poor)
+    low, high = map(from_bytes, sample_batch(chosen, 40, generator))
+    real, fake = discriminator(high), discriminator(low)
     loss = esrgan.vanilla_discriminator_loss(real, fake)
     optimizer.zero_grad()
     loss.backward()
@@ -193,7 +195,7 @@ for _ in range(4 if FAST else 300):
     margins.append((real.mean() - fake.mean()).item())
 plt.figure(figsize=(6, 2.6))
 plt.plot(margins)
-plt.gca().set(xlabel="step", ylabel="C(real) − C(fake)", title="The judge's margin")
+plt.gca().set(xlabel="step", ylabel="C(real) − C(fake)", title="The discriminator's margin")
 show()
 print(f"margin: {margins[0]:.2f} at first, {margins[-1]:.2f} at the end")
 
@@ -201,20 +203,20 @@ high = crop(photograph("astronaut.png"), 20, 150, 128)
 half_poor = high.clone()
 half_poor[..., 64:] = resize(resize(high, 1 / 4), 4)[..., 64:]
 with torch.no_grad():
-    verdict = judge(half_poor).sigmoid()
-show_pictures([("right half enlarged ×4", half_poor), ("what the judge says:\nbright is real", verdict)])
+    verdict = discriminator(half_poor).sigmoid()
+show_pictures([("right half enlarged ×4", half_poor), ("what the discriminator says:\nbright is real", verdict)])
 
 # %% [markdown]
-# After 300 steps the judge tells the halves apart wherever there is detail. So fast a judge is a danger: once it is
+# After 300 steps the discriminator tells the halves apart wherever there is detail. So fast a discriminator is a danger: once it is
 # certain everywhere, its logits hardly depend on the picture, and the generator gets no direction. That is why ESRGAN
-# starts its second stage from a *good* first stage, and why `training.py` shows what the judge says of both pictures.
+# starts its second stage from a *good* first stage, and why `training.py` shows what the discriminator says of both pictures.
 #
 # ## Exercises
 
 
 # %%
 def standard_loss(real, fake):
-    """Logits for real and fake, any shape → the judge's standard loss, a number. Logits of ±200 must do no harm.
+    """Logits for real and fake, any shape → the discriminator's standard loss, a number. Logits of ±200 must do no harm.
 
     Difficulty 1 of 3, 10 minutes.
     """
@@ -226,7 +228,7 @@ check("08a", standard_loss)
 
 # %%
 def hinge_loss(real, fake):
-    """Logits for real and fake → the judge's hinge loss, a number.
+    """Logits for real and fake → the discriminator's hinge loss, a number.
 
     Difficulty 1 of 3, 5 minutes.
     """
@@ -238,7 +240,7 @@ check("08b", hinge_loss)
 
 # %%
 def relativistic_loss(real, fake):
-    """Logits for real and fake → the judge's relativistic average loss: the mean of the two terms, as in esrgan.py.
+    """Logits for real and fake → the discriminator's relativistic average loss: the mean of the two terms, as in esrgan.py.
 
     Difficulty 2 of 3, 10 minutes.
     """
@@ -265,9 +267,9 @@ hint("08c")
 # %% [markdown]
 # ## Recap
 #
-# - A judge asks "could this be real?" and not "are these the right pixels?".
+# - A discriminator asks "could this be real?" and not "are these the right pixels?".
 # - A generator then chooses one plausible answer instead of the average.
-# - Detach the fake for the judge's step. Keep both halves of the relativistic loss.
+# - Detach the fake for the discriminator's step. Keep both halves of the relativistic loss.
 # - Watch the margin: neither player may win outright.
 #
 # Next: [lesson 9](09_perceptual_loss.py), a distance that sees what a picture shows.

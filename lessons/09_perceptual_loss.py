@@ -229,5 +229,5 @@ hint("09b")
 # - Normalise the picture as VGG19 knows it, or colours drift.
 # - Freeze VGG19, but let the gradient through.
 #
-# You now have every part of ESRGAN: generator, judge and perceptual loss. Next: [lesson 10](10_esrgan.py) puts them
+# You now have every part of ESRGAN: generator, discriminator and perceptual loss. Next: [lesson 10](10_esrgan.py) puts them
 # together.

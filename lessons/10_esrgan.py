@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10. ESRGAN whole
 #
-# **Goal.** Put the parts together: generator, judge, three losses, two stages. Make one update by hand. Then walk from
+# **Goal.** Put the parts together: generator, discriminator, three losses, two stages. Make one update by hand. Then walk from
 # the faithful network to the sharp one, weight by weight, and draw what each step gains and costs.
 #
 # ![Grass and a face, by the faithful network, by the sharp one, and by one between them](pictures/10_esrgan.png)
@@ -23,19 +23,19 @@ from course import FAST, crop, photograph, photograph_pairs, promise, seed, show
 
 import degrade
 import esrgan
-from engine import checkpoints, networks, weights
-from engine.data import draw_batch
+from engine import checkpoints, networks
+from engine.data import sample_batch
 from engine.settings import Adversarial, Settings
 from engine.updates import make_stage
 from engine.upscaling import upscale
-from engine.weights import load_vgg19
+from engine.weights import blend, load_vgg19
 from imaging.images import from_bytes, psnr, round_to_8_bits
 
 # %% [markdown]
 # ## The idea
 #
 # ESRGAN is trained in two stages. The first compares pixels alone and gives the **PSNR-oriented** network. The second
-# goes on from its weights, with a judge beside it and this loss:
+# goes on from its weights, with a discriminator beside it and this loss:
 #
 # $$L = L_\mathrm{percep} + \lambda\,L_G + \eta\,L_1$$
 #
@@ -57,9 +57,9 @@ print("both stages:", second["shape"])
 # %% [markdown]
 # ## One update, by hand
 #
-# Both players learn from the same batch. First the generator's loss, which runs *through* the judge; then the judge's,
-# which must not run back into the generator. `stages.AdversarialStage` does the same. To be quick we take a narrow
-# judge and a VGG19 that is shallow and random.
+# Both players learn from the same batch. First the generator's loss, which runs *through* the discriminator; then the discriminator's,
+# which must not run back into the generator. `updates.AdversarialStage` does the same. To be quick we take a narrow
+# discriminator and a VGG19 that is shallow and random.
 
 # %%
 settings = Settings(
@@ -73,36 +73,36 @@ training, _ = photograph_pairs(4, enlarge=False)
 def batch_of(step):
     generator = seed(step)
     chosen = [training[i] for i in torch.randint(len(training), (settings.batch,), generator=generator).tolist()]
-    return draw_batch(chosen, settings.patch, generator)
+    return sample_batch(chosen, settings.patch, generator)
 
 
 stage = make_stage(settings, first["params"], "cpu")
-network, judge = copy.deepcopy(stage.network), copy.deepcopy(stage.judge)
-players = [torch.optim.Adam(player.parameters(), RATE, (0.9, settings.beta2)) for player in (network, judge)]
+network, discriminator = copy.deepcopy(stage.network), copy.deepcopy(stage.discriminator)
+players = [torch.optim.Adam(player.parameters(), RATE, (0.9, settings.beta2)) for player in (network, discriminator)]
 
 low, high = map(from_bytes, batch_of(0))
 restored = network(low)
 perceptual = stage.perceptual(restored, high)
-adversarial = esrgan.relativistic_generator_loss(judge(high), judge(restored))
+adversarial = esrgan.relativistic_generator_loss(discriminator(high), discriminator(restored))
 pixel = F.l1_loss(restored, high)
 loss = perceptual + 0.005 * adversarial + 0.01 * pixel
 loss.backward()
-judge.zero_grad()  # the generator's loss ran through the judge and left gradients there: they are not the judge's
-judges_loss = esrgan.relativistic_discriminator_loss(judge(high), judge(restored.detach()))
-judges_loss.backward()
+discriminator.zero_grad()  # the generator's loss ran through the discriminator and left gradients there: they are not the discriminator's
+discriminator_loss = esrgan.relativistic_discriminator_loss(discriminator(high), discriminator(restored.detach()))
+discriminator_loss.backward()
 for player in players:
     player.step()
 
 told = stage.update(*batch_of(0), RATE, step=0)
-print(f"by hand:          loss {loss:.6f}, the judge's {judges_loss:.6f}")
-print(f"AdversarialStage: loss {told['loss']:.6f}, the judge's {told['judge_loss']:.6f}")
-for name, own, real in (("generator", network, stage.network), ("judge", judge, stage.judge)):
+print(f"by hand:          loss {loss:.6f}, the discriminator's {discriminator_loss:.6f}")
+print(f"AdversarialStage: loss {told['loss']:.6f}, the discriminator's {told['discriminator_loss']:.6f}")
+for name, own, real in (("generator", network, stage.network), ("discriminator", discriminator, stage.discriminator)):
     apart = max((a - b).abs().max().item() for a, b in zip(own.parameters(), real.parameters(), strict=True))
     print(f"{name}: the weights differ by {apart:.1e} at most after the update")
-print(f"of the loss: features {perceptual:.4f}, judge {0.005 * adversarial:.4f}, pixels {0.01 * pixel:.4f}")
+print(f"of the loss: features {perceptual:.4f}, discriminator {0.005 * adversarial:.4f}, pixels {0.01 * pixel:.4f}")
 
 # %% [markdown]
-# Each of the three has its task. The features ask for texture, the judge for looks, and the pixels, with little
+# Each of the three has its task. The features ask for texture, the discriminator for looks, and the pixels, with little
 # weight, hold the colours. More weight for them would also hold back every detail that is not exactly right. The
 # compact settings have a fourth term that does not: the mean absolute difference of both pictures *averaged* over 4×4
 # pixels. Invented detail that leaves these averages as they were costs nothing, a tint does (`consistency_weight`; here
@@ -112,7 +112,7 @@ print(f"of the loss: features {perceptual:.4f}, judge {0.005 * adversarial:.4f},
 #
 # Why train a blurred network first, only to leave it?
 #
-# **Predict before you run.** The judge's margin is $C(\mathrm{real}) - C(\mathrm{restored})$. How does it go on in the
+# **Predict before you run.** The discriminator's margin is $C(\mathrm{real}) - C(\mathrm{restored})$. How does it go on in the
 # first thirty updates if the generator starts from stage one? And if it starts untrained?
 
 # %%
@@ -125,19 +125,19 @@ for name, weights in starts.items():
     margins = [stage.update(*batch_of(step), RATE, step)["margin"] for step in range(4 if FAST else 30)]
     plt.plot(margins, label=name)
     print(f"{name}: margin {sum(margins[-4:]) / 4:.2f} at the end")
-plt.gca().set(xlabel="update", ylabel="C(real) − C(restored)", title="How far the judge is ahead")
+plt.gca().set(xlabel="update", ylabel="C(real) − C(restored)", title="How far the discriminator is ahead")
 plt.legend()
 show()
 
 # %% [markdown]
-# From stage one the judge finds little to hold on to, and the game is close. From noise it has won after a few updates
+# From stage one the discriminator finds little to hold on to, and the game is close. From noise it has won after a few updates
 # and knows everything restored for false. Then $L_G$ says "worse", and no longer in which direction. Good pictures
 # first, then the game.
 #
 # ## Between the two
 #
 # Both networks have the same shape, and the second was trained on from the first. So their weights can be averaged one
-# by one. `upscale --blend` does it with `weights.blend`.
+# by one. `upscale --blend` does it with `blend`.
 
 
 # %%
@@ -148,9 +148,9 @@ def between(alpha):
 
 
 keys = list(second["params"])
-real = weights.blend(second["params"], first["params"], 0.3)
+real = blend(second["params"], first["params"], 0.3)
 own = between(0.3).state_dict()
-print("largest difference from weights.blend:", max((own[key] - real[key]).abs().max().item() for key in keys))
+print("largest difference from blend:", max((own[key] - real[key]).abs().max().item() for key in keys))
 
 # %% tags=["cover"]
 PLACES = {"grass.png": (100, 100), "astronaut.png": (20, 150), "chelsea.png": (50, 100), "coffee.png": (100, 200)}
@@ -227,8 +227,8 @@ promise("PSNR lost from α = 0 to α = 1, in dB", most - least, 1.2, 0.8)
 
 
 # %%
-def generator_loss(restored, high, judge, perceptual):
-    """Restored and true pictures, the judge and the perceptual loss, both callable → ESRGAN's loss, a number.
+def generator_loss(restored, high, discriminator, perceptual):
+    """Restored and true pictures, the discriminator and the perceptual loss, both callable → ESRGAN's loss, a number.
 
     The weights are the paper's: 1, 0.005 and 0.01. `relativistic_generator_loss` of esrgan.py may be used.
     Difficulty 2 of 3, 10 minutes.
@@ -240,15 +240,15 @@ check("10a", generator_loss)
 
 
 # %%
-def judge_loss(restored, high, judge):
-    """Restored and true pictures → the judge's relativistic average loss, from which no gradient reaches `restored`.
+def discriminator_loss(restored, high, discriminator):
+    """Restored and true pictures → the discriminator's relativistic average loss, from which no gradient reaches `restored`.
 
-    The judge has batch norm: give it real and restored pictures in two calls. Difficulty 2 of 3, 10 minutes.
+    The discriminator has batch norm: give it real and restored pictures in two calls. Difficulty 2 of 3, 10 minutes.
     """
     raise NotImplementedError
 
 
-check("10b", judge_loss)
+check("10b", discriminator_loss)
 
 
 # %%
@@ -280,8 +280,8 @@ hint("10b")
 # %% [markdown]
 # ## Recap
 #
-# - First the right pixels, then features, judge and a few pixels: the second stage starts from the first.
-# - The generator's loss runs through the judge; the judge's stops at the restored picture.
+# - First the right pixels, then features, discriminator and a few pixels: the second stage starts from the first.
+# - The generator's loss runs through the discriminator; the discriminator's stops at the restored picture.
 # - Weights of the two stages may be averaged. That is one knob from faithful to sharp, to be turned after training.
 # - What looks more real is less faithful. Say which of the two you measured.
 #

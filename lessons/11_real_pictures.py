@@ -2,7 +2,7 @@
 # # 11. Real pictures
 #
 # **Goal.** See why a network that is excellent on test pictures spoils a photograph from a telephone, and take the
-# cure apart: poor pictures made at random, by blur, resize, noise and JPEG, twice over.
+# cure apart: degraded pictures made at random, by blur, resize, noise and JPEG, twice over.
 #
 # ![A sharp picture on its way through two rounds of blur, resize, noise and JPEG](pictures/11_real_pictures.png)
 #
@@ -55,7 +55,7 @@ network = networks.load_network(checkpoint)
 high = crop(photograph("astronaut.png"), 20, 150, 192)
 low = degrade.bicubic(high, 4)
 noisy = distortions.gaussian_noise(low, torch.tensor([10 / 255]), torch.tensor([False]), seed())
-poor = {"clean": low, "noise, σ = 10": noisy, "JPEG, quality 30": distortions.jpeg(low, torch.tensor([30]))}
+degraded = {"clean": low, "noise, σ = 10": noisy, "JPEG, quality 30": distortions.jpeg(low, torch.tensor([30]))}
 
 
 def middle(picture):
@@ -64,7 +64,7 @@ def middle(picture):
 
 
 rows = []
-for name, picture in poor.items():
+for name, picture in degraded.items():
     panels = [(name, picture)]
     for method, large in (("bicubic", resize(picture, 4)), ("RRDB", upscale(network, picture, 4))):
         panels.append((f"{method}, {psnr(large, high, 4).item():.1f} dB", large))
@@ -195,7 +195,7 @@ show_pictures(panels)
 
 # %% tags=["cover"]
 chosen, face = 14, crop(high, 40, 40, 96)
-steps = degrade.draw_second_order(face.shape, 4, seed(chosen))
+steps = degrade.sample_second_order(face.shape, 4, seed(chosen))
 stages = [("sharp", face)] + [
     (degrade.caption(step, picture), picture) for step, picture in degrade.step_by_step(face, steps)
 ]
@@ -205,7 +205,7 @@ show_pictures(stages[:6], stages[6:], side=96)
 # Above each picture stands what was drawn for it. In between, a picture may be smaller or larger than at the end.
 #
 # **Predict before you run.** Bicubic gives one small picture. How far apart, in decibels, are the best and the worst
-# of fifty poor ones of the same picture?
+# of fifty degraded ones of the same picture?
 
 # %%
 count = 5 if FAST else 50
@@ -217,7 +217,7 @@ for name, method in (("first order", degrade.first_order), ("second order", degr
 plt.figure(figsize=(6.4, 2.8))
 plt.hist(decibels.values(), bins=20, label=list(decibels))
 plt.axvline(psnr(resize(low, 4), high, 4).item(), color="black", linestyle="--", label="bicubic alone")
-plt.gca().set(xlabel="PSNR after enlarging, dB", ylabel="pictures", title="How poor the training pictures are")
+plt.gca().set(xlabel="PSNR after enlarging, dB", ylabel="pictures", title="How degraded the training pictures are")
 plt.legend()
 show()
 

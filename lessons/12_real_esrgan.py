@@ -2,14 +2,14 @@
 # # 12. Real-ESRGAN
 #
 # **Goal.** Take apart the four devices that make ESRGAN work on real pictures: a pool of training pairs, sharpened
-# targets, a judge that speaks about every pixel and cannot be too steep, and averaged weights.
+# targets, a discriminator that speaks about every pixel and cannot be too steep, and averaged weights.
 #
 # ![Each batch's resize factors: all alike as made, all different from the pool](pictures/12_real_esrgan.png)
 #
 # **You will see:** mixed by the pool, batches of six swing 2.4 ± 0.3 times less than as they were made.
 #
-# Takes a quarter of a minute on two cores. You bring from [lesson 11](11_real_pictures.py) the poor pictures, and from
-# [lesson 8](08_discriminators.py) the judge.
+# Takes a quarter of a minute on two cores. You bring from [lesson 11](11_real_pictures.py) the degraded pictures, and from
+# [lesson 8](08_discriminators.py) the discriminator.
 
 # %%
 import matplotlib.pyplot as plt
@@ -33,18 +33,18 @@ from imaging.images import resize
 # ## The idea
 #
 # Real-ESRGAN is ESRGAN's generator on lesson 11's pictures. First it learns pixels alone (**Real-ESRNet**), then with
-# five layers of VGG19 and a new judge:
+# five layers of VGG19 and a new discriminator:
 #
 # $$L = |R - u(h)| + L_\mathrm{percep}(R, u(h)) + 0.1\,L_G$$
 #
 # - $R, h$: the restored and the sharp picture; $L_G$: the standard game's loss
-# - $u(h)$: $h$ **sharpened**, which the poor picture is made of too; the judge compares with $h$ itself
+# - $u(h)$: $h$ **sharpened**, which the degraded picture is made of too; the discriminator compares with $h$ itself
 #
 # The **spectral norm** of a layer with the matrix $W$ is the most that it can stretch a vector:
 #
 # $$\sigma(W) = \max_{|v| = 1} |W v|$$
 #
-# The judge's layers use $W/\sigma(W)$. What is used in the end is not the last weights but their **average** (EMA):
+# The discriminator's layers use $W/\sigma(W)$. What is used in the end is not the last weights but their **average** (EMA):
 #
 # $$\bar\theta \leftarrow d\,\bar\theta + (1-d)\,\theta$$
 #
@@ -65,7 +65,7 @@ from imaging.images import resize
 # %%
 def factors(count, generator):
     """The factor of the first resize in a batch of second_order, once for each picture of the batch."""
-    steps = degrade.draw_second_order((count, 3, 64, 64), 4, generator)
+    steps = degrade.sample_second_order((count, 3, 64, 64), 4, generator)
     return torch.full((count, 1, 1, 1), steps[1].parameters["factor"])
 
 
@@ -121,7 +121,7 @@ added = (0.5 + 4 * (sharpened - high)).clamp(0, 1)
 show_pictures([("as it was", high), ("sharpened", sharpened), ("what was added, × 4", added)])
 
 # %% [markdown]
-# ## The judge: steep, but not too steep
+# ## The discriminator: steep, but not too steep
 #
 # To find $\sigma(W)$ without taking $W$ apart, send a vector through $W$ and back, again and again: the direction that
 # is stretched most wins. This is **power iteration**. PyTorch does *one* round at each update and remembers the vector:
@@ -147,7 +147,7 @@ print(f"the largest singular value: {torch.linalg.matrix_norm(matrix, 2):.4f}")
 # What is it good for? A toy: real "pictures" are numbers around +1, restored ones around −1. The generator's gradient
 # is what would push a restored number upwards.
 #
-# **Predict before you run.** Which judge is right more often, the one with spectral norm or the one without? How hard
+# **Predict before you run.** Which discriminator is right more often, the one with spectral norm or the one without? How hard
 # does each push?
 
 
@@ -157,15 +157,15 @@ def trained_judge(bounded):
     torch.manual_seed(0)
     linear = [nn.Linear(inputs, outputs) for inputs, outputs in ((1, 64), (64, 64), (64, 1))]
     one, two, three = map(nn.utils.spectral_norm, linear) if bounded else linear
-    judge, generator = nn.Sequential(one, nn.LeakyReLU(0.2), two, nn.LeakyReLU(0.2), three), seed()
-    optimizer = torch.optim.Adam(judge.parameters(), lr=1e-3)
+    discriminator, generator = nn.Sequential(one, nn.LeakyReLU(0.2), two, nn.LeakyReLU(0.2), three), seed()
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
     for _ in range(50 if FAST else 1000):
         real, fake = (side + 0.3 * torch.randn(64, 1, generator=generator) for side in (1, -1))
-        loss = esrgan.vanilla_discriminator_loss(judge(real), judge(fake))
+        loss = esrgan.vanilla_discriminator_loss(discriminator(real), discriminator(fake))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return judge.eval()
+    return discriminator.eval()
 
 
 line = torch.linspace(-1.5, 1.5, 200)[:, None].requires_grad_()
@@ -177,21 +177,21 @@ for name, bounded in (("spectral norm", True), ("without", False)):
     axes[0].plot(line.detach(), logits.detach(), label=name)
     axes[1].plot(line.detach(), -push, label=name)
     print(f"{name}: steepest {slope.max():.2f}; at −1 the generator is pushed by {-push[33, 0]:.4f}")
-axes[0].set(xlabel="number", ylabel="C", title="What the judge says")
+axes[0].set(xlabel="number", ylabel="C", title="What the discriminator says")
 axes[1].set(xlabel="number", ylabel="gradient", title="How hard a generator is pushed upwards")
 axes[0].legend()
 show()
 
 # %% [markdown]
-# Linear layers with σ = 1 and leaky ReLUs cannot stretch anything, so the bounded judge is nowhere steeper than 1.
+# Linear layers with σ = 1 and leaky ReLUs cannot stretch anything, so the bounded discriminator is nowhere steeper than 1.
 # Both are right about nearly every number. But the free one pushes many times harder, harder with every update, and at
 # some places twice as hard as beside them. The weight 0.1 of $L_G$ then means something else at every step. The bounded
-# judge pushes gently, everywhere. (Of a convolution, the norm of its matrix is a bound but for a factor. The U-Net's
+# discriminator pushes gently, everywhere. (Of a convolution, the norm of its matrix is a bound but for a factor. The U-Net's
 # first and last layer are left free, as published.)
 #
-# ## The judge: pixel by pixel
+# ## The discriminator: pixel by pixel
 #
-# ESRGAN's judge says one number for a whole patch. The U-Net goes down to an eighth of the size, comes up again, and
+# ESRGAN's discriminator says one number for a whole patch. The U-Net goes down to an eighth of the size, comes up again, and
 # says a number for every pixel. On which pixels of the picture does *one* number depend? Its gradient shows it.
 
 # %%
@@ -199,7 +199,10 @@ torch.manual_seed(0)
 part = crop(high, 40, 60, 64).requires_grad_()
 vgg_style, u_net = esrgan.VGGDiscriminator(64, 16, "spectral").eval(), esrgan.UNetDiscriminator(16).eval()
 panels = [("a patch", part.detach())]
-for name, logits in (("ESRGAN's judge", vgg_style(part)), ("U-Net, its middle", u_net(part)[..., 32:33, 32:33])):
+for name, logits in (
+    ("ESRGAN's discriminator", vgg_style(part)),
+    ("U-Net, its middle", u_net(part)[..., 32:33, 32:33]),
+):
     (seen,) = torch.autograd.grad(logits.sum(), part)
     seen = seen.abs().sum(dim=1, keepdim=True)
     panels.append((f"{name}\ndepends on", (seen / seen.max()).sqrt()))
@@ -207,18 +210,18 @@ print("logits of a patch:", tuple(vgg_style(part).shape), "and", tuple(u_net(par
 show_pictures(panels)
 
 # %% [markdown]
-# The one judges the patch as a whole, the other place by place, each from what lies around it: "this hair is real, that
+# The one discriminators the patch as a whole, the other place by place, each from what lies around it: "this hair is real, that
 # cheek is painted". The generator is told *where* to improve.
 #
 # ## Averaged weights
 #
 # Near the end of a training the weights tremble around a good place: every batch pulls them elsewhere. Their average
-# stands still. `stages.averaged` follows faster at first, or the untrained weights would count for long:
+# stands still. `updates.make_ema` follows faster at first, or the untrained weights would count for long:
 # $d = \min(0.999, (1+n)/(10+n))$ after $n$ updates.
 
 # %%
 weights = nn.Linear(1, 1, bias=False)
-follower = averaged(weights, Settings(average=0.999))
+follower = averaged(weights, Settings(ema=0.999))
 generator, own, paths = seed(), None, []
 with torch.no_grad():
     for number in range(3000):
@@ -229,7 +232,7 @@ with torch.no_grad():
         own = now if own is None else decay * own + (1 - decay) * now
         paths.append((now, own, follower.module.weight.item()))
 now, by_hand, real = torch.tensor(paths).T
-print("largest difference from stages.averaged:", (by_hand - real).abs().max().item())
+print("largest difference from updates.make_ema:", (by_hand - real).abs().max().item())
 plt.figure(figsize=(6.4, 2.8))
 plt.plot(now, linewidth=0.4, label="a weight")
 plt.plot(by_hand, label="its average")
@@ -246,7 +249,7 @@ show()
 
 # %%
 low = degrade.second_order(high, 4, seed(9))
-panels = [("poor", low), ("bicubic", resize(low, 4))]
+panels = [("low", low), ("bicubic", resize(low, 4))]
 kinds = ("trained on bicubic", "rrdb", "bicubic"), ("Real-ESRNet", "rrdb", "real"), ("Real-ESRGAN", "esrgan", "real")
 for name, model, degradation in kinds:
     _, checkpoint = trained(model=model, scale=4, degradation=degradation)
@@ -255,7 +258,7 @@ show_pictures([(name, picture) for name, picture in [*panels, ("as it was", high
 
 # %% [markdown]
 # The sister sharpens the spots. Real-ESRNet smooths them away, and with them what looks like spots: it is trained on
-# pixels alone, and where it cannot know, it blurs. The second stage, with features and the judge
+# pixels alone, and where it cannot know, it blurs. The second stage, with features and the discriminator
 # (`python main.py train -m esrgan -d real`), gives firm edges and a grain back, and makes a painting of a face as small
 # as this one. What it puts there need not be true: it is what such pictures usually have.
 #
@@ -305,8 +308,8 @@ hint("12c")
 # ## Recap
 #
 # - Pictures of a batch share what one tensor must share; a pool mixes batches.
-# - Aim at sharpened pictures, but show the judge true ones.
-# - Spectral norm bounds how steep a judge can be, so that it keeps teaching.
+# - Aim at sharpened pictures, but show the discriminator true ones.
+# - Spectral norm bounds how steep a discriminator can be, so that it keeps teaching.
 # - Use the average of the weights, not the last ones.
 #
 # You have now taken all of Real-ESRGAN apart. The project's README has the commands to train it.

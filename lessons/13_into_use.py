@@ -221,7 +221,7 @@ for share in (4, 6):
 
 # %% [markdown]
 # That mean is what `DistributedDataParallel` computes, over the network, while the rest of the gradient is still on its
-# way; `spread` in stages.py wraps the loss in it. Then every machine takes the same step. `-b` must divide among the
+# way; `data_parallel` in devices.py wraps the loss in it. Then every machine takes the same step. `-b` must divide among the
 # processes, so shares are equal. What looks across the batch sees only a share: batch norm, and the average logit of
 # the relativistic loss.
 #

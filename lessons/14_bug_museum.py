@@ -271,7 +271,7 @@ with tempfile.TemporaryDirectory() as folder:
 check("14h", save)
 
 # %% [markdown]
-# ### i. The judge who is bribed
+# ### i. The discriminator who is bribed
 #
 # The perceptual loss falls splendidly. The picture hardly changes.
 
@@ -367,7 +367,7 @@ hint("14g")
 # | symptom | known beforehand |
 # |---|---|
 # | brightness, shape, specks, fringe | what went in: try black, white, an oblong, a transparent picture |
-# | a number that is too good or too poor | bicubic, on the same pictures; sizes that do not divide |
+# | a number that is too good or too bad | bicubic, on the same pictures; sizes that do not divide |
 # | pairs that do not match | the PSNR of each pair: all near bicubic's |
 # | an error that was printed and passed | nothing: let errors out |
 # | a file | open it elsewhere, with `weights_only=True` |

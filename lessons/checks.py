@@ -66,7 +66,7 @@ class Verdict:
 
 def check(identity: str, answer) -> None:
     """Print whether the answer to exercise `identity` is right; if not, what differs, with a picture of a picture."""
-    verdict = judge(identity, answer)
+    verdict = grade(identity, answer)
     words = {"not yet": f'not yet: hint("{identity}") helps', "correct": "correct", "wrong": "not right yet."}
     print(f"{identity}: {words[verdict.status]}")
     if verdict.message:
@@ -85,7 +85,7 @@ def hint_of(identity: str) -> str:
     return " ".join((inspect.getdoc(exercises()[identity]) or "").split())
 
 
-def judge(identity: str, answer) -> Verdict:
+def grade(identity: str, answer) -> Verdict:
     """Try an answer; whatever it does, this returns."""
     try:
         with torch.random.fork_rng(devices=[]):  # the lesson's own random numbers stay as they were
@@ -226,8 +226,8 @@ def _is_definition(node: ast.stmt) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
 
 
-def judge_files(files: list[Path], settled: set[str]) -> None:
-    """What the child process does: judge every exercise of the files, one line of JSON each on standard output."""
+def grade_files(files: list[Path], settled: set[str]) -> None:
+    """What the child process does: discriminator every exercise of the files, one line of JSON each on standard output."""
     for path in files:
         lesson = LESSON_NAME.match(path.stem)["lesson"][:2]
         wanted = [identity for identity in exercises() if identity[:2] == lesson and identity not in settled]
@@ -239,16 +239,16 @@ def judge_files(files: list[Path], settled: set[str]) -> None:
         for identity in wanted:
             with contextlib.redirect_stdout(sys.stderr):
                 answer = names.get(answer_name(identity))
-                verdict = judge(identity, answer) if answer else Verdict("wrong" if problem else "not yet", problem)
+                verdict = grade(identity, answer) if answer else Verdict("wrong" if problem else "not yet", problem)
             print(json.dumps([identity, verdict.status, verdict.message]), flush=True)
 
 
-def judge_student(files: dict[str, Path]) -> dict[str, Verdict]:
-    """Identity → verdict for all exercises of a student's files, judged in a process that may be stopped."""
+def grade_student(files: dict[str, Path]) -> dict[str, Verdict]:
+    """Identity → verdict for all exercises of a student's files, graded in a process that may be stopped."""
     wanted = [identity for identity in exercises() if any(lesson[:2] == identity[:2] for lesson in files)]
     verdicts: dict[str, Verdict] = {}
     while open_ones := [identity for identity in wanted if identity not in verdicts]:
-        command = [sys.executable, str(LESSONS / "checks.py"), "--judge", ",".join(verdicts) or "-"]
+        command = [sys.executable, str(LESSONS / "checks.py"), "--grade", ",".join(verdicts) or "-"]
         late = False
         try:
             result = subprocess.run([*command, *map(str, files.values())], capture_output=True, timeout=SECONDS)
@@ -279,7 +279,7 @@ def sheet(folder: Path, verbose: bool) -> bool:
     print("  ".join(["student".ljust(width), *(lesson.ljust(letters[lesson]) for lesson in lessons), "solved"]))
     complete = True
     for student, files in students.items():
-        verdicts = judge_student(files)
+        verdicts = grade_student(files)
         marks = {"correct": "+", "wrong": "x", "not yet": "."}
         cells = [
             "".join(marks[verdicts[one].status] if one in verdicts else " " for one in numbers[lesson])
@@ -299,8 +299,8 @@ def sheet(folder: Path, verbose: bool) -> bool:
 
 def main(arguments: list[str]) -> int:
     """The command line of this script; returns the exit code."""
-    if arguments[:1] == ["--judge"]:
-        judge_files([Path(path) for path in arguments[2:]], set(arguments[1].split(",")))
+    if arguments[:1] == ["--grade"]:
+        grade_files([Path(path) for path in arguments[2:]], set(arguments[1].split(",")))
         return 0
     parser = argparse.ArgumentParser(description="The progress of a folder of lessons, your own or your students'.")
     parser.add_argument("folder", type=Path, nargs="?", default=LESSONS, help="default: the lessons themselves")

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from engine import networks
-from engine.data import Pair, centre, make_pair
+from engine.data import Pair, center_crop, make_pair
 from gen_samples import FREE_PHOTOGRAPHS
 from imaging.files import read_picture
 from imaging.images import to_image
@@ -127,4 +127,4 @@ def photograph_pairs(scale: int, enlarge: bool) -> tuple[list[Pair], list[Pair]]
     """
     pairs = [Pair(*make_pair(photograph(name), scale, enlarge), name) for name in FREE_PHOTOGRAPHS]
     training = [pair for pair in pairs if pair.photograph not in HELD_OUT]
-    return training, [centre(pair, 192) for pair in pairs if pair.photograph in HELD_OUT]
+    return training, [center_crop(pair, 192) for pair in pairs if pair.photograph in HELD_OUT]

@@ -284,7 +284,11 @@ LESSON_8 = [
     ("08c", lambda real, fake: standard(fake - real.mean(), real - fake.mean()) / 2, "generator's loss"),
     ("08d", lambda real, fake: F.softplus(real.mean() - fake).mean(), "real half is missing"),
     ("08d", lambda real, fake: F.softplus(real.mean() - fake).mean() / 2, "real half is missing"),
-    ("08d", lambda real, fake: standard(real - fake.mean(), fake - real.mean()) / 2, "this is the judge's loss"),
+    (
+        "08d",
+        lambda real, fake: standard(real - fake.mean(), fake - real.mean()) / 2,
+        "this is the discriminator's loss",
+    ),
     ("08d", lambda real, fake: -standard(real - fake.mean(), fake - real.mean()) / 2, "with a minus"),
     ("08d", lambda real, fake: standard(fake.detach() - real.mean(), real - fake.detach().mean()) / 2, "no gradient"),
 ]
@@ -320,14 +324,14 @@ LESSON_9 = [
 ]
 
 
-def generator_loss(restored, high, judge, perceptual, share=0.005, pixels=0.01, game=None):
+def generator_loss(restored, high, discriminator, perceptual, share=0.005, pixels=0.01, game=None):
     game = game or esrgan.relativistic_generator_loss
-    adversarial = game(judge(high), judge(restored))
+    adversarial = game(discriminator(high), discriminator(restored))
     return perceptual(restored, high) + share * adversarial + pixels * F.l1_loss(restored, high)
 
 
-def judge_loss_in_one_batch(restored, high, judge):
-    real, fake = judge(torch.cat((high, restored.detach()))).chunk(2)
+def discriminator_loss_in_one_batch(restored, high, discriminator):
+    real, fake = discriminator(torch.cat((high, restored.detach()))).chunk(2)
     return esrgan.relativistic_discriminator_loss(real, fake)
 
 
@@ -345,7 +349,7 @@ LESSON_10 = [
     ("10a", partial(generator_loss, share=0.01, pixels=0.005), "changed places"),
     ("10a", partial(generator_loss, share=1, pixels=1), "without their weights"),
     ("10a", partial(generator_loss, pixels=0), "the pixels are missing"),
-    ("10a", partial(generator_loss, game=esrgan.relativistic_discriminator_loss), "the judge's own loss"),
+    ("10a", partial(generator_loss, game=esrgan.relativistic_discriminator_loss), "the discriminator's own loss"),
     ("10a", partial(generator_loss, game=lambda real, fake: F.softplus(-fake).mean()), "standard game"),
     (
         "10a",
@@ -354,19 +358,23 @@ LESSON_10 = [
     ),
     (
         "10b",
-        lambda restored, high, judge: esrgan.relativistic_discriminator_loss(judge(high), judge(restored)),
+        lambda restored, high, discriminator: esrgan.relativistic_discriminator_loss(
+            discriminator(high), discriminator(restored)
+        ),
         "reaches the restored pictures",
     ),
     (
         "10b",
-        lambda restored, high, judge: esrgan.relativistic_discriminator_loss(judge(restored.detach()), judge(high)),
+        lambda restored, high, discriminator: esrgan.relativistic_discriminator_loss(
+            discriminator(restored.detach()), discriminator(high)
+        ),
         "changed places",
     ),
-    ("10b", judge_loss_in_one_batch, "in one batch"),
+    ("10b", discriminator_loss_in_one_batch, "in one batch"),
     (
         "10b",
-        lambda restored, high, judge: esrgan.relativistic_discriminator_loss(
-            judge(high).detach(), judge(restored).detach()
+        lambda restored, high, discriminator: esrgan.relativistic_discriminator_loss(
+            discriminator(high).detach(), discriminator(restored).detach()
         ),
         "not the logits",
     ),

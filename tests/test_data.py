@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import degrade
-from engine.data import Data, Pair, PairPool, draw_batch, make_pair, read_pairs, seeded, split_by_photograph
+from engine.data import Data, Pair, PairPool, make_pair, read_pairs, sample_batch, seeded, split_by_photograph
 from engine.settings import Settings
 from gen_samples import cut_samples
 from imaging.console import UsageError, UserError
@@ -101,7 +101,7 @@ def test_patches_of_a_pair_stay_together_and_turn_every_way(scale):
     small = torch.arange(10 * 12, dtype=torch.uint8).view(1, 10, 12).expand(3, -1, -1)
     large = small.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     pair = Pair(small, large, "x")
-    smalls, larges = draw_batch([pair] * 900, 4, seeded(3))
+    smalls, larges = sample_batch([pair] * 900, 4, seeded(3))
     assert smalls.shape == (900, 3, 4, 4) and larges.shape == (900, 3, 4 * scale, 4 * scale)
     assert torch.equal(larges, smalls.repeat_interleave(scale, -1).repeat_interleave(scale, -2))
     down, right = (smalls[:, 0, 1, 0].int() - smalls[:, 0, 0, 0], smalls[:, 0, 0, 1].int() - smalls[:, 0, 0, 0])
@@ -117,7 +117,7 @@ def test_seeded_generators_depend_on_every_number():
 
 
 # ---------------------------------------------------------------------------------------------
-# Poor pictures, made while training
+# Degraded pictures, made while training
 # ---------------------------------------------------------------------------------------------
 
 

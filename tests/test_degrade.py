@@ -80,7 +80,7 @@ def test_generalised_and_plateau_kernels_are_their_formulas():
 
 
 def test_every_kernel_drawn_sums_to_1_and_stays_in_its_size():
-    parameters = degrade.draw_blur(500, degrade.SECOND_ORDER.second.blur, seeded()).parameters
+    parameters = degrade.sample_blur(500, degrade.SECOND_ORDER.second.blur, seeded()).parameters
     kernels = degrade.make_kernels(**parameters)
     assert kernels.shape == (500, 21, 21) and kernels.isfinite().all()
     torch.testing.assert_close(kernels.sum(dim=(1, 2)), torch.ones(500))
@@ -305,7 +305,7 @@ def assert_uniform(values, low, high):
 @pytest.mark.parametrize("number, probability, sigma", [(0, 1.0, (0.2, 3)), (1, 0.8, (0.2, 1.5))])
 def test_kernels_are_drawn_with_the_published_odds(number, probability, sigma):
     settings = (degrade.SECOND_ORDER.first, degrade.SECOND_ORDER.second)[number].blur
-    drawn = degrade.draw_blur(DRAWS, settings, seeded(number)).parameters
+    drawn = degrade.sample_blur(DRAWS, settings, seeded(number)).parameters
     names = [degrade.KERNELS[kind] for kind in drawn["kind"]]
     shares = dict(zip(degrade.KERNELS, (0.45, 0.25, 0.12, 0.03, 0.12, 0.03), strict=False))
     odds = {name: 0.9 * probability * share for name, share in shares.items()}
@@ -328,7 +328,7 @@ def test_kernels_are_drawn_with_the_published_odds(number, probability, sigma):
 
 
 def test_the_final_sinc_is_drawn_with_the_published_odds():
-    drawn = degrade.draw_blur(DRAWS, degrade.SECOND_ORDER.final_sinc, seeded(3)).parameters
+    drawn = degrade.sample_blur(DRAWS, degrade.SECOND_ORDER.final_sinc, seeded(3)).parameters
     assert_odds([degrade.KERNELS[kind] for kind in drawn["kind"]], {"sinc": 0.8, "none": 0.2})
     assert_uniform(drawn["cutoff"], math.pi / 3, math.pi)
 
@@ -338,7 +338,7 @@ def test_resizes_and_the_order_of_the_end_are_drawn_with_the_published_odds(monk
     for name in ("blur", "noise", "jpeg"):
         monkeypatch.setattr(degrade, f"draw_{name}", lambda *_, name=name: degrade.Step(name, None, {}))
     generator = seeded(4)
-    draws = [degrade.draw_second_order((1, 3, 64, 96), 4, generator) for _ in range(DRAWS)]
+    draws = [degrade.sample_second_order((1, 3, 64, 96), 4, generator) for _ in range(DRAWS)]
     assert_odds([" ".join(step.name for step in steps[-4:-1]) for steps in draws],
                 {"resize blur jpeg": 0.5, "jpeg resize blur": 0.5})  # fmt: skip
     table = ((1, (64, 96), 0.2, 0.7, (0.15, 1.5)), (5, (16, 24), 0.3, 0.4, (0.3, 1.2)))
@@ -359,7 +359,7 @@ def test_resizes_and_the_order_of_the_end_are_drawn_with_the_published_odds(monk
 def test_noise_is_drawn_with_the_published_odds(number, sigma, strength):
     settings = (degrade.SECOND_ORDER.first, degrade.SECOND_ORDER.second)[number].noise
     generator = seeded(number)
-    draws = [degrade.draw_noise(1, settings, generator).parameters for _ in range(DRAWS)]
+    draws = [degrade.sample_noise(1, settings, generator).parameters for _ in range(DRAWS)]
     odds = {("Gaussian", True): 0.2, ("Gaussian", False): 0.3, ("Poisson", True): 0.2, ("Poisson", False): 0.3}
     assert_odds([(one["kind"], one["grey"].item()) for one in draws], odds)
     assert_uniform([255 * one["strength"].item() for one in draws if one["kind"] == "Gaussian"], *sigma)
@@ -369,13 +369,13 @@ def test_noise_is_drawn_with_the_published_odds(number, sigma, strength):
 
 def test_jpeg_quality_is_drawn_from_30_to_95():
     for round_ in (degrade.SECOND_ORDER.first, degrade.SECOND_ORDER.second):
-        drawn = degrade.draw_jpeg(DRAWS, round_.quality, seeded()).parameters["quality"]
+        drawn = degrade.sample_jpeg(DRAWS, round_.quality, seeded()).parameters["quality"]
         assert_odds(drawn.tolist(), dict.fromkeys(range(30, 96), 1 / 66))
 
 
 def test_a_photographs_distortions_are_drawn_with_their_odds_for_each_picture():
     photo = degrade.PHOTO
-    steps = degrade.draw_photo((DRAWS, 3, 64, 64), 4, seeded(5))
+    steps = degrade.sample_photo((DRAWS, 3, 64, 64), 4, seeded(5))
     assert [step.name for step in steps] == [
         "blur", "shrink", "sharpen", "noise", "noise", "8 bits", "compress", "8 bits"
     ]  # fmt: skip
@@ -415,7 +415,7 @@ def test_some_pictures_are_grey():
 
 def test_some_things_are_drawn_for_each_picture_and_some_for_the_batch():
     for seed in range(10):
-        for step in degrade.draw_second_order((16, 3, 64, 64), 4, seeded(seed)):
+        for step in degrade.sample_second_order((16, 3, 64, 64), 4, seeded(seed)):
             for name, value in step.parameters.items():
                 per_picture = step.name in ("blur", "JPEG") or name in ("strength", "grey")
                 assert isinstance(value, torch.Tensor) == per_picture
@@ -461,9 +461,9 @@ def test_every_stage_is_a_picture():
     high = few()
     for seed in range(30):
         for steps in (
-            degrade.draw_first_order(high.shape, 3, seeded(seed)),
-            degrade.draw_photo(high.shape, 3, seeded(seed)),
-            degrade.draw_second_order(high.shape, 3, seeded(seed)),
+            degrade.sample_first_order(high.shape, 3, seeded(seed)),
+            degrade.sample_photo(high.shape, 3, seeded(seed)),
+            degrade.sample_second_order(high.shape, 3, seeded(seed)),
         ):
             for step, pictures in degrade.step_by_step(high, steps):
                 assert pictures.isfinite().all() and pictures.min() >= 0 and pictures.max() <= 1, step
@@ -528,13 +528,13 @@ def test_a_sheet_of_what_a_camera_does(place, photograph):
 
 def test_captions_tell_every_kind_in_two_short_lines():
     for kind in range(8):
-        step = degrade.draw_blur(1, degrade.BlurSettings(), seeded())
+        step = degrade.sample_blur(1, degrade.BlurSettings(), seeded())
         step.parameters["kind"][0] = kind
         text = degrade.caption(step, few())
         assert degrade.KERNELS[kind] in text.replace("no blur", "none")
         assert len(text.split("\n")) == 2 and max(map(len, text.split("\n"))) <= 36
     for seed in range(20):
-        for draw in (degrade.draw_second_order, degrade.draw_photo):
+        for draw in (degrade.sample_second_order, degrade.sample_photo):
             for step in draw((1, 3, 64, 64), 2, seeded(seed)):
                 assert len(degrade.caption(step, few()).split("\n")) == 2
 

@@ -161,7 +161,7 @@ def test_the_short_way_to_convolve_doubled_pixels(size):
 @pytest.mark.parametrize("strip", [1, 40, 300])
 def test_strips_give_what_the_whole_gives(shape, strip, monkeypatch):
     monkeypatch.setattr(esrgan, "STRIP", strip)
-    monkeypatch.setattr(esrgan, "LEAST_ROWS", 1)
+    monkeypatch.setattr(esrgan, "MIN_ROWS", 1)
     network, low = with_random_weights(RRDBNet(shape[0], 4, 4, 1, *shape[1:])).double(), rand(2, 3, 9, 7).double()
     whole = network(low)
     with torch.no_grad():
@@ -212,25 +212,27 @@ def test_vgg_discriminator_has_batch_norm_after_all_but_the_first():
 
 @pytest.mark.parametrize("patch", [32, 100, 128, 192])
 def test_nothing_is_pooled_at_the_patch_itself(patch):
-    judge = VGGDiscriminator(patch, features=4).eval()
+    discriminator = VGGDiscriminator(patch, features=4).eval()
     picture = rand(2, 3, patch, patch)
-    seen = judge.body(picture).flatten(1)
-    expected = judge.linear2(F.leaky_relu(judge.linear1(seen), 0.2))
+    seen = discriminator.body(picture).flatten(1)
+    expected = discriminator.linear2(F.leaky_relu(discriminator.linear1(seen), 0.2))
     assert seen.shape[1] == 32 * (patch // 32) ** 2
-    assert torch.equal(judge(picture), expected) and expected.shape == (2, 1)
+    assert torch.equal(discriminator(picture), expected) and expected.shape == (2, 1)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (75, 120), (160, 160)])
 def test_the_judge_of_128_judges_other_sizes(size):
-    judge = VGGDiscriminator(128, features=4).eval()
-    logits = judge(rand(3, 3, *size))
+    discriminator = VGGDiscriminator(128, features=4).eval()
+    logits = discriminator(rand(3, 3, *size))
     assert logits.shape == (3, 1) and logits.std() > 0
 
 
 def test_a_larger_grid_is_averaged():
-    judge, picture = VGGDiscriminator(64, features=4).eval(), rand(2, 3, 128, 128)
-    averaged = F.avg_pool2d(judge.body(picture), 2).flatten(1)
-    torch.testing.assert_close(judge(picture), judge.linear2(F.leaky_relu(judge.linear1(averaged), 0.2)))
+    discriminator, picture = VGGDiscriminator(64, features=4).eval(), rand(2, 3, 128, 128)
+    averaged = F.avg_pool2d(discriminator.body(picture), 2).flatten(1)
+    torch.testing.assert_close(
+        discriminator(picture), discriminator.linear2(F.leaky_relu(discriminator.linear1(averaged), 0.2))
+    )
 
 
 def test_what_the_vgg_discriminator_refuses():
@@ -242,25 +244,25 @@ def test_what_the_vgg_discriminator_refuses():
         VGGDiscriminator(128, normalisation="layer")
 
 
-def spectral_norms(judge: nn.Module, picture: torch.Tensor) -> dict[str, float]:
-    """The largest singular value of every layer's weight, after the judge has seen some pictures in training."""
-    judge.train()
+def spectral_norms(discriminator: nn.Module, picture: torch.Tensor) -> dict[str, float]:
+    """The largest singular value of every layer's weight, after the discriminator has seen some pictures in training."""
+    discriminator.train()
     for _ in range(60):  # each time one step of the power iteration
-        judge(picture)
+        discriminator(picture)
     return {
         name: torch.linalg.matrix_norm(module.weight.detach().flatten(1), 2).item()
-        for name, module in judge.named_modules()
+        for name, module in discriminator.named_modules()
         if isinstance(module, (nn.Conv2d, nn.Linear))
     }
 
 
 def test_spectral_norm_instead_of_batch_norm():
     torch.manual_seed(0)
-    judge = VGGDiscriminator(32, features=4, normalisation="spectral")
-    norms = spectral_norms(judge, rand(1, 3, 32, 32))
+    discriminator = VGGDiscriminator(32, features=4, normalisation="spectral")
+    norms = spectral_norms(discriminator, rand(1, 3, 32, 32))
     assert len(norms) == 12
     assert all(norm == pytest.approx(1, abs=0.03) for norm in norms.values()), norms
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in judge.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in discriminator.modules())
 
 
 def test_unet_has_spectral_norm_on_all_but_the_first_and_last():
@@ -271,11 +273,11 @@ def test_unet_has_spectral_norm_on_all_but_the_first_and_last():
 
 
 def test_unet_is_its_formula():
-    judge = UNetDiscriminator(features=4).eval()
+    discriminator = UNetDiscriminator(features=4).eval()
     picture = rand(2, 3, 16, 24)
 
     def conv(x, number):
-        module = getattr(judge, f"conv{number}")
+        module = getattr(discriminator, f"conv{number}")
         return F.conv2d(x, module.weight, module.bias, stride=2 if number in (1, 2, 3) else 1, padding=1)
 
     def activated(x):
@@ -284,7 +286,7 @@ def test_unet_is_its_formula():
     def doubled(x):
         return F.interpolate(x, scale_factor=2, mode="bilinear")
 
-    found = judge(picture)  # it is called first: only then do its layers hold the bounded weights
+    found = discriminator(picture)  # it is called first: only then do its layers hold the bounded weights
     down = [activated(conv(picture, 0))]
     for number in (1, 2, 3):
         down.append(activated(conv(down[-1], number)))
@@ -293,7 +295,7 @@ def test_unet_is_its_formula():
         x = activated(conv(doubled(x), number)) + down.pop()
     expected = conv(activated(conv(activated(conv(x, 7)), 8)), 9)
     torch.testing.assert_close(found, expected)
-    assert expected.shape == (2, 1, 16, 24) and judge.conv1.bias is None
+    assert expected.shape == (2, 1, 16, 24) and discriminator.conv1.bias is None
 
 
 @pytest.mark.parametrize("size", [(8, 8), (13, 22), (17, 9)])
@@ -301,13 +303,17 @@ def test_unet_gives_a_logit_for_every_pixel(size):
     assert UNetDiscriminator(features=4)(rand(2, 3, *size)).shape == (2, 1, *size)
 
 
-@pytest.mark.parametrize("judge", [VGGDiscriminator(32, 4), VGGDiscriminator(32, 4, "spectral"), UNetDiscriminator(4)])
-def test_gradient_of_the_judge_reaches_the_picture_and_every_weight(judge):
+@pytest.mark.parametrize(
+    "discriminator", [VGGDiscriminator(32, 4), VGGDiscriminator(32, 4, "spectral"), UNetDiscriminator(4)]
+)
+def test_gradient_of_the_judge_reaches_the_picture_and_every_weight(discriminator):
     picture = rand(2, 3, 32, 32).requires_grad_()
-    judge(picture).square().sum().backward()
+    discriminator(picture).square().sum().backward()
     assert picture.grad.abs().sum() > 0
     # A bias that is batch-normalised away would have none; there is none such.
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in judge.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in discriminator.parameters()
+    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -338,11 +344,11 @@ def test_relativistic_losses_are_the_formula(shape):
     real = 1 + 2 * torch.randn(shape, generator=generator, dtype=torch.float64)
     fake = torch.randn(shape, generator=generator, dtype=torch.float64)
     lists = real.flatten().tolist(), fake.flatten().tolist()
-    judge_loss = esrgan.relativistic_discriminator_loss(real, fake).item()
-    assert judge_loss == pytest.approx(relativistic_by_loops(*lists, generator=False), rel=1e-12)
+    discriminator_loss = esrgan.relativistic_discriminator_loss(real, fake).item()
+    assert discriminator_loss == pytest.approx(relativistic_by_loops(*lists, generator=False), rel=1e-12)
     generator_loss = esrgan.relativistic_generator_loss(real, fake).item()
     assert generator_loss == pytest.approx(relativistic_by_loops(*lists, generator=True), rel=1e-12)
-    assert abs(judge_loss - generator_loss) > 0.1
+    assert abs(discriminator_loss - generator_loss) > 0.1
 
 
 def test_vanilla_losses_are_the_formula():

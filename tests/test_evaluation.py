@@ -10,7 +10,14 @@ from test_srcnn import delta_network
 import degrade
 from engine import evaluation
 from engine.data import seeded
-from engine.evaluation import DRAWS, Examination, evaluate_folder, evaluate_sets, looks, restore_as_published
+from engine.evaluation import (
+    DRAWS,
+    EvaluationSettings,
+    evaluate_folder,
+    evaluate_sets,
+    perceptual_metrics,
+    restore_as_published,
+)
 from engine.weights import load_vgg19
 from imaging.console import UserError
 from imaging.images import crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, ssim
@@ -19,15 +26,15 @@ from imaging.saving import write_picture
 
 def test_what_looks_measures(photograph):
     vgg = load_vgg19("random", ("conv3_4", "conv5_4"))
-    same = looks(photograph, photograph, vgg)
+    same = perceptual_metrics(photograph, photograph, vgg)
     assert same == {"conv3_4": 0, "conv5_4": 0, "detail": 1, "colour": 0}
     tinted = photograph * 0.5
     tinted[:, 2] += 10 / 255
-    figures = looks(tinted, photograph * 0.5, vgg)
+    figures = perceptual_metrics(tinted, photograph * 0.5, vgg)
     assert figures["colour"] == pytest.approx(10, abs=1e-3) and figures["detail"] == pytest.approx(1, abs=1e-3)
-    blurred = looks(resize(resize(photograph, 0.5), 2), photograph, vgg)
+    blurred = perceptual_metrics(resize(resize(photograph, 0.5), 2), photograph, vgg)
     assert blurred["detail"] < 0.5 and blurred["conv3_4"] > 0
-    assert looks(photograph * 2, photograph, vgg)["detail"] == pytest.approx(4, rel=1e-4)
+    assert perceptual_metrics(photograph * 2, photograph, vgg)["detail"] == pytest.approx(4, rel=1e-4)
 
 
 def test_evaluation_by_hand(place, photograph):
@@ -36,7 +43,7 @@ def test_evaluation_by_hand(place, photograph):
         write_picture(place / "Set" / f"{name}.png", photograph[..., :height, :width])
     (place / "Set" / "broken.png").write_text("no picture")
     write_picture(place / "Set" / "tiny.png", photograph[..., :12, :12])
-    figures = evaluate_folder(place / "Set", Examination(3, delta_network()))
+    figures = evaluate_folder(place / "Set", EvaluationSettings(3, delta_network()))
     assert [row["name"] for row in figures["images"]] == ["one.png", "two.png"]
     for row, (height, width) in zip(figures["images"], sizes.values(), strict=True):
         high = crop_to_multiple(photograph[..., :height, :width], 3)
@@ -46,11 +53,11 @@ def test_evaluation_by_hand(place, photograph):
         assert row["model"]["psnr"] == pytest.approx(row["bicubic"]["psnr"], abs=1e-3)
     mean = sum(row["bicubic"]["psnr"] for row in figures["images"]) / 2
     assert figures["bicubic"]["psnr"] == pytest.approx(mean)
-    assert "model" not in evaluate_folder(place / "Set", Examination(3))
+    assert "model" not in evaluate_folder(place / "Set", EvaluationSettings(3))
     (place / "bad").mkdir()
     (place / "bad" / "x.png").write_text("")
     with pytest.raises(UserError, match="no picture that can be measured"):
-        evaluate_folder(place / "bad", Examination(2))
+        evaluate_folder(place / "bad", EvaluationSettings(2))
 
 
 def test_networks_on_rgb_are_measured_on_rgb(photograph):
@@ -70,7 +77,7 @@ def test_networks_on_rgb_are_measured_on_rgb(photograph):
 def test_sets_of_one_name_stay_apart(place, photograph):
     for folder in ("a/Set5", "b/Set5"):
         write_picture(place / folder / "x.png", photograph[..., :40, :40])
-    report = evaluate_sets([place / "a" / "Set5", place / "b" / "Set5"], Examination(2))
+    report = evaluate_sets([place / "a" / "Set5", place / "b" / "Set5"], EvaluationSettings(2))
     assert len(report["sets"]) == 2
 
 
@@ -78,7 +85,7 @@ def test_poor_pictures_are_measured_over_draws(place, photograph, monkeypatch):
     monkeypatch.setattr(evaluation, "DRAWS", 3)
     for name in ("one", "two"):
         write_picture(place / "Set" / f"{name}.png", photograph[..., :61, :75])
-    figures = evaluate_folder(place / "Set", Examination(3, delta_network(), degradation="real", seed=4))
+    figures = evaluate_folder(place / "Set", EvaluationSettings(3, delta_network(), degradation="real", seed=4))
     high, row = photograph[..., :60, :75], figures["images"][0]
     number = zlib.crc32(b"one.png")
     lows = [degrade.second_order(high, 3, seeded(4, number, draw)) for draw in range(3)]
@@ -89,7 +96,7 @@ def test_poor_pictures_are_measured_over_draws(place, photograph, monkeypatch):
     errors = [row["bicubic"]["error"] for row in figures["images"]]
     assert figures["bicubic"]["error"] == pytest.approx((errors[0] ** 2 + errors[1] ** 2) ** 0.5 / 2)
     assert figures["images"][0]["bicubic"] != figures["images"][1]["bicubic"]  # one picture, other draws
-    again = evaluate_folder(place / "Set", Examination(3, degradation="real", seed=4))
+    again = evaluate_folder(place / "Set", EvaluationSettings(3, degradation="real", seed=4))
     assert again["bicubic"] == figures["bicubic"]
-    other = evaluate_folder(place / "Set", Examination(3, degradation="real", seed=5))
+    other = evaluate_folder(place / "Set", EvaluationSettings(3, degradation="real", seed=5))
     assert other["bicubic"] != figures["bicubic"] and DRAWS == 20

@@ -180,7 +180,7 @@ def test_a_bomb_is_refused_unless_allowed(tmp_path, monkeypatch):
 
 
 def test_few_bytes_that_would_be_many_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MOST_PIXELS_PER_BYTE", 10_000)
+    monkeypatch.setattr(files, "MAX_PIXELS_PER_BYTE", 10_000)
     # A blank WebP is as small as that; and a TIFF whose directory promises more rows than it has.
     Image.new("RGB", (4000, 4000)).save(tmp_path / "x.webp", lossless=True)
     with pytest.raises(UserError, match=r"4000×4000 pixels in a file of \d+ bytes"):

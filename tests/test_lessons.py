@@ -62,7 +62,7 @@ def test_there_are_exercises_for_every_lesson():
 def test_every_stub_is_unsolved_and_says_what_it_wants(identity):
     name = checks.answer_name(identity)
     stub = checks.answers_in(lesson_of(identity))[name]
-    assert checks.judge(identity, stub).status == "not yet"
+    assert checks.grade(identity, stub).status == "not yet"
     assert re.search(r"Difficulty [123] of 3, \d+ minutes\.", stub.__doc__), "difficulty and minutes"
     assert f'check("{identity}", {name})' in lesson_of(identity).read_text(encoding="utf-8")
 
@@ -70,13 +70,13 @@ def test_every_stub_is_unsolved_and_says_what_it_wants(identity):
 @pytest.mark.parametrize("identity", IDENTITIES)
 def test_every_solution_passes(identity):
     solution = checks.answers_in(lesson_of(identity, LESSONS / "solutions"))[checks.answer_name(identity)]
-    verdict = checks.judge(identity, solution)
+    verdict = checks.grade(identity, solution)
     assert verdict.status == "correct", verdict.message
 
 
 @pytest.mark.parametrize(("identity", "wrong", "said"), PLANTED, ids=[f"{one[0]}-{one[2]}" for one in PLANTED])
 def test_a_planted_mistake_is_named(identity, wrong, said, quiet, capsys):
-    verdict = checks.judge(identity, wrong)
+    verdict = checks.grade(identity, wrong)
     assert verdict.status == "wrong"
     assert said in verdict.message
     checks.check(identity, wrong)
@@ -93,7 +93,7 @@ def test_every_exercise_has_a_planted_mistake_and_a_hint(identity, capsys):
 @pytest.mark.parametrize("identity", IDENTITIES)
 @pytest.mark.parametrize("nonsense", [lambda *_: None, lambda *_: "three", lambda: 1])
 def test_no_answer_breaks_a_check(identity, nonsense):
-    verdict = checks.judge(identity, nonsense)
+    verdict = checks.grade(identity, nonsense)
     assert verdict.status == "wrong"
     assert verdict.message
 
@@ -136,7 +136,7 @@ def test_the_sheet_of_a_class(tmp_path):
 def test_an_answer_that_never_comes(tmp_path, monkeypatch):
     (tmp_path / "01_pixels.py").write_text("def luma_of(rgb):\n    while True: pass\n", encoding="utf-8")
     monkeypatch.setattr(checks, "SECONDS", 10)
-    verdicts = checks.judge_student({"01_pixels": tmp_path / "01_pixels.py"})
+    verdicts = checks.grade_student({"01_pixels": tmp_path / "01_pixels.py"})
     assert [verdict.status for verdict in verdicts.values()] == ["wrong", "not yet", "not yet"]
     assert "10 seconds" in verdicts["01a"].message
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from degrade import KERNELS
+from srcnn import KERNELS
 from engine.optimizers import AdamFromGrey, Muon, orthogonal
 from esrgan import RRDBNet, SRVGGNetCompact
 from srcnn import GREY, SRCNN

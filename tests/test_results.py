@@ -30,7 +30,7 @@ def shipped(tmp_path, monkeypatch):
         save_checkpoint(
             {**checkpoint, "params": RRDBNet(**SMALL).state_dict()}, tmp_path / f"{model}-{degradation}_x4.pt"
         )
-    marks = [f"<!-- {name} -->\nold\n<!-- end of {name} -->\n" for name in ("clean pictures", "poor pictures")]
+    marks = [f"<!-- {name} -->\nold\n<!-- end of {name} -->\n" for name in ("clean pictures", "degraded pictures")]
     (tmp_path / "README.md").write_text("before\n" + "between\n".join(marks) + "after\n")
     return results.shipped()
 
@@ -53,28 +53,28 @@ def test_the_tables_hold_what_was_measured(shipped, photograph, tmp_path, monkey
     folder = tmp_path / "set"
     write_picture(folder / "a.png", photograph[..., :96, :96])
     monkeypatch.setattr("engine.evaluation.DRAWS", 2)
-    report = results.evaluate_folder(folder, results.Examination(4))["bicubic"]
+    report = results.evaluate_folder(folder, results.EvaluationSettings(4))["bicubic"]
     clean = results.clean_table(folder, shipped, None)
     _, _, first, *rows = clean.splitlines()[2:]  # bicubic ×2, ×3, ×4, then the networks
     assert f"{report['psnr']:.2f} / {report['ssim']:.4f}".replace(" 0.", " .") in first and "28.42 / .8104" in first
     assert len(rows) == 2 and "-m esrgan -s 4" in rows[1] and re.search(r"\| \d+\.\d \|", rows[1])
-    poor = results.poor_table(folder, shipped)
-    assert [row.split(" | ")[0] for row in poor.splitlines()[2:]] == [
+    table = results.degraded_table(folder, shipped)
+    assert [row.split(" | ")[0] for row in table.splitlines()[2:]] == [
         "| bicubic", "| RRDB, 6 blocks", "| ESRGAN, 6 blocks", "| Real-ESRNet, 6 blocks",
     ]  # fmt: skip
 
 
 def test_the_poor_photograph_is_poor_and_the_same_every_time(photograph):
     high = results.crop(photograph, 0, 0, 96)
-    poor, again = results.poor_copy(high), results.poor_copy(high)
-    assert torch.equal(poor, again) and poor.shape[-2:] == (high.shape[-2] // 4, high.shape[-1] // 4)
+    low, again = results.degraded_copy(high), results.degraded_copy(high)
+    assert torch.equal(low, again) and low.shape[-2:] == (high.shape[-2] // 4, high.shape[-1] // 4)
     clean = results.resize(high, 1 / 4)
-    assert 18 < results.psnr(poor, clean, 4).item() < 32
+    assert 18 < results.psnr(low, clean, 4).item() < 32
 
 
 def test_the_pictures_have_a_column_for_each_way(shipped, tmp_path):
     results.draw_gallery(shipped, tmp_path / "gallery.png")
-    results.draw_poor_photograph(shipped, tmp_path / "poor.png")
-    for name, columns, rows in ("gallery", 5, 3), ("poor", 5, 2):
+    results.draw_degraded_photograph(shipped, tmp_path / "degraded.png")
+    for name, columns, rows in ("gallery", 5, 3), ("degraded", 5, 2):
         width, height = Image.open(tmp_path / f"{name}.png").size
         assert columns - 0.5 < width / height * rows < columns + 0.5

@@ -36,13 +36,14 @@ data.UPDATES_PER_EPOCH = 6
 data.REAL_MARGIN = 2
 data.PairPool.__init__.__defaults__ = (12,)  # soon full, so that pairs of earlier steps come out
 SHAPE = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
-JUDGED = Adversarial(layers={"conv1_2": 1.0}, features=4, perceptual="random")
+ADVERSARIAL = Adversarial(layers={"conv1_2": 1.0}, features=4, perceptual="random")
 SETTINGS = {
     "srcnn": Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20),
-    "rrdb": Settings("rrdb", 4, shape=SHAPE, batch=4, patch=8, average=0.9, accumulate=2),
-    "esrgan": Settings("esrgan", 4, shape=SHAPE, batch=4, patch=8, average=0.9, adversarial=JUDGED),
+    "rrdb": Settings("rrdb", 4, shape=SHAPE, batch=4, patch=8, ema=0.9, accumulate=2),
+    "esrgan": Settings("esrgan", 4, shape=SHAPE, batch=4, patch=8, ema=0.9, adversarial=ADVERSARIAL),
     "esrgan-real": Settings(
-        "esrgan", 4, "real", shape=SHAPE, batch=4, patch=8, average=0.9, adversarial=replace(JUDGED, judge="unet")
+        "esrgan", 4, "real", shape=SHAPE, batch=4, patch=8, ema=0.9,
+        adversarial=replace(ADVERSARIAL, discriminator="unet"),
     ),
 }
 def main(options):
@@ -154,7 +155,7 @@ def test_an_interrupted_run_says_how_to_go_on(photographs, number):
     process.send_signal(number)
     told = finish(process, 130)
     path, checkpoint = newest("srcnn")
-    assert f"stopped and saved in {path}" in told and "goes on from there" in told
+    assert f"stopped and saved in {path}" in told and "resumes it" in told
     assert checkpoint["training"]["step"] < 24
 
 
@@ -201,29 +202,25 @@ SHARE = """
 import sys
 from pathlib import Path
 import torch
-from engine import stages
-from engine import updates
-from engine import settings
-from engine import training
-from engine import resume
-from engine import devices
+from engine import devices, resume, updates
+from engine.settings import Settings
 from engine.data import Data
 
-build, from_bytes = updates.build, stages.from_bytes
+build, from_bytes = updates.build, updates.from_bytes
 updates.build = lambda *arguments: build(*arguments).double()
-stages.from_bytes = lambda pixels: from_bytes(pixels).double()
+updates.from_bytes = lambda pixels: from_bytes(pixels).double()
 shape = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
-settings = settings.Settings("rrdb", 4, shape=shape, batch=4, patch=8, accumulate=2)
+settings = Settings("rrdb", 4, shape=shape, batch=4, patch=8, accumulate=2)
 device = torch.device("cpu")
 with devices.joined_processes(device):
-    rank, size = training.rank_and_size()
+    rank, size = devices.rank_and_size()
     data = Data([Path("photographs")], settings, device, rank, size)
     weights = resume.starting_weights(settings, True, None)
     stage = updates.make_stage(settings, weights, device)
     kept = {}
     stage.optimizer.step = lambda: kept.update({n: p.grad.clone() for n, p in stage.network.named_parameters()})
     low, high = data.cut(0)
-    figures = devices.mean_over_processes(stage.update(low, high, 1e-3, 0), stage.network)
+    figures = devices.mean_over_processes(stage.update(low, high, 1e-3, 0), stage.device)
     torch.save({"low": low, "high": high, "gradient": kept, "loss": figures["loss"]}, f"share{rank}of{size}.pt")
 """
 

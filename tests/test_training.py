@@ -13,12 +13,12 @@ from PIL import Image
 
 import degrade
 import esrgan
-from engine import checkpoints, resume, stages, training, updates
+from engine import checkpoints, resume, training, updates
 from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data, read_pairs
 from engine.networks import load_network
 from engine.settings import Adversarial, Settings, preset
-from engine.training import rate_at, train, validate
+from engine.training import learning_rate_at, train, validate
 from engine.updates import AdversarialStage, PixelStage
 from engine.weights import load_vgg19
 from esrgan import REAL_ESRGAN_LAYERS, PerceptualLoss, RRDBNet
@@ -31,8 +31,8 @@ from imaging.saving import write_picture
 
 TINY = Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20)
 SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
-RRDB = Settings("rrdb", 4, shape=SMALL, batch=4, patch=8, average=0.9, muon=True)
-JUDGED = replace(RRDB, model="esrgan", adversarial=Adversarial(features=4, perceptual="random"))
+RRDB = Settings("rrdb", 4, shape=SMALL, batch=4, patch=8, ema=0.9, muon=True)
+ADVERSARIAL = replace(RRDB, model="esrgan", adversarial=Adversarial(features=4, perceptual="random"))
 CPU = torch.device("cpu")
 
 
@@ -80,29 +80,32 @@ def test_over_photographs_an_epoch_has_a_fixed_number_of_updates(photographs):
 
 def test_the_learning_rate_is_half_a_cosine_or_halves_at_milestones():
     settings = Settings(learning_rate=0.5, warm_up=0)
-    rates = [rate_at(step, 100, 200, settings) for step in (100, 150, 199, 200)]
+    rates = [learning_rate_at(step, 100, 200, settings) for step in (100, 150, 199, 200)]
     assert rates[0] == 0.5 and rates[1] == pytest.approx(0.25) and 0 < rates[2] < 2e-4 and rates[3] == 0
     settings = preset("rrdb", 4, paper=True)
     steps = (0, 199_999, 200_000, 500_000, 999_999)
-    assert [rate_at(step, 0, 10**6, settings) for step in steps] == [2e-4, 2e-4, 1e-4, 5e-5, 1.25e-5]
-    judged = preset("esrgan", 4, paper=True)
-    assert [rate_at(step, 0, 400_000, judged) for step in (0, 50_000, 350_000)] == [1e-4, 5e-5, 6.25e-6]
+    assert [learning_rate_at(step, 0, 10**6, settings) for step in steps] == [2e-4, 2e-4, 1e-4, 5e-5, 1.25e-5]
+    second = preset("esrgan", 4, paper=True)
+    assert [learning_rate_at(step, 0, 400_000, second) for step in (0, 50_000, 350_000)] == [1e-4, 5e-5, 6.25e-6]
 
 
 def test_the_learning_rate_rises_first():
     settings = Settings(learning_rate=0.5, warm_up=20)
     cold, warm = (
-        [rate_at(step, 100, 300, one) for step in range(100, 300)] for one in (replace(settings, warm_up=0), settings)
+        [learning_rate_at(step, 100, 300, one) for step in range(100, 300)]
+        for one in (replace(settings, warm_up=0), settings)
     )
     assert [b / a for a, b in zip(cold[:20], warm, strict=False)] == pytest.approx([(n + 1) / 20 for n in range(20)])
     assert cold[20:] == warm[20:]
-    assert rate_at(1, 0, 10, settings) == rate_at(1, 0, 10, replace(settings, warm_up=0))  # a fifth of the run at most
+    assert learning_rate_at(1, 0, 10, settings) == learning_rate_at(
+        1, 0, 10, replace(settings, warm_up=0)
+    )  # a fifth of the run at most
 
 
 class Unchanged(torch.nn.Linear):
     """A luma network that leaves its input as it is."""
 
-    luma, radius = True, 0
+    luma, scale, radius, margin, tile, fold = True, 1, 0, 0, 256, 1
 
     def __init__(self):
         super().__init__(1, 1)
@@ -135,7 +138,7 @@ def test_a_run_leaves_checkpoint_curves_and_picture(samples):
 
 def test_the_best_weights_are_kept_and_not_the_last(samples, monkeypatch):
     # A constant learning rate, so that the first of two epochs is the same as one alone.
-    monkeypatch.setattr(training, "rate_at", lambda *_: 1e-3)
+    monkeypatch.setattr(training, "learning_rate_at", lambda *_: 1e-3)
     first = load_checkpoint(train(TINY, samples, 1, True, [], CPU))
     figures = iter([30.0, 20.0])
     monkeypatch.setattr(training, "validate", lambda *_: next(figures))
@@ -145,10 +148,10 @@ def test_the_best_weights_are_kept_and_not_the_last(samples, monkeypatch):
     assert not torch.equal(second["params"]["map.weight"], second["training"]["parts"]["network"]["map.weight"])
 
 
-@pytest.mark.parametrize("settings", [TINY, RRDB, JUDGED])
+@pytest.mark.parametrize("settings", [TINY, RRDB, ADVERSARIAL])
 def test_a_gradient_that_is_no_number_is_skipped_and_ten_in_a_row_stop_the_run(photographs, monkeypatch, settings):
     def training_with(bad_steps, epochs):
-        monkeypatch.setattr(stages, "from_bytes", from_bytes)
+        monkeypatch.setattr(updates, "from_bytes", from_bytes)
         seen = []
 
         def spoilt(pixels):
@@ -159,7 +162,7 @@ def test_a_gradient_that_is_no_number_is_skipped_and_ten_in_a_row_stop_the_run(p
                 picture = picture * math.nan if step in bad_steps else picture
             return picture
 
-        monkeypatch.setattr(stages, "from_bytes", spoilt)
+        monkeypatch.setattr(updates, "from_bytes", spoilt)
         return load_checkpoint(train(settings, [photographs], epochs, True, [], CPU))
 
     checkpoint = training_with({1}, 1)
@@ -174,12 +177,12 @@ def test_a_skipped_step_leaves_everything_as_it_was():
     low, high = make_batch()
     for stage in (PixelStage(RRDB, fresh_weights(RRDB), CPU), make_stage()):
         stage.update(low, high, 1e-3, 0)
-        before = copy.deepcopy({name: stage.parts[name].state_dict() for name in ("network", "average", "optimizer")})
+        before = copy.deepcopy({name: stage.parts[name].state_dict() for name in ("network", "ema", "optimizer")})
         for parameter in stage.network.parameters():
             parameter.register_hook(lambda gradient: gradient * math.inf)
         figures = stage.update(low, high, 1e-3, 1)
         assert figures["skipped"] == 1 and math.isfinite(figures["loss"])
-        for name in ("network", "average"):
+        for name in ("network", "ema"):
             after = stage.parts[name].state_dict()
             assert all(torch.equal(value, after[key]) for key, value in before[name].items()), name
         after = stage.optimizer.state_dict()["state"]
@@ -201,7 +204,9 @@ def test_the_same_seed_gives_the_same_weights(samples):
     assert same_weights(first, second) and not same_weights(first, other)
 
 
-@pytest.mark.parametrize(("settings", "stop_after"), [(TINY, 1), (TINY, 4), (RRDB, 5), (JUDGED, 2), (JUDGED, 4)])
+@pytest.mark.parametrize(
+    ("settings", "stop_after"), [(TINY, 1), (TINY, 4), (RRDB, 5), (ADVERSARIAL, 2), (ADVERSARIAL, 4)]
+)
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(photographs, monkeypatch, capsys, settings, stop_after):
     samples = [photographs]
     whole = load_checkpoint(train(settings, samples, 2, True, [], CPU))
@@ -262,7 +267,7 @@ def test_other_pictures_start_the_best_figure_anew(samples, photographs):
 
 
 def make_batch(count=8, side=8, scale=4):
-    """Poor and sharp pictures as uint8."""
+    """Low and high pictures as uint8."""
     generator = torch.Generator().manual_seed(5)
     high = torch.randint(256, (count, 3, side * scale, side * scale), generator=generator, dtype=torch.uint8)
     return high[..., ::scale, ::scale].contiguous(), high
@@ -305,7 +310,9 @@ def test_half_precision_computes_nearly_the_same_and_keeps_float32_weights():
     vgg = PerceptualLoss(load_vgg19("random", ("conv1_2",)), {"conv1_2": 1.0})
     for make in (
         lambda precision: PixelStage(replace(RRDB, precision=precision), fresh_weights(RRDB), CPU),
-        lambda precision: AdversarialStage(replace(JUDGED, precision=precision), fresh_weights(JUDGED), CPU, vgg),
+        lambda precision: AdversarialStage(
+            replace(ADVERSARIAL, precision=precision), fresh_weights(ADVERSARIAL), CPU, vgg
+        ),
     ):
         gradients, losses = [], []
         for precision in ("fp32", "bf16"):
@@ -314,7 +321,7 @@ def test_half_precision_computes_nearly_the_same_and_keeps_float32_weights():
                 torch.cat([parameter.grad.flatten() for parameter in stage.network.parameters()])
             )
             losses.append(stage.update(low, high, 1e-3, 0)["loss"])
-            assert all(parameter.dtype == torch.float32 for parameter in stage.average.parameters())
+            assert all(parameter.dtype == torch.float32 for parameter in stage.ema.parameters())
         exact, rounded = gradients
         assert not torch.equal(exact, rounded) and F.cosine_similarity(exact, rounded, dim=0) > 0.99
         assert losses[0] == pytest.approx(losses[1], rel=2e-2)
@@ -346,12 +353,12 @@ def test_what_an_unfinished_run_takes_over(photographs, monkeypatch, capsys):
     assert load_checkpoint(path)["training"]["settings"]["learning_rate"] == RRDB.learning_rate  # it was not said
     assert len(load_checkpoint(path)["history"]) == 2
     unfinished(photographs, monkeypatch)
-    path = train(faster, [photographs], 3, False, [], CPU, said=("epochs", "learning_rate"))
+    path = train(faster, [photographs], 3, False, [], CPU, given=("epochs", "learning_rate"))
     assert len(load_checkpoint(path)["history"]) == 3
     assert load_checkpoint(path)["training"]["settings"]["learning_rate"] == 1e-3
     assert "learning rate 0.0005 → 0.001" in capsys.readouterr().err
     unfinished(photographs, monkeypatch, epochs=3)
-    path = train(RRDB, [photographs], 1, False, [], CPU, said=("epochs",))  # it has had that already
+    path = train(RRDB, [photographs], 1, False, [], CPU, given=("epochs",))  # it has had that already
     assert len(load_checkpoint(path)["history"]) == 1
 
 
@@ -375,7 +382,7 @@ def test_the_pixel_loss_falls_when_one_batch_is_learnt():
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.9])
 def test_the_average_follows_the_weights_and_forgets_its_start(decay):
-    settings = replace(RRDB, average=decay)
+    settings = replace(RRDB, ema=decay)
     stage, (low, high) = PixelStage(settings, fresh_weights(RRDB), CPU), make_batch(4)
     expected = None
     for step in range(6):
@@ -383,10 +390,10 @@ def test_the_average_follows_the_weights_and_forgets_its_start(decay):
         now = stage.network.conv_last.weight.detach().clone()
         share = min(decay, (1 + step) / (10 + step))  # of the past
         expected = now if expected is None else share * expected + (1 - share) * now
-    torch.testing.assert_close(stage.average.module.conv_last.weight, expected)
+    torch.testing.assert_close(stage.ema.module.conv_last.weight, expected)
 
 
-def make_stage(settings=JUDGED):
+def make_stage(settings=ADVERSARIAL):
     layers = settings.adversarial.layers
     vgg = load_vgg19("random", layers)
     return AdversarialStage(settings, fresh_weights(settings), CPU, PerceptualLoss(vgg, layers))
@@ -396,23 +403,25 @@ def test_each_half_leaves_the_others_gradient_alone():
     stage, (low, high) = make_stage(), make_batch(4)
     low, high = low / 255, high / 255
     restored, _ = stage.generator_backward(low, high, 1.0)
-    assert all(parameter.grad is None for parameter in stage.judge.parameters())
+    assert all(parameter.grad is None for parameter in stage.discriminator.parameters())
     assert all(parameter.grad is not None for parameter in stage.network.parameters())
     before = [parameter.grad.clone() for parameter in stage.network.parameters()]
-    stage.judge_backward(restored.detach(), high, 1.0)
-    assert all(parameter.grad is not None for parameter in stage.judge.parameters())
+    stage.discriminator_backward(restored.detach(), high, 1.0)
+    assert all(parameter.grad is not None for parameter in stage.discriminator.parameters())
     after = [parameter.grad for parameter in stage.network.parameters()]
     assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
     assert all(parameter.grad is None for parameter in stage.perceptual.parameters())
 
 
 def test_the_parts_add_up_and_the_margin_is_told():
-    weighted = replace(JUDGED, adversarial=replace(JUDGED.adversarial, consistency_weight=3.0))
+    weighted = replace(ADVERSARIAL, adversarial=replace(ADVERSARIAL.adversarial, consistency_weight=3.0))
     figures = make_stage(weighted).update(*make_batch(4), 1e-4, 0)
     expected = 1e-2 * figures["pixel"] + figures["perceptual"] + 5e-3 * figures["adversarial"]
     expected += 3 * figures["consistency"]
     assert figures["loss"] == pytest.approx(expected, rel=1e-5)
-    assert figures["margin"] == pytest.approx(figures["judge_real"] - figures["judge_restored"], abs=1e-6)
+    assert figures["margin"] == pytest.approx(
+        figures["discriminator_real"] - figures["discriminator_restored"], abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(("tint", "consistency"), [(0.0, 0.0), (0.02, 0.02)])
@@ -426,11 +435,11 @@ def test_consistency_minds_what_shrinking_leaves_and_nothing_else(tint, consiste
 
 
 def test_how_often_and_from_when_each_half_learns():
-    settings = replace(JUDGED, adversarial=replace(JUDGED.adversarial, judge_every=2, head_start=3))
+    settings = replace(ADVERSARIAL, adversarial=replace(ADVERSARIAL.adversarial, discriminator_every=2, head_start=3))
     stage, (low, high) = make_stage(settings), make_batch(4)
 
     def weights():
-        return stage.network.conv_last.weight.detach().clone(), stage.judge.linear2.weight.detach().clone()
+        return stage.network.conv_last.weight.detach().clone(), stage.discriminator.linear2.weight.detach().clone()
 
     moved = []
     for step in range(6):
@@ -442,19 +451,19 @@ def test_how_often_and_from_when_each_half_learns():
 
 @pytest.mark.parametrize(("waits", "moves"), [(0.0, True), (0.1, True), (10.0, False)])
 def test_a_judge_that_is_ahead_waits(waits, moves):
-    stage = make_stage(replace(JUDGED, adversarial=replace(JUDGED.adversarial, judge_waits=waits)))
-    before = stage.judge.linear2.weight.detach().clone()
+    stage = make_stage(replace(ADVERSARIAL, adversarial=replace(ADVERSARIAL.adversarial, discriminator_waits=waits)))
+    before = stage.discriminator.linear2.weight.detach().clone()
     figures = stage.update(*make_batch(4), 1e-3, 0)
-    assert 0.1 < figures["judge_loss"] < 10 and figures["skipped"] == 0
-    assert torch.equal(before, stage.judge.linear2.weight) is not moves
-    assert all(parameter.grad is None for parameter in stage.judge.parameters())
+    assert 0.1 < figures["discriminator_loss"] < 10 and figures["skipped"] == 0
+    assert torch.equal(before, stage.discriminator.linear2.weight) is not moves
+    assert all(parameter.grad is None for parameter in stage.discriminator.parameters())
 
 
 def test_esrgan_starts_from_the_latest_rrdb(photographs, place, capsys):
     with pytest.raises(UsageError, match="train -m rrdb"):
-        train(JUDGED, [photographs], 1, False, [], CPU)
+        train(ADVERSARIAL, [photographs], 1, False, [], CPU)
     first = train(RRDB, [photographs], 1, False, [], CPU)
-    path = train(replace(JUDGED, learning_rate=1e-30), [photographs], 1, False, [], CPU)
+    path = train(replace(ADVERSARIAL, learning_rate=1e-30), [photographs], 1, False, [], CPU)
     told = capsys.readouterr().err
     assert f"starting from {first}" in told and "RANDOM WEIGHTS" in told
     checkpoint = load_checkpoint(path)
@@ -464,8 +473,8 @@ def test_esrgan_starts_from_the_latest_rrdb(photographs, place, capsys):
     torch.testing.assert_close(load_network(checkpoint)(low), load_network(load_checkpoint(first))(low))
     other = {**SMALL, "growth": 6}
     with pytest.raises(UsageError, match="growth"):
-        train(replace(JUDGED, shape=other), [photographs], 1, True, [], CPU, start=first)
-    noise = load_checkpoint(train(replace(JUDGED, shape=other), [photographs], 1, True, [], CPU))
+        train(replace(ADVERSARIAL, shape=other), [photographs], 1, True, [], CPU, start=first)
+    noise = load_checkpoint(train(replace(ADVERSARIAL, shape=other), [photographs], 1, True, [], CPU))
     assert len(noise["history"]) == 1 and noise["history"][0]["held_out_perceptual"] > 0
 
 
@@ -482,12 +491,12 @@ def test_the_papers_settings():
     assert weights.consistency_weight == 0
     real = preset("esrgan", 4, True, "real").adversarial
     assert (real.pixel_weight, real.perceptual_weight, real.adversarial_weight) == (1, 1, 0.1)
-    assert real.consistency_weight == 0 and real.layers == REAL_ESRGAN_LAYERS and real.judge == "unet"
+    assert real.consistency_weight == 0 and real.layers == REAL_ESRGAN_LAYERS and real.discriminator == "unet"
     assert weights.layers == {"conv5_4": 1.0} and (weights.features, weights.normalisation) == (64, "batch")
 
 
 def test_what_is_sharpened():
-    """The second stage's target on poor pictures; the first stage's only where everything is as published."""
+    """The second stage's target on degraded pictures; the first stage's only where everything is as published."""
     for model, paper, expected in [("rrdb", False, False), ("rrdb", True, True), ("esrgan", False, True)]:
         settings = preset(model, 4, paper, "real")
         assert settings.sharpen is expected and not preset(model, 4, paper).sharpen
@@ -517,13 +526,14 @@ def test_a_finished_run_goes_on_by_the_other_optimizer(photographs, muon):
 
 @pytest.mark.parametrize(("weight", "best"), [(0.0, 123.0), (1.0, -math.inf)])
 def test_what_was_best_stays_so_while_it_is_measured_alike(photographs, weight, best):
-    path = train(JUDGED, [photographs], 1, True, [], CPU)
+    path = train(ADVERSARIAL, [photographs], 1, True, [], CPU)
     checkpoint = load_checkpoint(path)
     checkpoint["training"]["best"] = 123.0
     del checkpoint["training"]["settings"]["adversarial"]["consistency_weight"]  # it began before there was this weight
-    settings = replace(JUDGED, adversarial=replace(JUDGED.adversarial, consistency_weight=weight))
-    resume.go_on(checkpoint, path, settings, training.Data([photographs], settings))
-    assert checkpoint["training"]["best"] == best
+    settings = replace(ADVERSARIAL, adversarial=replace(ADVERSARIAL.adversarial, consistency_weight=weight))
+    state = resume.RunState.from_dict(checkpoint["training"])
+    resume.continue_run(checkpoint, state, path, settings, training.Data([photographs], settings))
+    assert state.best == best
 
 
 def test_a_file_of_vgg_may_lie_elsewhere(photographs):

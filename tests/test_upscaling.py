@@ -43,7 +43,7 @@ def test_tiles_equal_the_whole(tile, size):
 
 def test_tiles_of_a_network_that_enlarges():
     network = RRDBNet(2, features=4, growth=2, blocks=1).double().eval()
-    assert network.radius <= upscaling.MARGIN
+    assert network.radius <= network.margin
     picture = torch.rand(1, 3, 50, 61, dtype=torch.float64)
     with torch.inference_mode():
         tiled = upscaling.in_tiles(network, picture, 2, upscaling.Tiling(20))
@@ -105,7 +105,7 @@ def test_no_seam_of_a_network_that_sees_beyond_its_tiles():
     network = RRDBNet(2, features=8, growth=4, blocks=3).eval()
     for parameter in network.parameters():  # far from the smooth start that it is given, so that it sees far
         parameter.data.mul_(1.6)
-    assert network.radius > upscaling.MARGIN
+    assert network.radius > network.margin
     smooth = resize(torch.rand(1, 3, 6, 7, generator=torch.Generator().manual_seed(1)), size=(190, 170)).clamp(0, 1)
     result = upscaling.in_tiles(network, smooth, 2, upscaling.Tiling(48))
     steps = result.diff(dim=-1).abs().amax(dim=(0, 1, 2))
@@ -131,7 +131,7 @@ def test_no_seam_of_a_network_that_sees_beyond_its_tiles():
 def test_how_much_a_network_sees_around_its_tile(network, margin):
     seen = []
     network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1]))
-    fade = 0 if network.radius <= upscaling.MARGIN else upscaling.FADE
+    fade = 0 if network.radius <= network.margin else upscaling.FADE
     with torch.inference_mode():
         upscaling.in_tiles(network, torch.rand(1, 3, 8, 300), network.scale, upscaling.Tiling(100))
     assert seen == [100 + margin + fade, 100 + 2 * (margin + fade), 100 + margin + fade]
@@ -158,7 +158,7 @@ def test_tiles_of_a_folded_network_keep_its_grid():
     network = RRDBNet(2, features=4, growth=2, blocks=1, unshuffle=True).double().eval()
     picture = torch.rand(1, 3, 61, 75, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setattr(upscaling, "MARGIN", network.radius)
+        patch.setattr(network, "margin", network.radius)
         tiled = upscaling.in_tiles(network, picture, 2, upscaling.Tiling(33))
         torch.testing.assert_close(tiled, network(picture), atol=1e-12, rtol=0)
 
@@ -167,7 +167,7 @@ def test_half_precision_that_overflows_is_done_again():
     class Overflowing(torch.nn.Conv2d):
         """Gives infinity in half precision, the picture itself in float32."""
 
-        luma, radius, calls = False, 0, 0
+        luma, scale, radius, margin, tile, fold, calls = False, 1, 0, 0, 256, 1, 0
 
         def forward(self, low):
             self.calls += 1

@@ -40,7 +40,7 @@ from engine.data import Data
 from engine.devices import PRECISIONS, choose_device, choose_precision
 from engine.networks import build_network
 from engine.settings import preset
-from engine.updates import as_seen_by, make_stage, new_judge
+from engine.updates import make_discriminator, make_stage, network_input
 from engine.upscaling import Tiling, in_tiles, upscale
 from engine.weights import load_vgg19
 from esrgan import PerceptualLoss, RRDBNet, SRVGGNetCompact
@@ -167,8 +167,8 @@ def make_steps(settings) -> tuple:
         if settings.adversarial:
             layers, relative = settings.adversarial.layers, settings.adversarial.relative
             perceptual = PerceptualLoss(load_vgg19("random", layers), layers, relative).to(DEVICE)
-            judge = new_judge(settings).to(DEVICE)
-            usual = PlainAdversarialStep(network, judge, perceptual, settings.adversarial)
+            discriminator = make_discriminator(settings).to(DEVICE)
+            usual = PlainAdversarialStep(network, discriminator, perceptual, settings.adversarial)
         else:
             usual = PlainPixelStep(network)
     return stage, usual
@@ -183,8 +183,8 @@ def measure_training() -> None:
         jobs = {}
         for precision in dict.fromkeys(("fp32", AUTO)):
             stage, usual = make_steps(replace(settings, precision=precision))
-            poor, sharp = (as_seen_by(stage.network, part).contiguous() for part in (low, high))
-            jobs.setdefault("reference", lambda usual=usual, poor=poor, sharp=sharp: usual(poor, sharp))
+            inputs = tuple(network_input(stage.network, part).contiguous() for part in (low, high))
+            jobs.setdefault("reference", lambda usual=usual, inputs=inputs: usual(*inputs))
             jobs[precision] = lambda stage=stage, low=low, high=high: stage.update(low, high, 1e-4, 1)
         compare("training", f"{title}, batch of {settings.batch}", jobs)
 
@@ -197,7 +197,7 @@ def measure_degradation() -> None:
     pictures, seeds, shares = from_bytes(high.to(DEVICE)), iter(range(10**6)), {}
 
     def chain() -> None:
-        steps = degrade.draw_second_order(pictures.shape, 4, torch.Generator().manual_seed(next(seeds)))
+        steps = degrade.sample_second_order(pictures.shape, 4, torch.Generator().manual_seed(next(seeds)))
         done, started = degrade.step_by_step(pictures, steps), clock()
         for step, _ in done:
             shares[step.name] = shares.get(step.name, 0) + clock() - started

@@ -111,28 +111,33 @@ class PlainPixelStep:
 class PlainAdversarialStep:
     """One update of the generator and one of the discriminator, with VGG19 and the relativistic loss."""
 
-    def __init__(self, network: nn.Module, judge: nn.Module, perceptual: nn.Module, weights):
-        self.network, self.judge, self.perceptual, self.weights = plain(network), judge, perceptual, weights
+    def __init__(self, network: nn.Module, discriminator: nn.Module, perceptual: nn.Module, weights):
+        self.network, self.discriminator, self.perceptual, self.weights = (
+            plain(network),
+            discriminator,
+            perceptual,
+            weights,
+        )
         self.optimizer = torch.optim.Adam(self.network.parameters(), betas=(0.9, 0.99))
-        self.judge_optimizer = torch.optim.Adam(judge.parameters(), betas=(0.9, 0.99))
+        self.discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), betas=(0.9, 0.99))
 
     def __call__(self, low: Tensor, high: Tensor) -> float:
-        self.judge.requires_grad_(False)
+        self.discriminator.requires_grad_(False)
         restored = self.network(low)
         loss = self.weights.pixel_weight * F.l1_loss(restored, high) + self.perceptual(restored, high)
         squares = F.avg_pool2d(restored - high, high.shape[-1] // low.shape[-1])
         loss = loss + self.weights.consistency_weight * squares.abs().mean()
-        real, fake = self.judge(high), self.judge(restored)
+        real, fake = self.discriminator(high), self.discriminator(restored)
         loss = loss + self.weights.adversarial_weight * esrgan.relativistic_generator_loss(real, fake)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self.judge.requires_grad_(True)
-        real, fake = self.judge(high), self.judge(restored.detach())
-        judge_loss = esrgan.relativistic_discriminator_loss(real, fake)
-        self.judge_optimizer.zero_grad()
-        judge_loss.backward()
-        self.judge_optimizer.step()
+        self.discriminator.requires_grad_(True)
+        real, fake = self.discriminator(high), self.discriminator(restored.detach())
+        discriminator_loss = esrgan.relativistic_discriminator_loss(real, fake)
+        self.discriminator_optimizer.zero_grad()
+        discriminator_loss.backward()
+        self.discriminator_optimizer.step()
         return loss.item()
 
 

@@ -1,7 +1,7 @@
 """The README's results, measured anew: `python tools/results.py -i SET5 [--perceptual VGG19.pth]`.
 
 Every network in models/pretrained/ is evaluated; the tables go into README.md, between their marks, and the pictures
-into lessons/pictures/: the trade of PSNR for looks, a gallery of details, and a poor photograph. The details are of
+into lessons/pictures/: the trade of PSNR for looks, a gallery of details, and a degraded photograph. The details are of
 photographs that come with scikit-image, on which no network here was trained. Five minutes on two CPU cores.
 """
 
@@ -30,7 +30,7 @@ from course import LESSONS, crop, photograph
 import degrade
 from engine import checkpoints, weights
 from engine.devices import choose_precision
-from engine.evaluation import Examination, evaluate_folder
+from engine.evaluation import EvaluationSettings, evaluate_folder
 from engine.progress import enlarged
 from engine.upscaling import Tiling, upscale
 from engine.weights import load_vgg19
@@ -48,7 +48,7 @@ TITLES = {
     ("srvgg", "bicubic"): "SRVGG",
     ("rrdb", "real"): "Real-ESRNet, 6 blocks",
     ("esrgan", "real"): "Real-ESRGAN, 6 blocks",
-    ("srvgg", "real"): "SRVGG on poor pictures",
+    ("srvgg", "real"): "SRVGG on degraded pictures",
 }
 # From the papers; ESRGAN's prints no PSNR of its second stage: others measured the weights that its authors gave away.
 PUBLISHED = {
@@ -105,34 +105,34 @@ def clean_table(folder: Path, networks: dict, vgg: nn.Module | None) -> str:
 
     rows = []
     for scale in (2, 3, 4):
-        figures = evaluate_folder(folder, Examination(scale, vgg=vgg))["bicubic"]
+        figures = evaluate_folder(folder, EvaluationSettings(scale, vgg=vgg))["bicubic"]
         rows.append(row("bicubic", "bicubic", scale, figures, "", f"-s {scale}"))
     for (model, degradation, scale), checkpoint in networks.items():
         if degradation != "bicubic":
             continue
         network = networks.load_network(checkpoint)
-        figures = evaluate_folder(folder, Examination(scale, network, vgg))["model"]
+        figures = evaluate_folder(folder, EvaluationSettings(scale, network, vgg))["model"]
         title, took = TITLES[model, degradation], seconds(network, scale)
         rows.append(row(title, model, scale, figures, took, f"-m {model} -s {scale}"))
         print("|".join(rows[-1]), flush=True)
     return table([*columns, "seconds", "command"], rows)
 
 
-def poor_table(folder: Path, networks: dict) -> str:
-    """Networks ×4 on poor pictures, twenty draws of each: those trained for it, and those that were not."""
+def degraded_table(folder: Path, networks: dict) -> str:
+    """Networks ×4 on degraded pictures, twenty draws of each: those trained for it, and those that were not."""
     found = {}
     for (model, degradation, scale), checkpoint in networks.items():
         if scale != 4 or model == "srcnn":
             continue
         network = networks.load_network(checkpoint)
-        report = evaluate_folder(folder, Examination(scale, network, degradation="real"))
+        report = evaluate_folder(folder, EvaluationSettings(scale, network, degradation="real"))
         found |= {"bicubic": report["bicubic"], TITLES[model, degradation]: report["model"]}
         print(TITLES[model, degradation], report["model"], flush=True)
     rows = [
         [title, f"{figures['psnr']:.2f} ± {figures['error']:.2f} / {figures['ssim']:.4f}"]
         for title, figures in found.items()
     ]
-    return table(["", "PSNR / SSIM on poor pictures"], rows)
+    return table(["", "PSNR / SSIM on degraded pictures"], rows)
 
 
 def write_into_readme(name: str, text: str) -> None:
@@ -161,7 +161,7 @@ def draw_trade(folder: Path, faithful: dict, sharp: dict, vgg: nn.Module, path: 
     for alpha in numpy.linspace(0, 1, 9):
         params = weights.blend(sharp["params"], faithful["params"], float(alpha))
         network = networks.load_network({**sharp, "params": params})
-        points.append((alpha, evaluate_folder(folder, Examination(4, network, vgg))["model"]))
+        points.append((alpha, evaluate_folder(folder, EvaluationSettings(4, network, vgg))["model"]))
         print(f"α = {alpha:.3f}:", points[-1][1], flush=True)
     figure, axis = plt.subplots(figsize=(8, 5))
     for layer in LAYERS:
@@ -203,7 +203,7 @@ def draw_gallery(networks: dict, path: Path) -> None:
     draw_sheet(rows, path)
 
 
-def poor_copy(photograph: Tensor) -> Tensor:
+def degraded_copy(photograph: Tensor) -> Tensor:
     """What is left of a photograph (1, 3, H, W) after a bad camera and two messengers: a quarter of its size.
 
     Made with Pillow alone, and not by the chain on which the networks were trained.
@@ -219,8 +219,8 @@ def poor_copy(photograph: Tensor) -> Tensor:
     return torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None] / 255
 
 
-def draw_poor_photograph(networks: dict, path: Path) -> None:
-    """A poor photograph, and what is made of it: by networks that have only seen clean ones, and by the others."""
+def draw_degraded_photograph(networks: dict, path: Path) -> None:
+    """A degraded photograph, and what is made of it: by networks that have only seen clean ones, and by the others."""
     ways = {
         TITLES[kind].split(",")[0]: networks.load_network(networks[*kind, 4])
         for kind in (("rrdb", "bicubic"), ("rrdb", "real"), ("esrgan", "real"))
@@ -233,13 +233,13 @@ def draw_poor_photograph(networks: dict, path: Path) -> None:
     rows = []
     for name, top, left in ("astronaut.png", 8, 124), ("chelsea.png", 56, 100):
         high = crop(photograph(name), top, left, 192)
-        low = poor_copy(high)
+        low = degraded_copy(high)
         pictures = [
             ("bicubic", enlarged(low, high)),
             *((way, upscale(network, low, 4)) for way, network in ways.items()),
         ]
         row = [(f"{way}, {psnr(picture, high, 4).item():.2f} dB", picture) for way, picture in pictures]
-        rows.append([("the poor photograph", low), *row, ("as it was", high)])
+        rows.append([("the degraded photograph", low), *row, ("as it was", high)])
     draw_sheet(rows, path)
 
 
@@ -254,12 +254,12 @@ def main(options: argparse.Namespace) -> None:
     """Pictures first: they take seconds."""
     networks = shipped()
     draw_gallery(networks, PICTURES / "gallery.png")
-    draw_poor_photograph(networks, PICTURES / "poor_photograph.png")
+    draw_degraded_photograph(networks, PICTURES / "degraded_photograph.png")
     if not options.input:
         return
     vgg = load_vgg19(options.perceptual, LAYERS) if options.perceptual else None
     write_into_readme("clean pictures", clean_table(options.input, networks, vgg))
-    write_into_readme("poor pictures", poor_table(options.input, networks))
+    write_into_readme("degraded pictures", degraded_table(options.input, networks))
     pair = [networks.get((model, "bicubic", 4)) for model in ("rrdb", "esrgan")]
     if vgg and all(pair):
         draw_trade(options.input, *pair, vgg, PICTURES / "perception_distortion.png")

@@ -81,7 +81,7 @@ def check_03c(valid_loss):
             "the target is resized to fit. Its pixels must stay what they are: cut it.": F.mse_loss(
                 restored, F.interpolate(high, size=cut.shape[-2:])
             ),
-            "the output is compared with the poor picture, not with the sharp one.": F.mse_loss(
+            "the output is compared with the degraded picture, not with the sharp one.": F.mse_loss(
                 restored, low[..., 6:-6, 6:-6]
             ),
             "this is a sum. The mean is wanted, which does not depend on the size.": squares.sum(),

@@ -22,8 +22,8 @@ def check_08a(standard_loss):
         "both terms pull the same way: real logits should rise, fake ones fall.": (
             F.softplus(-real).mean() + F.softplus(-fake).mean()
         ),
-        "only the real ones are judged.": F.softplus(-real).mean(),
-        "only the fake ones are judged.": F.softplus(fake).mean(),
+        "only the real ones count.": F.softplus(-real).mean(),
+        "only the fake ones count.": F.softplus(fake).mean(),
         "the two terms are averaged. Here they are added.": esrgan.vanilla_discriminator_loss(real, fake) / 2,
         "the logits are summed, not averaged: the loss would grow with the batch.": (
             F.softplus(-real).sum() + F.softplus(fake).sum()
@@ -34,7 +34,7 @@ def check_08a(standard_loss):
     found = standard_loss(-large, large)
     if not torch.isfinite(torch.as_tensor(found)):
         raise Mismatch("Logits of ±200 give infinity or NaN: σ is rounded to 0 before the logarithm. Use softplus.")
-    compare(found, 400.0, "A judge that is certain and wrong")
+    compare(found, 400.0, "A discriminator that is certain and wrong")
 
 
 def check_08b(hinge_loss):
@@ -67,7 +67,7 @@ def check_08c(relativistic_loss):
         "the terms are added, as in the paper. The authors' code and ours take their mean.": (
             F.softplus(-a).mean() + F.softplus(b).mean()
         ),
-        "this is the generator's loss: for the judge real should be above fake.": (
+        "this is the generator's loss: for the discriminator real should be above fake.": (
             esrgan.relativistic_generator_loss(real, fake)
         ),
         "the mean of the same side is subtracted. Take the other side's.": (
@@ -81,7 +81,7 @@ def check_08c(relativistic_loss):
 
 
 def check_08d(relativistic_for_generator):
-    """Exchange real and fake in the judge's loss. The real half matters: raising the average of the fake logits makes
+    """Exchange real and fake in the discriminator's loss. The real half matters: raising the average of the fake logits makes
     the real pictures look less real."""
     real, fake = logits()
     b, a = fake - real.mean(), real - fake.mean()
@@ -90,10 +90,10 @@ def check_08d(relativistic_for_generator):
         "the real half is missing: −E[log(1 − D(real))] teaches the generator too, and so is half of the loss.": (
             F.softplus(-b).mean() / 2
         ),
-        "this is the judge's loss. For the generator the answers are exchanged.": (
+        "this is the discriminator's loss. For the generator the answers are exchanged.": (
             esrgan.relativistic_discriminator_loss(real, fake)
         ),
-        "this is the judge's loss with a minus. It has no limit below, and fades where the judge is certain.": (
+        "this is the discriminator's loss with a minus. It has no limit below, and fades where the discriminator is certain.": (
             -esrgan.relativistic_discriminator_loss(real, fake)
         ),
         "the terms are added. Our code takes their mean.": F.softplus(a).mean() + F.softplus(-b).mean(),

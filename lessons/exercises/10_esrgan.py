@@ -14,34 +14,36 @@ from esrgan import PerceptualLoss, VGG19Features
 
 
 def players():
-    """Restored pictures with a gradient, true ones, a small judge and a small perceptual loss."""
+    """Restored pictures with a gradient, true ones, a small discriminator and a small perceptual loss."""
     generator = torch.Generator().manual_seed(10)
     restored, high = (torch.rand(3, 3, 32, 32, generator=generator) for _ in range(2))
     torch.manual_seed(10)
-    judge = esrgan.VGGDiscriminator(32, 4)
+    discriminator = esrgan.VGGDiscriminator(32, 4)
     with torch.no_grad():
-        judge.linear2.weight *= 20  # so sure of itself that the terms of the loss differ
+        discriminator.linear2.weight *= 20  # so sure of itself that the terms of the loss differ
     vgg = VGG19Features(("conv1_2",))
     randomise(vgg)
-    return restored.requires_grad_(True), high, judge, PerceptualLoss(vgg, {"conv1_2": 1.0})
+    return restored.requires_grad_(True), high, discriminator, PerceptualLoss(vgg, {"conv1_2": 1.0})
 
 
 def check_10a(generator_loss):
-    """The perceptual loss of restored and true, plus 0.005 times the relativistic loss of the judge's logits for true
+    """The perceptual loss of restored and true, plus 0.005 times the relativistic loss of the discriminator's logits for true
     and restored, plus 0.01 times the mean absolute difference of the pixels."""
-    restored, high, judge, perceptual = players()
-    real, fake = judge(high), judge(restored)
+    restored, high, discriminator, perceptual = players()
+    real, fake = discriminator(high), discriminator(restored)
     features, pixel = perceptual(restored, high), F.l1_loss(restored, high)
     adversarial = esrgan.relativistic_generator_loss(real, fake)
     wanted = features + 0.005 * adversarial + 0.01 * pixel
-    judges = esrgan.relativistic_discriminator_loss(real, fake)
+    discriminators = esrgan.relativistic_discriminator_loss(real, fake)
     mistakes = {
-        "the weights of the judge and the pixels have changed places.": features + 0.01 * adversarial + 0.005 * pixel,
+        "the weights of the discriminator and the pixels have changed places.": features
+        + 0.01 * adversarial
+        + 0.005 * pixel,
         "the three are added without their weights.": features + adversarial + pixel,
         "the pixels are missing: nothing but features would hold the colours.": wanted - 0.01 * pixel,
-        "the judge is missing: this is a perceptual loss with pixels.": wanted - 0.005 * adversarial,
-        "the judge's own loss is in it: the generator wants the answers exchanged.": (
-            wanted + 0.005 * (judges - adversarial)
+        "the discriminator is missing: this is a perceptual loss with pixels.": wanted - 0.005 * adversarial,
+        "the discriminator's own loss is in it: the generator wants the answers exchanged.": (
+            wanted + 0.005 * (discriminators - adversarial)
         ),
         "this is the loss of the standard game. ESRGAN's compares with the real pictures.": (
             wanted + 0.005 * (esrgan.vanilla_generator_loss(fake) - adversarial)
@@ -51,43 +53,47 @@ def check_10a(generator_loss):
         ),
     }
     mistakes = {text: value.detach() for text, value in mistakes.items()}
-    found = generator_loss(restored, high, judge, perceptual)
+    found = generator_loss(restored, high, discriminator, perceptual)
     compare(found, wanted.detach(), "Three random pictures", mistakes, 1e-6)
     (gradient,) = torch.autograd.grad(wanted, restored)
     if not getattr(found, "requires_grad", False):
         raise Mismatch("The number is right, but its gradient is lost: the loss would train nothing.")
     (own,) = torch.autograd.grad(found, restored)
-    message = "the judge's part gives no gradient: the loss must run through the judge into the picture."
+    message = (
+        "the discriminator's part gives no gradient: the loss must run through the discriminator into the picture."
+    )
     without = torch.autograd.grad(perceptual(restored, high) + 0.01 * F.l1_loss(restored, high), restored)[0]
     compare(1e3 * own, 1e3 * gradient, "Its gradient for the pictures", {message: 1e3 * without})
 
 
-def check_10b(judge_loss):
-    """Detach the restored pictures, and only for this loss. Ask the judge for logits of the true ones, then of the
+def check_10b(discriminator_loss):
+    """Detach the restored pictures, and only for this loss. Ask the discriminator for logits of the true ones, then of the
     restored ones, and give both to relativistic_discriminator_loss of esrgan.py."""
-    restored, high, judge, _ = players()
-    fresh = copy.deepcopy(judge.state_dict())
-    real, fake = judge(high), judge(restored)
-    both = judge(torch.cat((high, restored)))
-    judge.load_state_dict(fresh)
+    restored, high, discriminator, _ = players()
+    fresh = copy.deepcopy(discriminator.state_dict())
+    real, fake = discriminator(high), discriminator(restored)
+    both = discriminator(torch.cat((high, restored)))
+    discriminator.load_state_dict(fresh)
     mistakes = {
         "real and restored have changed places: this is the generator's loss.": (
             esrgan.relativistic_discriminator_loss(fake, real)
         ),
-        "real and restored pictures went through the judge in one batch, and batch norm mixed their statistics.": (
+        "real and restored pictures went through the discriminator in one batch, and batch norm mixed their statistics.": (
             esrgan.relativistic_discriminator_loss(both[:3], both[3:])
         ),
-        "this is the standard game's loss. ESRGAN's judge is relativistic.": (
+        "this is the standard game's loss. ESRGAN's discriminator is relativistic.": (
             esrgan.vanilla_discriminator_loss(real, fake)
         ),
         "the terms are added. Our code takes their mean.": 2 * esrgan.relativistic_discriminator_loss(real, fake),
     }
     mistakes = {text: value.detach() for text, value in mistakes.items()}
     wanted = esrgan.relativistic_discriminator_loss(real, fake).detach()
-    found = judge_loss(restored, high, judge)
+    found = discriminator_loss(restored, high, discriminator)
     compare(found, wanted, "Three random pictures", mistakes, 1e-4)
     if not getattr(found, "requires_grad", False):
-        raise Mismatch("The number is right, but no gradient reaches the judge: detach the pictures, not the logits.")
+        raise Mismatch(
+            "The number is right, but no gradient reaches the discriminator: detach the pictures, not the logits."
+        )
     found.backward()
     if restored.grad is not None:
         raise Mismatch(

@@ -5,13 +5,13 @@ import torch.nn.functional as F
 from esrgan import relativistic_discriminator_loss, relativistic_generator_loss
 
 
-def generator_loss(restored, high, judge, perceptual):
-    adversarial = relativistic_generator_loss(judge(high), judge(restored))
+def generator_loss(restored, high, discriminator, perceptual):
+    adversarial = relativistic_generator_loss(discriminator(high), discriminator(restored))
     return perceptual(restored, high) + 0.005 * adversarial + 0.01 * F.l1_loss(restored, high)
 
 
-def judge_loss(restored, high, judge):
-    return relativistic_discriminator_loss(judge(high), judge(restored.detach()))
+def discriminator_loss(restored, high, discriminator):
+    return relativistic_discriminator_loss(discriminator(high), discriminator(restored.detach()))
 
 
 def interpolated(psnr_weights, gan_weights, alpha):
