@@ -16,18 +16,22 @@ Pictures are RGB in 0..1, (N, 3, H, W). First everything is drawn, as a list of 
 distortions.py, are plain functions of pictures and numbers; a list of steps can be looked at, counted and repeated.
 """
 
-import argparse
-import math
 import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 (who has an older one should be told, not shown a traceback)
+    sys.exit("error: needs Python 3.11 or newer; see Start in README.md")
+
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imaging.console import UsageError, run_command
+from imaging.console import Parser, UsageError, run_command
 from imaging.distortions import (
     COMPRESSIONS,
     REACH,
@@ -162,8 +166,8 @@ FIRST_ORDER, SECOND_ORDER, PHOTO = Round(), SecondOrderSettings(), PhotoSettings
 
 # Kernels, the strength of noise and JPEG's quality are drawn for each picture; size and mode of a resize, the kind of
 # noise and the order of the end once for the batch, as in the authors' code: a tensor holds pictures of one size. So
-# the pictures of a batch are degraded in like ways, and gradients swing from batch to batch. That is why training keeps a
-# pool of pairs, and mixes each batch from pairs that were made at different times.
+# the pictures of a batch are degraded in like ways, and gradients swing from batch to batch. That is why training keeps
+# a pool of pairs, and mixes each batch from pairs that were made at different times.
 #
 # All draws come from one generator on the CPU, so that a GPU draws the same. Only the grain of the noise is made where
 # the pictures are, from a seed drawn here: moving millions of numbers would take longer than making them.
@@ -239,9 +243,12 @@ def sample_resize(reference: tuple[int, int], settings: ResizeSettings, generato
 def sample_noise(count: int, settings: NoiseSettings, generator: torch.Generator) -> Step:
     """A kind of noise for the batch, strength and grey or not for each picture, and the seed of the grain."""
     kind = "Gaussian" if _chance(1, settings.gaussian, generator) else "Poisson"
-    sigma = tuple(bound / 255 for bound in settings.sigma)
-    strength = _uniform(count, sigma if kind == "Gaussian" else settings.strength, generator)
-    grey, seed = _chance(count, settings.grey, generator), torch.randint(2**63 - 1, (), generator=generator).item()
+    bounds = settings.strength
+    if kind == "Gaussian":
+        bounds = settings.sigma[0] / 255, settings.sigma[1] / 255
+    strength = _uniform(count, bounds, generator)
+    grey = _chance(count, settings.grey, generator)
+    seed = torch.randint(2**63 - 1, (), generator=generator).item()
     return Step("noise", noise, {"kind": kind, "strength": strength, "grey": grey, "seed": seed})
 
 
@@ -284,11 +291,12 @@ def sample_second_order(
     shape: torch.Size, scale: int, generator: torch.Generator, settings: SecondOrderSettings = SECOND_ORDER
 ) -> list[Step]:
     """All that is random about two rounds and the end (section 3 of the paper), for pictures of shape (N, 3, H, W)."""
-    count, high_size, low_size = shape[0], tuple(shape[-2:]), _low_size(shape, scale)
+    count, _, *high_size = shape
+    low_size = _low_size(shape, scale)
     first, second = settings.first, settings.second
     rounds = [
         sample_blur(count, first.blur, generator),
-        sample_resize(high_size, first.resize, generator),
+        sample_resize((high_size[0], high_size[1]), first.resize, generator),
         sample_noise(count, first.noise, generator),
         sample_jpeg(count, first.quality, generator),
         sample_blur(count, second.blur, generator),
@@ -308,7 +316,8 @@ def sample_photo(
     """All that is random about what a camera or a web site does, for pictures of shape (N, 3, H, W)."""
     count = shape[0]
     clean = _chance(count, settings.clean, generator)
-    sigma = tuple(scale * bound for bound in settings.blur.sigma)  # the blur comes first, among the high pixels
+    # The blur comes first, among the high pixels.
+    sigma = scale * settings.blur.sigma[0], scale * settings.blur.sigma[1]
     blur = sample_blur(count, replace(settings.blur, sigma=sigma), generator)
     blur.parameters["kind"][clean] = KERNELS.index("none")
     kernel = torch.randint(len(SHRINKING_KERNELS), (count,), generator=generator)
@@ -379,7 +388,7 @@ def some_grey(high: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 
 # What `-d` names beside bicubic, which has nothing random about it.
-DEGRADATIONS = {"photo": photo, "real": second_order}
+DEGRADATIONS: dict[str, Callable[..., Tensor]] = {"photo": photo, "real": second_order}
 
 # ---------------------------------------------------------------------------------------------
 # The sharpened target
@@ -429,40 +438,46 @@ SHEET_COLUMNS = 4
 
 def caption(step: Step, pictures: Tensor) -> str:
     """What was drawn for the first picture of the batch, in at most two lines."""
-    drawn = {name: value[0].tolist() if isinstance(value, Tensor) else value for name, value in step.parameters.items()}
-    match step.name:
-        case "blur":
-            kind, (along, across) = KERNELS[drawn["kind"]], drawn["sigma"]
-            if kind == "none":
-                return "no blur\n"
-            numbers = f"σ {along:.1f}"
-            if "anisotropic" in kind:
-                numbers += f" and {across:.1f}, θ {math.degrees(drawn['theta']) % 180:.0f}°"
-            if " " in kind:
-                numbers += f", β {drawn['beta']:.1f}"
-            if kind == "sinc":
-                numbers = f"ω {drawn['cutoff'] / math.pi:.2f}π"
-            return f"blur: {kind} {drawn['size']}×{drawn['size']}\n{numbers}"
-        case "resize":
-            return f"resize: {drawn['mode']}\nto {pictures.shape[-1]}×{pictures.shape[-2]}"
-        case "shrink":
-            return f"shrink: {list(SHRINKING_KERNELS)[drawn['kernel']]}\nto {pictures.shape[-1]}×{pictures.shape[-2]}"
-        case "sharpen" if drawn["amount"] == 0:
-            return "not sharpened\n"
-        case "sharpen":
-            return f"sharpen\namount {drawn['amount']:.1f}, σ {drawn['sigma']:.1f}"
-        case "noise" if drawn["strength"] == 0:
-            return f"no {drawn['kind']} noise\n"
-        case "noise":
-            gaussian, colour = drawn["kind"] == "Gaussian", "grey" if drawn["grey"] else "colour"
-            strength = f"σ {255 * drawn['strength']:.0f} of 255" if gaussian else f"strength {drawn['strength']:.2f}"
-            return f"noise: {drawn['kind']}\n{colour}, {strength}"
-        case "JPEG":
-            return f"JPEG\nquality {drawn['quality']}"
-        case "compress":
-            kind = COMPRESSIONS[drawn["kind"]]
-            return "not compressed\n" if kind == "none" else f"{kind}\nquality {drawn['quality']}"
-    return f"{step.name}\n{pictures.shape[-1]}×{pictures.shape[-2]}"
+    drawn: dict[str, Any] = {
+        name: value[0].tolist() if isinstance(value, Tensor) else value for name, value in step.parameters.items()
+    }
+    size = f"{pictures.shape[-1]}×{pictures.shape[-2]}"
+    if step.name == "blur":
+        return _caption_of_blur(drawn)
+    if step.name == "resize":
+        return f"resize: {drawn['mode']}\nto {size}"
+    if step.name == "shrink":
+        return f"shrink: {list(SHRINKING_KERNELS)[drawn['kernel']]}\nto {size}"
+    if step.name == "sharpen":
+        amount = f"sharpen\namount {drawn['amount']:.1f}, σ {drawn['sigma']:.1f}"
+        return amount if drawn["amount"] else "not sharpened\n"
+    if step.name == "noise":
+        strength = f"σ {255 * drawn['strength']:.0f} of 255"
+        if drawn["kind"] == "Poisson":
+            strength = f"strength {drawn['strength']:.2f}"
+        colour = "grey" if drawn["grey"] else "colour"
+        return f"noise: {drawn['kind']}\n{colour}, {strength}" if drawn["strength"] else f"no {drawn['kind']} noise\n"
+    if step.name == "JPEG":
+        return f"JPEG\nquality {drawn['quality']}"
+    if step.name == "compress":
+        kind = COMPRESSIONS[drawn["kind"]]
+        return "not compressed\n" if kind == "none" else f"{kind}\nquality {drawn['quality']}"
+    return f"{step.name}\n{size}"
+
+
+def _caption_of_blur(drawn: dict[str, Any]) -> str:
+    kind = KERNELS[drawn["kind"]]
+    along, across = drawn["sigma"]
+    if kind == "none":
+        return "no blur\n"
+    numbers = f"σ {along:.1f}"
+    if "anisotropic" in kind:
+        numbers += f" and {across:.1f}, θ {math.degrees(drawn['theta']) % 180:.0f}°"
+    if " " in kind:
+        numbers += f", β {drawn['beta']:.1f}"
+    if kind == "sinc":
+        numbers = f"ω {drawn['cutoff'] / math.pi:.2f}π"
+    return f"blur: {kind} {drawn['size']}×{drawn['size']}\n{numbers}"
 
 
 def draw_stages(high: Tensor, scale: int, seed: int, path: Path, draw=sample_second_order) -> None:
@@ -475,10 +490,7 @@ def draw_stages(high: Tensor, scale: int, seed: int, path: Path, draw=sample_sec
 
 def main(arguments: list[str]) -> None:
     """The command line of this script."""
-    parser = argparse.ArgumentParser(
-        description="Draw what a degradation does to the middle of a photograph, step by step."
-    )
-    parser.error = lambda message: parser.exit(2, f"error: {message} (see degrade.py --help)\n")
+    parser = Parser(description="Draw what a degradation does to the middle of a photograph, step by step.")
     parser.add_argument("-i", "--input", type=Path, required=True, metavar="PHOTO", help="the photograph")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHEET.png", help="the sheet to write")
     parser.add_argument("-s", "--scale", type=int, default=4, help="how many times smaller it ends (default 4)")

@@ -230,11 +230,12 @@ class SRVGGNetCompact(nn.Module):
 
 
 class VGGDiscriminator(nn.Module):
-    """ESRGAN's discriminator: (N, 3, patch, patch) → one logit a picture, (N, 1), no sigmoid. 14,499,401 parameters at 128.
+    """ESRGAN's discriminator: (N, 3, patch, patch) → one logit a picture, (N, 1), no sigmoid.
 
     Five pairs of a 3×3 convolution and a 4×4 one of stride 2, with 64, 128, 256, 512 and 512 channels, then two
-    linear layers. The first fits the grid that a picture of `patch` pixels leaves (4×4 at 128, 6×6 at 192); other
-    pictures' grids are pooled to that size, which at `patch` itself changes nothing. Under 32 pixels: ValueError.
+    linear layers: 14,499,401 parameters at 128. The first linear layer fits the grid that a picture of `patch` pixels
+    leaves (4×4 at 128, 6×6 at 192). Other pictures' grids are pooled to that size, which at `patch` itself changes
+    nothing. Under 32 pixels: ValueError.
 
     `features` is the width of the first pair. `normalisation` is "batch", as in the paper, or "spectral" (Miyato
     et al. 2018), which bounds how steep the discriminator can be: in a short training it must not win outright.
@@ -246,7 +247,8 @@ class VGGDiscriminator(nn.Module):
             raise ValueError(f"no discriminator for patches of {patch} pixels with {normalisation!r} normalisation")
         spectral = normalisation == "spectral"
         bounded = spectral_norm if spectral else lambda layer: layer  # a bound on the whole needs one on every layer
-        layers, inputs = [], 3
+        layers: list[nn.Module] = []
+        inputs = 3
         for outputs in (features, 2 * features, 4 * features, 8 * features, 8 * features):
             for kernel, stride in ((3, 1), (4, 2)):
                 batch_norm = len(layers) > 0 and not spectral  # after all but the first; it brings a bias of its own
@@ -326,7 +328,7 @@ def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) ->
         D(real) = σ(C(real) − E[C(fake)]),  D(fake) = σ(C(fake) − E[C(real)])
         L_D = −E[log D(real)] − E[log(1 − D(fake))]
 
-    The paper adds the two terms; the authors' code averages them, and so do we: ln 2 when the discriminator cannot tell.
+    The paper adds the two terms; the authors' code averages them, and so do we: ln 2 when it cannot tell.
     """
     return (should_be_real(real_logits - fake_logits.mean()) + should_be_fake(fake_logits - real_logits.mean())) / 2
 
@@ -368,6 +370,9 @@ class VGG19Features(nn.Module):
     Simonyan and Zisserman 2015, only as deep as needed, named as in torchvision, frozen. The weights are not
     trained here: see `load_vgg19`. Raises ValueError for a layer that VGG19 does not have.
     """
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, layers):
         super().__init__()
@@ -414,7 +419,8 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             wanted = self.vgg(high)
         found = self.vgg(restored)
-        return sum(weight * self.difference(found[layer], wanted[layer]) for layer, weight in self.weights.items())
+        differences = (weight * self.difference(found[layer], wanted[layer]) for layer, weight in self.weights.items())
+        return sum(differences, start=torch.zeros((), device=restored.device))
 
     def difference(self, found: Tensor, wanted: Tensor) -> Tensor:
         """Of one layer's features (N, C, H, W)."""

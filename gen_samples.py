@@ -9,21 +9,25 @@ size. samples.csv records the photograph of each, because training and validatio
 photograph: two patches of one wall, one on either side, make every network look better than it is.
 """
 
-import argparse
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 (who has an older one should be told, not shown a traceback)
+    sys.exit("error: needs Python 3.11 or newer; see Start in README.md")
+
 import csv
 import importlib.resources
 import shutil
-import sys
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from engine.data import RECORD, make_pair, photograph_name, random_below, read_record, seeded
-from imaging.console import UserError, note, replacing, run_command
+from imaging.console import Parser, UserError, note, replacing, run_command
 from imaging.files import find_pictures, read_picture
 from imaging.images import from_bytes, to_image
 
+PHOTOGRAPHS = Path("images_raw")  # where your own lie
 # Natural photographs inside the scikit-image package, free to use: images_raw/README.md has the licences.
 FREE_PHOTOGRAPHS = (
     "astronaut.png",
@@ -136,10 +140,7 @@ def _cut_photograph(path, identities, patch, scale, generator, folder) -> list[d
 
 def main(arguments: list[str]) -> None:
     """The command line of this script."""
-    parser = argparse.ArgumentParser(
-        description="Cut random patches from the photographs in images_raw/ as training samples for SRCNN."
-    )
-    parser.error = lambda message: parser.exit(2, f"error: {message} (see gen_samples.py --help)\n")
+    parser = Parser(description="Cut random patches from the photographs in images_raw/ as training samples for SRCNN.")
     parser.add_argument("count", type=int, help="how many samples")
     parser.add_argument("-64", dest="patch", action="store_const", const=64, default=32, help="64×64 pixels, not 32×32")
     parser.add_argument(
@@ -154,7 +155,7 @@ def main(arguments: list[str]) -> None:
     if options.seed < 0:
         parser.error("--seed must not be negative")
     target = Path(f"samples_gen_{options.patch}")
-    cut_samples(options.count, options.patch, options.scale, options.seed, Path("images_raw"), target)
+    cut_samples(options.count, options.patch, options.scale, options.seed, PHOTOGRAPHS, target)
     print(f"{options.count} samples of {options.patch}×{options.patch} for ×{options.scale} in {target}/")
 
 

@@ -7,11 +7,17 @@
 Only flags and words are here; the work is done by the other modules.
 """
 
-# torch is imported inside the commands, so that --help answers at once.
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 (who has an older one should be told, not shown a traceback)
+    sys.exit("error: needs Python 3.11 or newer; see Start in README.md")
+
 import argparse
 import json
-import sys
 from pathlib import Path
+
+# torch is imported inside the commands, so that --help answers at once.
+from imaging.console import Parser, run_command
 
 MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
 DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two minutes on two CPU cores with bf16
@@ -26,7 +32,7 @@ Train a network. The next `train` of the same model, scale and shape goes on fro
            a discriminator that learns beside it to tell restored pictures from real ones
   srvgg    Real-ESRGAN's small and fast generator, stage one
 
-With -d bicubic the degraded pictures of the training are clean small ones, as in the published tables. With -d photo they
+With -d bicubic the low pictures of the training are clean small ones, as in the published tables. With -d photo they
 are what a camera or a web site makes: a little blurred, sharpened or noisy, and most of them JPEG. With -d real they
 are blurred, noisy and compressed too, twice over, as pictures from the web are: rrdb is then Real-ESRNet (it starts
 from the latest bicubic rrdb, if there is one) and esrgan Real-ESRGAN. The three kinds are kept apart.
@@ -48,14 +54,6 @@ EVALUATE_HELP = """\
 Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. With
 -d real each is degraded 20 times, by draws that --seed decides, and the figures are means over them.
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but wrong use is told in one line instead of after a page of usage."""
-
-    def error(self, message: str):
-        """Say what is wrong and leave with exit code 2."""
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,8 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (train, evaluate):
         command.add_argument(
             "-d", "--degradation", choices=("bicubic", "photo", "real"), default="bicubic",
-            help="how the low pictures are made: only shrunk (bicubic, the default), as a camera or a web site makes them "
-            "(photo), or blurred, noisy and compressed, and all that twice (real)",
+            help="how the low pictures are made: only shrunk (bicubic, the default), as a camera or a web site makes "
+            "them (photo), or blurred, noisy and compressed, and all that twice (real)",
         )  # fmt: skip
         command.add_argument("--seed", type=not_negative, default=0, help="same seed, same result (default 0)")
     for command, default in ((train, "auto"), (upscale, "auto"), (evaluate, "fp32")):
@@ -283,12 +281,17 @@ def chosen_settings(options: argparse.Namespace, device):
     return replace(settings, **given)
 
 
+def fill_if_named(inputs: list[Path]) -> None:
+    """Fill images_raw/ with free photographs if it is named and empty: then every command has something to work on."""
+    from gen_samples import PHOTOGRAPHS, find_or_fill
+
+    if PHOTOGRAPHS in inputs:
+        find_or_fill(PHOTOGRAPHS)
+
+
 def chosen_sources(named: list[Path] | None, settings, seed: int) -> list[Path]:
     """What `-i` names, else the default; images_raw/ is filled while it is empty in both cases."""
-    from gen_samples import find_or_fill
-
-    if named and (photographs := Path("images_raw")) in named:
-        find_or_fill(photographs)
+    fill_if_named(named or [])
     return named or default_samples(settings, seed)
 
 
@@ -298,10 +301,11 @@ def default_samples(settings, seed: int) -> list[Path]:
     Samples for another scale are somebody's work and stay: the photographs are then used as they are, as they
     always are for networks that enlarge by themselves and for degraded pictures, which are made while training.
     """
-    from gen_samples import cut_samples, find_or_fill, sample_scale
+    from gen_samples import PHOTOGRAPHS, cut_samples, find_or_fill, sample_scale
     from imaging.console import note
 
-    photographs, folders, scale = Path("images_raw"), [Path("samples_gen_64"), Path("samples_gen_32")], settings.scale
+    photographs, scale = PHOTOGRAPHS, settings.scale
+    folders = [Path("samples_gen_64"), Path("samples_gen_32")]
     if settings.model != "srcnn" or settings.degradation != "bicubic":
         find_or_fill(photographs)
         return [photographs]
@@ -338,6 +342,7 @@ def upscale_command(options: argparse.Namespace) -> None:
     from engine.devices import choose_device, choose_precision
     from imaging.console import UsageError
 
+    fill_if_named(options.input)
     inputs = list_inputs(options.input, options.output)
     device = choose_device(options.cpu)
     chosen = choose_network(options)
@@ -348,7 +353,7 @@ def upscale_command(options: argparse.Namespace) -> None:
     precision = choose_precision(options.precision, device)
     print(f"device: {device} ({precision})")
     settings = UpscaleSettings(
-        options.outscale, options.tile, precision, options.alpha_bicubic,
+        options.outscale, options.tile or 0, precision, options.alpha_bicubic,
         options.quality, options.compare, options.skip_existing, options.huge,
     )  # fmt: skip
     upscale_files(inputs, options.output, network.to(device), checkpoint, settings)
@@ -378,8 +383,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
         network = network.to(device)
     tiling = Tiling(precision=choose_precision(options.precision, device))
     vgg = load_vgg19(options.perceptual, ("conv3_4", "conv5_4")) if options.perceptual else None
-    examination = EvaluationSettings(scale, network, vgg, options.degradation, options.seed, tiling)
-    report = evaluate_sets(options.input, examination)
+    settings = EvaluationSettings(scale, network, vgg, options.degradation, options.seed, tiling)
+    report = evaluate_sets(options.input, settings)
     print_report(report)
     if options.json:
         with replacing(options.json) as temporary:
@@ -414,13 +419,6 @@ COMMANDS = {"train": train_command, "upscale": upscale_command, "evaluate": eval
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line, run the command, return the exit code."""
     options = build_parser().parse_args(arguments)
-    try:
-        from imaging.console import run_command
-    except ModuleNotFoundError as error:
-        print(f"error: {error.name} is not installed here: activate .venv, or see Start in README.md", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
     return run_command(COMMANDS[options.command], options)
 
 

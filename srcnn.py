@@ -51,7 +51,7 @@ class SRCNN(nn.Module):
         self.map = nn.Conv2d(64, 32, kernels[1])
         self.reconstruct = nn.Conv2d(32, 1, kernels[2])
         self._start_as_bicubic()
-        self.to(memory_format=torch.channels_last)  # in which the two wide layers are fastest
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in which the two wide layers are fastest
 
     def _start_as_bicubic(self) -> None:
         """Feature 0 carries the picture through all layers by Dirac kernels; luma is positive, so no ReLU cuts it.

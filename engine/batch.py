@@ -40,7 +40,7 @@ class UpscaleSettings:
     """What the command line says about how to enlarge."""
 
     outscale: float | None = None  # the network's own if not given
-    tile: int | None = None  # None: as it suits the network
+    tile: int = 0  # 0: as it suits the network
     precision: str = "fp32"
     alpha_bicubic: bool = False  # transparency by bicubic interpolation, which takes no time
     quality: int = 95  # of JPEG and WebP
@@ -137,7 +137,8 @@ def _target(path: Path, below: Path, output: Path | None, single: bool, checkpoi
 
 def _without_existing(plan: list[tuple[Path, Path, bool]]) -> list[tuple[Path, Path, bool]]:
     """Only what has no result yet. Where a.jpg and a.png share the names of their results, these are counted."""
-    todo, seen = [], Counter()
+    todo: list[tuple[Path, Path, bool]] = []
+    seen: Counter[Path] = Counter()
     for path, target, fixed in plan:
         seen[target] += 1
         if fixed:
@@ -164,7 +165,8 @@ def upscale_file(
         note(f"{target}: such a file cannot hold an animation: this is its first frame")
         low = replace(low, frames=low.frames[:1])
     factor = settings.outscale or checkpoint["scale"]
-    size = tuple(max(1, round(side * factor)) for side in frame_size(low.frames[0]))
+    height, width = (max(1, round(side * factor)) for side in frame_size(low.frames[0]))
+    size = height, width
     check_size(target, *size)
     _check_memory(path, low, size)
     frames = [

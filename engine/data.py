@@ -21,7 +21,7 @@ from tqdm import tqdm
 import degrade
 from imaging.console import UsageError, UserError, note
 from imaging.files import find_pictures, read_picture
-from imaging.images import crop_to_multiple, from_bytes, resize, to_bytes
+from imaging.images import crop_to_multiple, from_bytes, resize, size_of, to_bytes
 
 RECORD = "samples.csv"
 # Photographs are kept in memory as bytes. Where they would fill more than this many pixels together,
@@ -76,13 +76,14 @@ def make_pair(high: Tensor, scale: int, enlarge: bool) -> tuple[Tensor, Tensor]:
     return to_bytes(small)[0], to_bytes(large)[0]
 
 
-def read_pairs(sources: list[Path], scale: int, enlarge: bool, least: int = MIN_SIDE) -> tuple[list[Pair], bool]:
+def read_pairs(sources: list[Path], scale: int, enlarge: bool, min_side: int = MIN_SIDE) -> tuple[list[Pair], bool]:
     """Everything that `-i` names: folders of samples, folders of photographs, .txt lists, single photographs.
 
-    Returns the pairs, and whether they are all ready-cut samples. Bad files, and photographs with fewer than `least`
+    Returns the pairs, and whether they are all ready-cut samples. Bad files, and photographs with fewer than `min_side`
     pixels a side, are named and left out. Raises UserError where nothing usable is left.
     """
-    samples, photographs = [], {}  # photographs by their resolved path, so that none is there twice
+    samples: list[Pair] = []
+    photographs: dict[Path, Path] = {}  # by their resolved path, so that none is there twice
     for source in map(Path, sources):
         if not source.exists():
             raise UsageError(f"{source}: no such file or folder")
@@ -98,7 +99,7 @@ def read_pairs(sources: list[Path], scale: int, enlarge: bool, least: int = MIN_
             if path.name.endswith(".large.png"):
                 raise UsageError(f"{source}: has samples below it; give {path.parent} itself")
             photographs.setdefault(path.resolve(), path)
-    pairs = samples + _read_photographs(list(photographs.values()), scale, enlarge, least)
+    pairs = samples + _read_photographs(list(photographs.values()), scale, enlarge, min_side)
     if not pairs:
         raise UserError(f"nothing to train on in {', '.join(map(str, sources))}")
     return pairs, not photographs
@@ -121,28 +122,28 @@ def photograph_name(path: Path) -> str:
     return "/".join(path.resolve().parts[-2:])
 
 
-def _read_photographs(paths: list[Path], scale: int, enlarge: bool, least: int) -> list[Pair]:
+def _read_photographs(paths: list[Path], scale: int, enlarge: bool, min_side: int) -> list[Pair]:
     """Pairs of whole photographs, or of a window of each where all would not fit in memory."""
-    pairs = []
+    pairs: list[Pair] = []
     for path in tqdm(paths, desc="photographs", leave=False, disable=not paths):
         try:
             high = read_picture(path)
         except UserError as error:
             note(f"left out: {error}")
             continue
-        if min(crop_to_multiple(high, scale).shape[-2:]) < least:
-            note(f"left out: {path}: {high.shape[-1]}×{high.shape[-2]} is smaller than {least}×{least}")
+        if min(crop_to_multiple(high, scale).shape[-2:]) < min_side:
+            note(f"left out: {path}: {high.shape[-1]}×{high.shape[-2]} is smaller than {min_side}×{min_side}")
             continue
-        high = _window(high, PIXELS_IN_MEMORY // len(paths), least + scale, seeded(len(pairs)))
+        high = _window(high, PIXELS_IN_MEMORY // len(paths), min_side + scale, seeded(len(pairs)))
         pairs.append(Pair(*make_pair(high, scale, enlarge), photograph_name(path)))
     return pairs
 
 
-def _window(picture: Tensor, pixels: int, least: int, generator: torch.Generator) -> Tensor:
-    """A random window of about so many pixels with the picture's proportions, but no side under `least`."""
+def _window(picture: Tensor, pixels: int, min_side: int, generator: torch.Generator) -> Tensor:
+    """A random window of about so many pixels with the picture's proportions, but no side under `min_side`."""
     height, width = picture.shape[-2:]
     share = min(1.0, (pixels / (height * width)) ** 0.5)
-    window_height, window_width = (min(side, max(least, int(side * share))) for side in (height, width))
+    window_height, window_width = (min(side, max(min_side, int(side * share))) for side in (height, width))
     top, left = random_below([height - window_height + 1, width - window_width + 1], generator)
     return picture[..., top : top + window_height, left : left + window_width]
 
@@ -210,7 +211,8 @@ def sample_batch(pairs: list[Pair], patch: int, generator: torch.Generator) -> t
 
     `patch` is the side in the small picture; the large patch is as many times larger as its picture is.
     """
-    smalls, larges = [], []
+    smalls: list[Tensor] = []
+    larges: list[Tensor] = []
     for pair in pairs:
         scale = pair.large.shape[-1] // pair.small.shape[-1]
         rows, columns = (side - patch + 1 for side in pair.small.shape[-2:])
@@ -226,21 +228,23 @@ class PairPool:
     """Real-ESRGAN's pool of 180 pairs, from which batches are mixed (the training pair pool of section 4.1).
 
     The pictures of a batch are shrunk by one factor in one mode, and share the kind of noise: see degrade.py. Learnt
-    from as they come, every step would pull the network towards another kind of poverty. So a new batch goes into the
-    pool, and one of pairs that were made at many different steps comes out.
+    from as they come, every step would pull the network towards another kind of degradation. So a new batch goes into
+    the pool, and one of pairs that were made at many different steps comes out.
     """
 
     def __init__(self, size: int = 180):
-        self.size, self.low, self.high = size, None, None
+        self.size = size
+        self.low = self.high = torch.empty(0, dtype=torch.uint8)  # of the first batch's shape, once it is there
 
     def exchange(self, low: Tensor, high: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Put a batch in and take as many pairs out at random; until the pool is full, the batch itself."""
-        if self.low is None:
-            self.low, self.high = low[:0], high[:0]
-        self.low, self.high = self.low.to(low.device), self.high.to(high.device)  # it may have been loaded elsewhere
+        # It is empty before the first batch, and may have been loaded elsewhere.
+        self.low = self.low.to(low.device) if len(self.low) else low[:0]
+        self.high = self.high.to(high.device) if len(self.high) else high[:0]
         free = self.size - len(self.low)
         if free > 0:
-            self.low, self.high = torch.cat((self.low, low[:free])), torch.cat((self.high, high[:free]))
+            self.low = torch.cat((self.low, low[:free]))
+            self.high = torch.cat((self.high, high[:free]))
             return low, high
         places = torch.randperm(self.size, generator=generator)[: len(low)].to(low.device)
         count = len(places)  # a batch may be larger than the pool: the rest passes by
@@ -250,7 +254,7 @@ class PairPool:
 
     def state_dict(self) -> dict:
         """What is in the pool; nothing before the first batch."""
-        return {} if self.low is None else {"low": self.low, "high": self.high}
+        return {"low": self.low, "high": self.high} if len(self.low) else {}
 
     def load_state_dict(self, state: dict) -> None:
         """Go on with what was in a pool."""
@@ -266,19 +270,19 @@ class Data:
         self.settings, self.device = settings, torch.device("cpu" if torch.device(device).type == "mps" else device)
         self.rank, self.processes = rank, processes
         self.enlarge = settings.model == "srcnn"
-        self.degrade = degrade.DEGRADATIONS.get(settings.degradation)  # None: the low pictures are shrunk ones
+        self.degrades = settings.degradation in degrade.DEGRADATIONS  # else the low pictures are shrunk ones
         self.pool = PairPool() if settings.degradation == "real" else None
         patch, factor = settings.patch, 1 if self.enlarge else settings.scale
         # Degraded pictures are made of larger patches, of which the middle is used: a blur invents what lies outside.
-        self.margin = 0 if self.degrade is None else REAL_MARGIN * (settings.scale if self.enlarge else 1)
-        if self.degrade and any(Path(source).is_dir() and any(Path(source).glob("*.large.png")) for source in sources):
+        self.margin = REAL_MARGIN * (settings.scale if self.enlarge else 1) if self.degrades else 0
+        if self.degrades and any(Path(source).is_dir() and any(Path(source).glob("*.large.png")) for source in sources):
             raise UsageError(
                 f"-d {settings.degradation} makes its own degraded pictures: give photographs, not folders of pairs"
             )
-        least = max(
-            MIN_SIDE, (patch + 2 * self.margin) * factor + (settings.scale if self.degrade and self.enlarge else 0)
+        min_side = max(
+            MIN_SIDE, (patch + 2 * self.margin) * factor + (settings.scale if self.degrades and self.enlarge else 0)
         )
-        pairs, samples_only = read_pairs(sources, settings.scale, self.enlarge, least)
+        pairs, samples_only = read_pairs(sources, settings.scale, self.enlarge, min_side)
         self.training, held_out = split_by_photograph(pairs, settings.seed)
         self.held_out = self.degraded_pairs([center_crop(pair, HELD_OUT_SIDE) for pair in held_out])
         sides = {side for pair in self.training for side in pair.small.shape[-2:]}
@@ -307,28 +311,29 @@ class Data:
         else:
             chosen = torch.randint(len(self.training), (self.batch_size,), generator=generator)
         side = self.patch + 2 * self.margin
-        if self.degrade and self.enlarge:
+        if self.degrades and self.enlarge:
             side += -side % self.settings.scale  # so that it can be shrunk by the scale
-        whole = sample_batch([self.training[index] for index in chosen.tolist()], side, generator)
+        low, high = sample_batch([self.training[index] for index in chosen.tolist()], side, generator)
         share = len(chosen) // self.processes
-        return tuple(part[self.rank * share : (self.rank + 1) * share] for part in whole)
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        return low[mine], high[mine]
 
     def finish(self, patches: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
         """What `cut` gave, ready to learn from: on degraded pictures low is made anew, on the device, and pooled."""
-        if self.degrade is None:
+        if not self.degrades:
             return patches
         generator = seeded(self.settings.seed, step, self.rank, 0xDE64)
         high = from_bytes(patches[1].to(self.device))
         if self.settings.degradation == "photo":
             high = degrade.some_grey(high, degrade.PHOTO.grey, generator)
         # Of the sharpened picture, if that is what the network is to give: see updates.sharp_target.
-        low = self._degraded(degrade.usm_sharpen(high) if self.settings.sharpen else high, generator)
-        (low, high) = (self._middle(to_bytes(part), low.shape[-1]) for part in (low, high))
+        whole = self._degraded(degrade.usm_sharpen(high) if self.settings.sharpen else high, generator)
+        low, high = (self._middle(to_bytes(part), whole.shape[-1]) for part in (whole, high))
         return self.pool.exchange(low, high, generator) if self.pool else (low, high)
 
     def degraded_pairs(self, pairs: list[Pair]) -> list[Pair]:
         """Pairs to measure on: with degraded pictures where the run is on such, always the same for the same seed."""
-        if self.degrade is None:
+        if not self.degrades:
             return pairs
         degraded = []
         for number, pair in enumerate(pairs):
@@ -338,8 +343,8 @@ class Data:
         return degraded
 
     def _degraded(self, high: Tensor, generator: torch.Generator) -> Tensor:
-        low = self.degrade(high, self.settings.scale, generator)
-        return resize(low, size=high.shape[-2:]) if self.enlarge else low
+        low = degrade.DEGRADATIONS[self.settings.degradation](high, self.settings.scale, generator)
+        return resize(low, size=size_of(high)) if self.enlarge else low
 
     def _middle(self, picture: Tensor, low_side: int) -> Tensor:
         """Cut the margin off, of a low picture or of a high one, which is larger in proportion."""
@@ -360,7 +365,9 @@ class Data:
             "held_out": sorted({pair.photograph for pair in self.held_out}),
         }
         if self.ready_cut:  # others may have been cut from the same photographs
-            summary["samples"] = reduce(lambda crc, pair: zlib.crc32(pair.large.numpy(), crc), self.training, 0)
+            summary["samples"] = reduce(
+                lambda crc, pair: zlib.crc32(pair.large.numpy().tobytes(), crc), self.training, 0
+            )
         return summary
 
 

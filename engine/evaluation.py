@@ -1,7 +1,7 @@
 """How good a network is: PSNR, SSIM and what they do not see, picture by picture.
 
-On bicubic pictures by the protocol of the published tables; on degraded ones, made by degrade.py, over several draws, for
-one draw says little: how good a network looks depends far more on what was done to the picture than on the network.
+On bicubic pictures by the protocol of the published tables. On degraded ones, which degrade.py makes, the figures are
+means over several draws: how well a network does depends far more on the draw than on the network.
 """
 
 import math
@@ -9,6 +9,7 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +21,12 @@ from engine.networks import Network
 from engine.upscaling import Tiling, in_tiles, upscale
 from imaging.console import UserError, note
 from imaging.files import find_pictures, read_picture
-from imaging.images import PROTOCOL, crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, ssim
+from imaging.images import PROTOCOL, crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, size_of, ssim
 
 DRAWS = 20  # degraded versions of each picture
 RANDOM_PROTOCOL = (
-    f"cropped to a multiple of the scale; {DRAWS} degraded versions of each picture, blurred, shrunk, noisy and compressed "
-    "by degrade.{chain}; compared with the picture as it was; luma of BT.601 studio swing; border of `scale` "
+    f"cropped to a multiple of the scale; {DRAWS} degraded versions of each picture, made by degrade."
+    "{chain}; compared with the ground truth; luma of BT.601 studio swing; border of `scale` "
     "pixels shaved; PSNR with peak 255; mean of the per-image means, ± its standard error over the draws"
 )
 
@@ -42,14 +43,14 @@ class EvaluationSettings:
     tiling: Tiling | None = None  # how the network is run; without: in float32
 
 
-def evaluate_folder(folder: Path, examination: EvaluationSettings) -> dict:
+def evaluate_folder(folder: Path, settings: EvaluationSettings) -> dict:
     """Crop, degrade, restore and compare every picture of a folder.
 
     Returns {"bicubic": {"psnr", "ssim"}, "model": {…}, "images": [{"name", "bicubic", "model"}]}; no "model" without a
     network; "error", the standard error of psnr, with degraded pictures. Bad pictures are named and left out; raises
     UserError if none is left.
     """
-    scale, rows = examination.scale, []
+    scale, rows = settings.scale, []
     for path in find_pictures(folder):
         try:
             high = crop_to_multiple(read_picture(path), scale)
@@ -62,9 +63,9 @@ def evaluate_folder(folder: Path, examination: EvaluationSettings) -> dict:
         # Drawn by the picture's name, so that another picture in the folder changes nothing about this one.
         name = path.relative_to(folder).as_posix()
         drawn_by = zlib.crc32(os.fsencode(name))
-        row = {"name": name, "bicubic": _measure(None, high, examination, drawn_by)}
-        if examination.network is not None:
-            row["model"] = _measure(examination.network, high, examination, drawn_by)
+        row: dict[str, Any] = {"name": name, "bicubic": _measure(None, high, settings, drawn_by)}
+        if settings.network is not None:
+            row["model"] = _measure(settings.network, high, settings, drawn_by)
         rows.append(row)
     if not rows:
         raise UserError(f"{folder}: no picture that can be measured")
@@ -80,32 +81,29 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
     return means
 
 
-def _measure(network: Network | None, high: Tensor, examination: EvaluationSettings, drawn_by: int) -> dict[str, float]:
+def _measure(network: Network | None, high: Tensor, settings: EvaluationSettings, drawn_by: int) -> dict[str, float]:
     """The figures of one picture (1, 3, H, W) by one method; `network` None is bicubic."""
-    scale = examination.scale
-    if examination.degradation == "bicubic":
-        return _compare(restore_as_published(network, high, scale, examination.tiling), network, high, examination)
+    scale = settings.scale
+    if settings.degradation == "bicubic":
+        return _compare(restore_as_published(network, high, scale, settings.tiling), network, high, settings)
     draws = []
     for draw in range(DRAWS):
-        low = degrade.DEGRADATIONS[examination.degradation](high, scale, seeded(examination.seed, drawn_by, draw))
-        if network is None:
-            restored = resize(low, size=high.shape[-2:])
-        else:
-            restored = upscale(network, low, scale, examination.tiling)
-        draws.append(_compare(restored, network, high, examination))
+        low = degrade.DEGRADATIONS[settings.degradation](high, scale, seeded(settings.seed, drawn_by, draw))
+        restored = upscale(network, low, scale, settings.tiling) if network else resize(low, size=size_of(high))
+        draws.append(_compare(restored, network, high, settings))
     spread = torch.tensor([figures["psnr"] for figures in draws]).std()
     figures = {metric: sum(figures[metric] for figures in draws) / DRAWS for metric in draws[0]}
     return {"psnr": figures.pop("psnr"), "error": spread.item() / math.sqrt(DRAWS), **figures}
 
 
-def _compare(restored: Tensor, network, high: Tensor, examination: EvaluationSettings) -> dict[str, float]:
-    scale, vgg = examination.scale, examination.vgg
+def _compare(restored: Tensor, network, high: Tensor, settings: EvaluationSettings) -> dict[str, float]:
+    scale, vgg = settings.scale, settings.vgg
     # Equal pictures have an infinite PSNR, which would hide all others in the mean.
     figures = {"psnr": psnr(restored, high, scale).clamp(max=100).item(), "ssim": ssim(restored, high, scale).item()}
     if vgg:
         if restored.shape[1] == 1:  # VGG wants colours
             low = degrade.bicubic(high, scale)
-            restored = upscale(network, low, scale, examination.tiling) if network else resize(low, scale)
+            restored = upscale(network, low, scale, settings.tiling) if network else resize(low, scale)
         figures |= perceptual_metrics(round_to_8_bits(restored), high, vgg)
     return figures
 
@@ -147,11 +145,11 @@ def _fine_detail(picture: Tensor) -> Tensor:
     return (luma[..., 1:-1, 1:-1] - blurred).square().mean() + 1e-12  # a flat picture has none
 
 
-def evaluate_sets(folders: list[Path], examination: EvaluationSettings) -> dict:
+def evaluate_sets(folders: list[Path], settings: EvaluationSettings) -> dict:
     """`evaluate_folder` for several folders, in the form that `evaluate --json` writes."""
     names = [Path(folder).resolve().name for folder in folders]
     names = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
-    sets = {name: evaluate_folder(folder, examination) for name, folder in zip(names, folders, strict=True)}
-    chain = degrade.DEGRADATIONS.get(examination.degradation)
+    sets = {name: evaluate_folder(folder, settings) for name, folder in zip(names, folders, strict=True)}
+    chain = degrade.DEGRADATIONS.get(settings.degradation)
     protocol = RANDOM_PROTOCOL.format(chain=chain.__name__) if chain else PROTOCOL
-    return {"protocol": protocol, "scale": examination.scale, "sets": sets}
+    return {"protocol": protocol, "scale": settings.scale, "sets": sets}

@@ -10,7 +10,7 @@ from engine import checkpoints
 from engine.checkpoints import find_latest, fitting_checkpoints, load_checkpoint, model_name
 from engine.weights import blend
 from esrgan import RRDBNet, SRVGGNetCompact
-from imaging.console import UsageError, UserError, note
+from imaging.console import UsageError, UserError
 from srcnn import SRCNN
 
 CLASSES = {"srcnn": SRCNN, "rrdb": RRDBNet, "esrgan": RRDBNet, "srvgg": SRVGGNetCompact}
@@ -40,12 +40,15 @@ class Network(Protocol):
         """Its weights by name."""
 
 
-def build_network(model: str, shape: dict) -> nn.Module:
+AnyNetwork = SRCNN | RRDBNet | SRVGGNetCompact  # each is an nn.Module too, which a Protocol cannot say
+
+
+def build_network(model: str, shape: dict) -> AnyNetwork:
     """An untrained network: `shape` holds the keyword arguments of its class."""
     return CLASSES[model](**shape)
 
 
-def load_network(checkpoint: dict) -> nn.Module:
+def load_network(checkpoint: dict) -> AnyNetwork:
     """The network of a checkpoint with its best weights, ready to upscale. Raises UserError if they do not fit."""
     try:
         network = build_network(checkpoint["model"], checkpoint["shape"])
@@ -113,7 +116,7 @@ def mixed_with(path: Path, checkpoint: dict, other_path: Path, alpha: float) -> 
 def choose_network(
     model: str | None, other_path: Path | None = None, alpha: float | None = None, scale: int | None = None,
     degradation: str | None = None,
-) -> tuple[nn.Module, dict, str] | None:  # fmt: skip
+) -> tuple[AnyNetwork, dict, str] | None:  # fmt: skip
     """The network that `-m`, `--blend` and `--alpha` name, its checkpoint, and a line that says which it is and why.
 
     None if there is none. Raises UserError, UsageError.
@@ -134,14 +137,17 @@ def choose_network(
     if model is None and path.parent == checkpoints.PRETRAINED:
         told += "; none that fits is trained yet: this one ships"
     elif model is None and (better := better_shipped(checkpoint)):
-        note(f"a better network ships with the program: -m {better} takes it")
+        told += f"; a better one ships: -m {better}"
     return load_network(checkpoint), checkpoint, f"{told})"
 
 
 def better_shipped(checkpoint: dict) -> Path | None:
-    """The file of a shipped network that stands before a checkpoint's in BEST_FIRST, if there is one."""
-    shipped, kind = find_shipped(), (checkpoint["model"], checkpoint["degradation"])
-    if shipped is None or kind not in BEST_FIRST:
+    """The file of a shipped network of the same scale that stands before a checkpoint's in BEST_FIRST, if any."""
+    shipped = find_shipped(scale=checkpoint["scale"])
+    if shipped is None:
         return None
-    best = shipped[1]["model"], shipped[1]["degradation"]
-    return shipped[0] if BEST_FIRST.index(best) < BEST_FIRST.index(kind) else None
+    path, best = shipped
+    kinds = [(one["model"], one["degradation"]) for one in (best, checkpoint)]
+    if not all(kind in BEST_FIRST for kind in kinds) or BEST_FIRST.index(kinds[0]) >= BEST_FIRST.index(kinds[1]):
+        return None
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -31,22 +31,22 @@ class Muon(torch.optim.Adam):
         self.hidden = [weight for weight in network.parameters() if weight.ndim == 4][1:-1]
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # without a closure: nothing here uses one
         """One step of both kinds; a weight without a gradient stays as it is."""
-        alike: dict[tuple, list[nn.Parameter]] = {}
-        for weight in self.hidden:
-            if weight.grad is not None:
-                alike.setdefault(weight.shape, []).append(weight)
+        alike: dict[tuple, list[Tensor]] = {}
+        learning = [weight for weight in self.hidden if weight.grad is not None]
+        for weight in learning:
+            alike.setdefault(weight.shape, []).append(weight)
         for weights in alike.values():  # all of a shape at once, which is several times faster
             averages = self.follow(weights)
             matrices = torch.stack(averages).flatten(2)
             steps = orthogonal(matrices) * (0.2 * max(matrices.shape[1:]) ** 0.5)
             torch._foreach_add_(weights, list(steps.view(-1, *weights[0].shape)), alpha=-self.param_groups[0]["lr"])
-            for weight in weights:
-                weight.grad = None  # Adam leaves it alone
+        for weight in learning:
+            weight.grad = None  # so that Adam leaves it alone
         super().step()
 
-    def follow(self, weights: list[nn.Parameter]) -> list[Tensor]:
+    def follow(self, weights: list[Tensor]) -> tuple[Tensor, ...]:
         """The running averages of these weights' gradients, one step ahead (Nesterov's momentum)."""
         for weight in weights:  # "step" is what Adam looks for in a state that it loads
             if "average" not in self.state[weight]:
@@ -88,7 +88,7 @@ class AdamFromGrey(torch.optim.Adam):
         self.layers = [network.extract, network.map, network.reconstruct]
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # without a closure: nothing here uses one
         """One step along the gradients of weights and biases, after turning them into those of weights and answers."""
         grey, greys, answers = self.layers[0].weight.new_tensor([GREY]), [], []
         for layer in self.layers:

@@ -3,6 +3,7 @@
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,13 +15,13 @@ from engine.resume import RunState
 from engine.settings import Settings
 from engine.upscaling import restore
 from imaging.console import UserError, note, replacing
-from imaging.images import from_bytes, psnr, resize, rgb_to_luma
+from imaging.images import from_bytes, psnr, resize, rgb_to_luma, size_of
 from imaging.sheets import draw_sheet
 
 
 def enlarged(small: Tensor, large: Tensor) -> Tensor:
     """The degraded picture at the size of the sharp one: bicubic, unless it has that size already."""
-    return small if small.shape == large.shape else resize(small, size=large.shape[-2:])
+    return small if small.shape == large.shape else resize(small, size=size_of(large))
 
 
 @torch.inference_mode()
@@ -92,7 +93,7 @@ def progress_bar(state: RunState, settings: Settings) -> tqdm:
 
 def show_step(bar: tqdm, figures: dict[str, float], history: list[dict], samples: int) -> None:
     """The last step's loss, the last epoch's PSNR, and what the discriminator says of both pictures."""
-    shown = {"loss": f"{figures['loss']:.2e}"}
+    shown: dict[str, Any] = {"loss": f"{figures['loss']:.2e}"}
     if history:
         shown["epochs"] = len(history)
         shown["PSNR"] = f"{history[-1]['psnr']:.2f} dB"

@@ -70,15 +70,15 @@ def find_or_start_run(
 ) -> tuple[dict, RunState, Path]:
     """The checkpoint that a run starts from, where it stands, and the file that it is written to."""
     found = None if new or start else find_latest(checkpoints.MODELS, **settings.kind())
-    if found and "training" not in found[1]:  # weights alone, such as ship with the program
-        found, start = None, found[0]
-    if found:
+    if found and "training" in found[1]:
         path, checkpoint = found
         state = RunState.from_dict(checkpoint["training"])
         target = continue_run(checkpoint, state, path, settings, data, given)
         goal = "finishing" if target == path else "going on from"
         note(f"{goal} {path} after {len(checkpoint['history'])} epochs (-n starts anew)")
     else:
+        if found:  # weights alone, such as ship with the program
+            start = found[0]
         weights = starting_weights(settings, new, start)
         checkpoint = {**settings.kind(), "history": [], "params": weights}
         state = RunState(asdict(settings), data.summary())

@@ -1,6 +1,7 @@
 """What decides the result of a run: settings with the papers' values as defaults, and presets for each network."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from esrgan import ESRGAN_LAYERS, REAL_ESRGAN_LAYERS
 
@@ -78,12 +79,13 @@ def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicu
     """Settings for a kind of network: compact ones for two CPU cores, or the paper's, for GPUs and days."""
     if model == "srcnn":
         return Settings(scale=scale, degradation=degradation)
+    shape: dict[str, Any]
     if model == "srvgg":
         shape = {"scale": scale, "features": 64, "convolutions": 16}
     else:
         features, growth, blocks = (64, 32, 23) if paper else (32, 16, 6)
         shape = {"scale": scale, "features": features, "growth": growth, "blocks": blocks, "unshuffle": False}
-    common = {"model": model, "scale": scale, "degradation": degradation, "shape": shape}
+    common: dict[str, Any] = {"model": model, "scale": scale, "degradation": degradation, "shape": shape}
     common |= {"ema": 0.999, "warm_up": 0}
     adversarial = model == "esrgan"
     # Real-ESRGAN sharpens what the second stage aims at (section 3.4), its code what the first does as well. The first

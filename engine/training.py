@@ -138,10 +138,10 @@ def batches(data: Data, first: int, last: int, device: torch.device) -> Iterator
     try:
         coming = ahead.submit(cut_and_pin, first) if ahead and first < last else None
         for step in range(first, last):
-            patches = coming.result() if coming else data.cut(step)
+            low, high = coming.result() if coming else data.cut(step)
             if ahead and step + 1 < last:
                 coming = ahead.submit(cut_and_pin, step + 1)
-            yield step, *data.finish(patches, step)
+            yield step, *data.finish((low, high), step)
     finally:
         if ahead:
             ahead.shutdown(cancel_futures=True)

@@ -3,11 +3,13 @@
     PixelStage          compare pixels: SRCNN, the PSNR-oriented RRDB, SRVGG; on degraded pictures Real-ESRNet
     AdversarialStage    compare features and convince a discriminator: ESRGAN, on degraded pictures Real-ESRGAN
 
-A stage is told a batch and a learning rate and makes one step; it knows nothing of epochs, files and plots. Under torchrun each process computes its share of the batch and PyTorch averages the gradients.
+A stage is told a batch and a learning rate and makes one step; it knows nothing of epochs, files and plots.
+Under torchrun each process computes its share of the batch and PyTorch averages the gradients.
 """
 
 import math
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +19,8 @@ from torch.optim.swa_utils import AveragedModel
 
 import degrade
 import esrgan
-from engine.devices import computing_in, data_parallel, mean_over_processes
-from engine.networks import Network, build_network
+from engine.devices import channels_last, computing_in, data_parallel, mean_over_processes
+from engine.networks import AnyNetwork, Network, build_network
 from engine.optimizers import AdamFromGrey, Muon
 from engine.settings import Settings
 from engine.weights import load_vgg19
@@ -38,11 +40,11 @@ def network_input(network: Network, pixels: Tensor) -> Tensor:
     return picture.contiguous(memory_format=torch.channels_last)
 
 
-def build(settings: Settings, weights: dict, device) -> nn.Module:
+def build(settings: Settings, weights: dict, device) -> AnyNetwork:
     """The network of a run with these weights, ready to train."""
     network = build_network(settings.model, settings.shape)
     network.load_state_dict(weights)
-    return network.to(device, memory_format=torch.channels_last)
+    return channels_last(network, device)
 
 
 def adam(network: nn.Module, settings: Settings) -> torch.optim.Adam:
@@ -62,7 +64,7 @@ def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Adam:
 def make_ema(network: nn.Module, settings: Settings) -> AveragedModel:
     """A copy that follows the network's weights slowly (EMA): what is measured, kept and used for upscaling."""
 
-    def follow(averages: list[Tensor], current: list[Tensor], updates) -> None:
+    def follow(averages: Any, current: Any, updates: Any) -> None:
         # Faster at first: at 0.999 alone the untrained weights would still count a third after 1000 updates.
         decay = min(settings.ema, (1 + int(updates)) / (10 + int(updates)))
         torch._foreach_lerp_(averages, current, 1 - decay)
@@ -114,17 +116,19 @@ def micro_batches(low: Tensor, high: Tensor, count: int, *modules: nn.Module) ->
 class PixelLoss(nn.Module):
     """The mean difference of restored and true pixels: squared for SRCNN, absolute for the others."""
 
-    def __init__(self, network: nn.Module, settings: Settings):
+    def __init__(self, network: AnyNetwork, settings: Settings):
         super().__init__()
-        self.network, self.settings = network, settings
+        self.network = network
+        self.settings = settings
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        network = self.network
         with computing_in(self.settings.precision, low.device):
-            restored = self.network.forward_valid(low) if self.network.luma else self.network(low)
-        if not self.network.luma:
+            restored = network.forward_valid(low) if isinstance(network, SRCNN) else network(low)
+        if not isinstance(network, SRCNN):
             return F.l1_loss(restored.to(high.dtype), high)
         # No padding in training: the true neighbours of a patch are unknown, so its border does not count.
-        border = self.network.radius
+        border = network.radius
         return F.mse_loss(restored.to(high.dtype), high[..., border:-border, border:-border])
 
 
@@ -141,14 +145,14 @@ class PixelStage:
         self.ema = make_ema(self.network, settings)
         self.optimizer = make_optimizer(self.network, settings)
         self.scaler = make_scaler(settings, device)
-        self.parts = {
+        self.parts: dict[str, Any] = {
             "network": self.network, "ema": self.ema, "optimizer": self.optimizer, "scaler": self.scaler
         }  # fmt: skip
 
     @property
-    def ema_network(self) -> nn.Module:
+    def ema_network(self) -> AnyNetwork:
         """The network with its averaged weights."""
-        return self.ema.module
+        return cast(AnyNetwork, self.ema.module)
 
     def update(self, low: Tensor, high: Tensor, learning_rate: float, step: int) -> dict[str, float]:
         """One step on uint8 pictures (N, 3, …): the loss, and how many updates were skipped for a bad gradient.
@@ -207,22 +211,22 @@ class AdversarialStage:
         self.generator = data_parallel(self.network, device)
         self.ema = make_ema(self.network, settings)
         self.optimizer = make_optimizer(self.network, settings)
-        self.perceptual = perceptual.to(device, memory_format=torch.channels_last)
-        self.discriminator = make_discriminator(settings).to(device, memory_format=torch.channels_last)
+        self.perceptual = channels_last(perceptual, device)
+        self.discriminator = channels_last(make_discriminator(settings), device)
         self.relativistic = self.weights.discriminator == "vgg"
         loss = esrgan.relativistic_discriminator_loss if self.relativistic else esrgan.vanilla_discriminator_loss
         self.discriminator_loss = data_parallel(DiscriminatorLoss(self.discriminator, loss, settings.precision), device)
         self.discriminator_optimizer = adam(self.discriminator, settings)
         self.scaler = make_scaler(settings, device)
-        self.parts = {
+        self.parts: dict[str, Any] = {
             "network": self.network, "ema": self.ema, "optimizer": self.optimizer, "scaler": self.scaler,
             "discriminator": self.discriminator, "discriminator_optimizer": self.discriminator_optimizer,
         }  # fmt: skip
 
     @property
-    def ema_network(self) -> nn.Module:
+    def ema_network(self) -> AnyNetwork:
         """The network with its averaged weights."""
-        return self.ema.module
+        return cast(AnyNetwork, self.ema.module)
 
     def update(self, low: Tensor, high: Tensor, learning_rate: float, step: int) -> dict[str, float]:
         """One step of both on uint8 pictures (N, 3, …).

@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.devices import computing_in
 from engine.networks import Network
 from imaging.console import UserError, note, out_of_memory
-from imaging.images import apply_taps, cut_taps, resize_taps, rgb_to_ycbcr, ycbcr_to_rgb
+from imaging.images import apply_taps, cut_taps, resize_taps, rgb_to_ycbcr, size_of, ycbcr_to_rgb
 
 FADE = 4  # where a network sees farther than its margin, so many more pixels are mixed with the neighbour's: no seam
 MIN_TILE = 32
@@ -29,7 +29,7 @@ MIN_TILE = 32
 class Tiling:
     """How a network is run over a picture; when memory runs out, `side` is halved for all that follows."""
 
-    side: int | None = None  # None: as it suits the network
+    side: int = 0  # 0: as it suits the network
     precision: str = "fp32"
 
     def choose_side(self, network: Network) -> None:
@@ -113,8 +113,9 @@ def in_tiles(network: Network, picture: Tensor, scale: int = 1, tiling: Tiling |
     Each tile is cut with a margin as wide as the network sees, so that the result is the same as in one go; where that
     is very far, a narrower margin and a cross-fade must do.
     """
-    tiling, (height, width) = tiling or Tiling(), picture.shape[-2:]
+    tiling = tiling or Tiling()
     tiling.choose_side(network)
+    height, width = picture.shape[-2:]
 
     def render(top: int, bottom: int, left: int, right: int) -> Tensor:
         rows, columns = _seen(network, top, bottom, scale, height), _seen(network, left, right, scale, width)
@@ -126,9 +127,9 @@ def in_tiles(network: Network, picture: Tensor, scale: int = 1, tiling: Tiling |
 
 
 def _filled(pieces, size: tuple[int, int]) -> Tensor:
-    result = None
+    result = torch.empty(0)
     for top, left, piece in pieces:
-        if result is None:
+        if not len(result):
             result = piece.new_empty((*piece.shape[:2], *size))
         crop(result, top, piece.shape[-2], left, piece.shape[-1]).copy_(piece)
     return result
@@ -177,7 +178,7 @@ def upscale(network: Network, low: Tensor, scale: int, tiling: Tiling | None = N
     def read(top: int, bottom: int, left: int, right: int) -> Tensor:
         return low[..., top:bottom, left:right]
 
-    return _filled(enlarged_pieces(network, read, 3, low.shape[-2:], scale, size, tiling or Tiling()), size)
+    return _filled(enlarged_pieces(network, read, 3, size_of(low), scale, size, tiling or Tiling()), size)
 
 
 def enlarged_pieces(

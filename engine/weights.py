@@ -77,20 +77,19 @@ def recognise(loaded) -> tuple[str, dict, dict[str, Tensor]]:
         raise UserError("is an ESRGAN+ network (it has conv1x1 in its dense blocks), which cannot be built here")
     state = _renamed(found)
     try:
-        if "body.0.weight" in state:
-            model, network, shape = "srvgg", SRVGGNetCompact, _srvgg_shape(state)
-        else:
-            model, network, shape = "rrdb", RRDBNet, _rrdb_shape(state)
+        model = "srvgg" if "body.0.weight" in state else "rrdb"
+        shape = _srvgg_shape(state) if model == "srvgg" else _rrdb_shape(state)
         with torch.device("meta"):  # names and shapes only, no memory
-            wanted = network(**shape).state_dict()
+            network = SRVGGNetCompact(**shape) if model == "srvgg" else RRDBNet(**shape)
+            expected = network.state_dict()
     except (KeyError, ValueError, IndexError) as error:
         raise UserError(f"is no RRDB or SRVGG network that can be built here: it holds {_described(found)}") from error
-    for key in {**wanted, **state}:
-        if _size(wanted, key) != _size(state, key):
+    for key in {**expected, **state}:
+        if _size(expected, key) != _size(state, key):
             raise UserError(
-                f"looks like {model} {shape}, but {key} is {_size(state, key)} in it, not {_size(wanted, key)}"
+                f"looks like {model} {shape}, but {key} is {_size(state, key)} in it, not {_size(expected, key)}"
             )
-    return model, shape, {key: state[key].float() for key in wanted}
+    return model, shape, {key: state[key].float() for key in expected}
 
 
 def unwrap(loaded) -> dict[str, Tensor]:
@@ -192,11 +191,11 @@ def load_vgg19(source: str, layers=("conv5_4",)) -> VGG19Features:
         return vgg
     loaded = fetch_imagenet_weights() if source == "imagenet" else read_vgg19_file(Path(source))
     state = {}
-    for key, wanted in vgg.state_dict().items():
-        found = loaded.get(key, loaded.get(key.removeprefix("features.")))
-        if getattr(found, "shape", None) != wanted.shape:
-            raise UserError(f"{source}: is not VGG19's weights: no {key} of {'×'.join(map(str, wanted.shape))}")
-        state[key] = found  # float16 becomes float32 on its way into the network
+    for key, expected in vgg.state_dict().items():
+        actual = loaded.get(key, loaded.get(key.removeprefix("features.")))
+        if getattr(actual, "shape", None) != expected.shape:
+            raise UserError(f"{source}: is not VGG19's weights: no {key} of {'×'.join(map(str, expected.shape))}")
+        state[key] = actual  # float16 becomes float32 on its way into the network
     vgg.load_state_dict(state)
     return vgg
 

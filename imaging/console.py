@@ -3,9 +3,10 @@
     with replacing("photo.png") as temporary:      # written beside it, then renamed
         ...
 
-Imports neither torch nor Pillow, so that a command can complain before they are loaded.
+Imports nothing that has to be installed, so that a command can complain before it is.
 """
 
+import argparse
 import os
 import re
 import sys
@@ -13,13 +14,10 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tqdm import tqdm
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+if sys.platform == "win32":
     import msvcrt
+else:
+    import fcntl
 
 
 class UserError(Exception):
@@ -36,7 +34,21 @@ class UsageError(UserError):
 
 def note(message: str) -> None:
     """Tell the person at the keyboard something in one line, without disturbing a progress bar."""
-    tqdm.write(" ".join(message.splitlines()), file=sys.stderr)
+    line = " ".join(message.splitlines())
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:  # nothing is installed yet, which is what this line is about
+        print(line, file=sys.stderr)
+    else:
+        tqdm.write(line, file=sys.stderr)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but wrong use is told in one line instead of after a page of usage."""
+
+    def error(self, message: str):
+        """Say what is wrong and leave with exit code 2."""
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -56,6 +68,9 @@ def run_command(command, options) -> int:
     except UserError as error:
         note(f"error: {error}")
         return error.exit_code
+    except ModuleNotFoundError as error:
+        note(f"error: {error.name} is not installed here: activate .venv, or see Start in README.md")
+        return 1
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -145,10 +160,10 @@ def locked(path: Path):
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     with open(lock, "w") as file:
         try:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            else:
+            if sys.platform == "win32":
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise UsageError(f"{path}: another training is at it: wait for it, or give -n to start another") from error
         except OSError:  # a file system that knows no locks

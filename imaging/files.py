@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from imaging.console import UsageError, UserError, note
-from imaging.frames import Frame, Picture, frame_channels, to_picture
+from imaging.frames import Frame, Picture, frame_channels, to_8_bits, to_picture
 from imaging.saving import ANIMATED
 
 # A folder is searched for these names; a file named on the command line is taken for what its content is.
@@ -151,8 +152,9 @@ def _check_pixels(path, width: int, height: int, frames: int = 1) -> None:
 
 def _through_pillow(image: Image.Image, path, first_frame_only: bool) -> Picture:
     """Every frame of an animation, unless only the first is wanted; the first of what has pages."""
-    kind, count, first = image.format, getattr(image, "n_frames", 1), 0
-    raw = str(image.tile[0][3]) if image.tile else ""  # how the pixels lie in the file
+    kind, count, first = image.format or "", getattr(image, "n_frames", 1), 0
+    parts = getattr(image, "tile", [])
+    raw = str(parts[0][3]) if parts else ""  # how the pixels lie in the file
     picture = Picture([], kind, profile=image.info.get("icc_profile"), dpi=_checked_dpi(image.info.get("dpi")))
     if count > 1 and kind not in (*ANIMATED, "AVIF"):
         if kind != "MPO":  # the further pictures of a camera's file are previews
@@ -166,7 +168,8 @@ def _through_pillow(image: Image.Image, path, first_frame_only: bool) -> Picture
         if kind == "GIF":
             _check_gif_ends(path)
     _check_pixels(path, *image.size, count)
-    if kind == "TIFF" and max(part[1][3] for part in image.tile) < image.tag_v2[257]:  # Pillow leaves the rest black
+    # Pillow leaves the rest black. Tag 257 is the height.
+    if isinstance(image, TiffImageFile) and max(part[1][3] for part in parts) < image.tag_v2[257]:
         raise OSError("its pixels end too early")
     for index in range(first, count):
         if count > 1:
@@ -174,7 +177,9 @@ def _through_pillow(image: Image.Image, path, first_frame_only: bool) -> Picture
         image.load()
         turned = image.getexif().get(0x0112, 1) > 4  # the orientations with height and width exchanged
         frame = _plain(ImageOps.exif_transpose(image), kind, path)
-        picture.frames.append(frame.convert("LA") if "LA;16" in raw else frame)  # Pillow makes RGBA of these
+        if isinstance(frame, Image.Image) and "LA;16" in raw:
+            frame = frame.convert("LA")  # Pillow makes RGBA of these
+        picture.frames.append(frame)
         picture.durations.append(float(image.info.get("duration", 0)))
     if picture.dpi and turned:
         picture.dpi = picture.dpi[::-1]
@@ -183,7 +188,7 @@ def _through_pillow(image: Image.Image, path, first_frame_only: bool) -> Picture
     modes = {frame.mode for frame in picture.frames if isinstance(frame, Image.Image)}
     if len(modes) > 1:  # an animation whose later frames have more colours or become transparent
         mode = "RGBA" if any(mode.endswith("A") for mode in modes) else "RGB"
-        picture.frames = [frame.convert(mode) for frame in picture.frames]
+        picture.frames = [to_8_bits(frame).convert(mode) for frame in picture.frames]
     return picture
 
 
@@ -255,15 +260,15 @@ UPRIGHT = {  # EXIF orientation → what brings an array (H, W, …) upright
 
 def _deep_tiff(path) -> Picture | None:
     """A TIFF of 16 bits and several channels, which Pillow would read with 8; None for everything else."""
-    with open(path, "rb") as file:
-        if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    with open(path, "rb") as head:
+        if head.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return None
     import tifffile  # slow to import, and few files need it
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it talks about everything odd in a file
     try:
         file = tifffile.TiffFile(path)
-        page = file.pages[0]
+        page = file.pages.first
         several = page.samplesperpixel > 1 and page.bitspersample == 16 and page.dtype == numpy.uint16
         colours = {"RGB": 3, "MINISBLACK": 1}.get(getattr(page.photometric, "name", ""))
     except Exception:  # a damaged directory: Pillow will say so

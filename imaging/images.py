@@ -129,8 +129,8 @@ def resize(picture: Tensor, scale: float | None = None, size: tuple[int, int] | 
     if (scale is None) == (size is None):
         raise ValueError("resize needs either a scale or a size")
     for axis, length in ((-2, picture.shape[-2]), (-1, picture.shape[-1])):
-        new_length = math.ceil(length * scale - 1e-9) if size is None else size[axis]
-        taps = resize_taps(length, new_length, new_length / length if scale is None else scale, kernel)
+        new_length = size[axis] if size else math.ceil(length * (scale or 1) - 1e-9)
+        taps = resize_taps(length, new_length, scale or new_length / length, kernel)
         picture = apply_taps(picture, axis, taps)
     return picture.contiguous()
 
@@ -155,6 +155,11 @@ def cut_taps(taps: tuple[Tensor, Tensor], start: int, stop: int) -> tuple[int, i
     index, weights = taps[0][:, start:stop], taps[1][:, start:stop]
     first = int(index.min())
     return first, int(index.max()) + 1, (index - first, weights)
+
+
+def size_of(picture: Tensor) -> tuple[int, int]:
+    """(height, width) of a picture (N, C, H, W)."""
+    return picture.shape[-2], picture.shape[-1]
 
 
 def crop_to_multiple(picture: Tensor, scale: int) -> Tensor:

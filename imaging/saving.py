@@ -11,7 +11,9 @@ import os
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy
 from PIL import Image
 from torch import Tensor
 
@@ -98,7 +100,8 @@ def write_picture(path, picture: Tensor) -> None:
 
 def _fitted(picture: Picture, kind: str, path: Path) -> Picture:
     """The picture as that kind of file can hold it; what is lost is told in one line."""
-    frames, lost = picture.frames, []
+    frames = picture.frames
+    lost: list[str] = []
     channels = frame_channels(frames[0])
     if len(frames) > 1 and kind not in ANIMATED:
         lost.append("an animation (this is its first frame)")
@@ -108,7 +111,7 @@ def _fitted(picture: Picture, kind: str, path: Path) -> Picture:
         frames = [to_8_bits(frame) for frame in frames]
     if channels in (2, 4) and kind in ("JPEG", "BMP"):
         lost.append("transparency (laid on white)")
-        frames = [_on_white(frame) for frame in frames]
+        frames = [_on_white(to_8_bits(frame)) for frame in frames]
     profile = picture.profile
     if profile and (kind in ("GIF", "BMP") or (kind == "WEBP" and channels < 3)):
         lost.append("the colour profile")
@@ -116,7 +119,7 @@ def _fitted(picture: Picture, kind: str, path: Path) -> Picture:
     if kind == "GIF":
         if picture.kind != "GIF":
             lost.append("more than 256 colours")
-        frames = [_with_palette(frame) for frame in frames]
+        frames = [_with_palette(to_8_bits(frame)) for frame in frames]
     if lost:
         note(f"{path}: {kind} cannot hold {', '.join(lost)}")
     return replace(picture, frames=frames, profile=profile)
@@ -135,17 +138,18 @@ def _with_palette(frame: Image.Image) -> Image.Image:
     transparent = frame.getchannel("A").point(lambda alpha: 255 if alpha < 128 else 0) if "A" in frame.mode else None
     palette = frame.convert("RGB").quantize(255 if transparent else 256)
     if transparent:
-        palette.putpalette(palette.getpalette()[: 3 * 255] + [0] * (768 - len(palette.getpalette()[: 3 * 255])))
+        colours = (palette.getpalette() or [])[: 3 * 255]
+        palette.putpalette(colours + [0] * (768 - len(colours)))
         palette.paste(255, mask=transparent)
         palette.info["transparency"] = 255
     return palette
 
 
 def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: int) -> None:
-    frames = picture.frames
-    if not isinstance(frames[0], Image.Image):
-        frames = [Image.fromarray(frames[0][:, :, 0])]
-    options = {"icc_profile": picture.profile} if picture.profile else {}
+    frames = [
+        frame if isinstance(frame, Image.Image) else Image.fromarray(frame[:, :, 0]) for frame in picture.frames
+    ]  # fmt: skip
+    options: dict[str, Any] = {"icc_profile": picture.profile} if picture.profile else {}
     options |= {"quality": quality} if kind in ("JPEG", "WEBP") else {}
     options |= {"lossless": True} if kind == "WEBP" and quality == 100 else {}
     if picture.dpi and kind in ("PNG", "JPEG", "TIFF", "BMP"):
@@ -170,6 +174,7 @@ def _save_deep_tiff(temporary: Path, picture: Picture) -> None:
     import tifffile
 
     (pixels,) = picture.frames
+    assert isinstance(pixels, numpy.ndarray)  # only those come here
     channels = pixels.shape[2]
     tifffile.imwrite(
         temporary, pixels, photometric="rgb" if channels > 2 else "minisblack", compression="zlib", metadata=None,

@@ -40,7 +40,10 @@ def draw_comparison(low: Frame, high: Frame, label: str, path: Path) -> None:
     size = max(1, round(min(side, low.width) * factors[0])), max(1, round(min(side, low.height) * factors[1]))
     zoom = max(1, PANEL // max(size))
     columns = []
-    ways = ("nearest neighbour", Image.NEAREST, nearest_part), ("bicubic", Image.BICUBIC, bicubic_part)
+    ways = (
+        ("nearest neighbour", Image.Resampling.NEAREST, nearest_part),
+        ("bicubic", Image.Resampling.BICUBIC, bicubic_part),
+    )
     for name, method, part_of in ways:
         # Where it must be shown smaller than it is, every way of enlarging would look the same.
         small = whole.width < low.width
@@ -48,7 +51,7 @@ def draw_comparison(low: Frame, high: Frame, label: str, path: Path) -> None:
         columns.append((name, picture, part_of(low, high.size, spot, size)))
     columns.append((label, whole, on_white(high.crop((*spot, spot[0] + size[0], spot[1] + size[1])))))
     columns = [
-        (name, picture, detail.resize((zoom * size[0], zoom * size[1]), Image.NEAREST))
+        (name, picture, detail.resize((zoom * size[0], zoom * size[1]), Image.Resampling.NEAREST))
         for name, picture, detail in columns
     ]
     sheet = _sheet_of(columns, zoom)
@@ -58,7 +61,8 @@ def draw_comparison(low: Frame, high: Frame, label: str, path: Path) -> None:
 
 def _fitting(size: tuple[int, int]) -> tuple[int, int]:
     """A size of the same proportions that fits into a panel."""
-    return tuple(max(1, round(side * PANEL / max(size))) for side in size)
+    width, height = (max(1, round(side * PANEL / max(size))) for side in size)
+    return width, height
 
 
 def _sheet_of(columns: list[tuple[str, Image.Image, Image.Image]], zoom: int) -> Image.Image:
@@ -91,7 +95,9 @@ def on_white(image: Image.Image) -> Image.Image:
 def nearest_part(low: Image.Image, size: tuple[int, int], spot: tuple[int, int], part: tuple[int, int]) -> Image.Image:
     """`part` (width, height) pixels at `spot` (left, top) of a picture enlarged to `size`, without the rest of it."""
     across, down = low.width / size[0], low.height / size[1]
-    return low.transform(part, Image.AFFINE, (across, 0, spot[0] * across, 0, down, spot[1] * down), Image.NEAREST)
+    return low.transform(
+        part, Image.Transform.AFFINE, (across, 0, spot[0] * across, 0, down, spot[1] * down), Image.Resampling.NEAREST
+    )
 
 
 def bicubic_part(low: Image.Image, size: tuple[int, int], spot: tuple[int, int], part: tuple[int, int]) -> Image.Image:
@@ -154,10 +160,11 @@ def write_slider(low: Frame, high: Frame, label: str, path: Path) -> None:
     left, top, side = richest_detail(low)
     part = min(high.width, MAX_PAGE_SIDE), min(high.height, MAX_PAGE_SIDE)
     centre_of = (left + side / 2) * high.width / low.width, (top + side / 2) * high.height / low.height
-    spot = tuple(
+    column, row = (
         int(min(max(0, middle - wanted / 2), whole - wanted))
         for middle, wanted, whole in zip(centre_of, part, high.size, strict=True)
     )
+    spot = column, row
     after = on_white(high.crop((*spot, spot[0] + part[0], spot[1] + part[1])))
     before = bicubic_part(low, high.size, spot, part)
     width = part[0] if part[0] >= 600 else part[0] * math.ceil(600 / part[0])  # small pictures are hard to look at

@@ -29,7 +29,7 @@ from imaging.saving import save_picture, write_picture
 class Doubling(nn.Conv2d):
     """A network on RGB that repeats every pixel: what it gives is known without computing."""
 
-    luma, radius = False, 0
+    luma, scale, radius, margin, tile, fold = False, 2, 0, 0, 256, 1
 
     def __init__(self):
         super().__init__(1, 1, 1)

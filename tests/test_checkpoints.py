@@ -7,7 +7,7 @@ import torch
 
 from engine import checkpoints
 from engine.checkpoints import find_latest, load_checkpoint, new_path, save_checkpoint
-from engine.networks import find_trained, load_network
+from engine.networks import build_network, choose_network, find_trained, load_network
 from imaging.console import UsageError, UserError
 from srcnn import SRCNN
 
@@ -84,6 +84,21 @@ def test_of_those_that_ship_the_best_for_an_ordinary_photograph_comes_first(plac
     assert find_trained()[0].name == "rrdb-bicubic_x4.pt" and find_trained(scale=2)[0].name == "rrdb-bicubic_x2.pt"
     save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
     assert find_trained()[0].name == "srcnn_x2.mine.pt" and find_trained(model="rrdb")[0].name == "rrdb-bicubic_x4.pt"
+
+
+def test_after_a_first_training_a_better_network_that_ships_is_named(place, monkeypatch):
+    monkeypatch.setattr(checkpoints, "PRETRAINED", place / "shipped")
+    save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
+    assert "better" not in choose_network(None)[2]  # none ships
+    rrdb = {"scale": 2, "features": 4, "growth": 2, "blocks": 1}
+    better = {**make_checkpoint(), "model": "rrdb", "shape": rrdb, "params": build_network("rrdb", rrdb).state_dict()}
+    save_checkpoint({**better, "scale": 4}, place / "shipped" / "rrdb_x4.pt")
+    assert "better" not in choose_network(None)[2]  # that one enlarges ×4
+    save_checkpoint(better, place / "shipped" / "rrdb_x2.pt")
+    assert choose_network(None)[2] == "models/srcnn_x2.mine.pt (srcnn ×2; a better one ships: -m shipped/rrdb_x2.pt)"
+    assert "better" not in choose_network("srcnn")[2]  # it was asked for
+    save_checkpoint(better, place / "models" / "rrdb_x2.mine.pt")
+    assert "better" not in choose_network(None)[2]
 
 
 class Malicious:

@@ -60,7 +60,7 @@ def test_memory_is_bounded_by_windows(photographs, monkeypatch):
 
 
 def test_too_small_pictures_are_named_and_left_out(photographs, place, capsys):
-    pairs, _ = read_pairs([photographs], 2, enlarge=True, least=66)
+    pairs, _ = read_pairs([photographs], 2, enlarge=True, min_side=66)
     assert len(pairs) == 3  # of heights 60, 64, 68, 72 and 76
     assert "0.png: 70×60 is smaller than 66×66" in capsys.readouterr().err
     with pytest.raises(UserError, match="nothing to train on"):

@@ -245,7 +245,7 @@ def test_what_the_vgg_discriminator_refuses():
 
 
 def spectral_norms(discriminator: nn.Module, picture: torch.Tensor) -> dict[str, float]:
-    """The largest singular value of every layer's weight, after the discriminator has seen some pictures in training."""
+    """The largest singular value of every layer's weight, after it has seen some pictures in training."""
     discriminator.train()
     for _ in range(60):  # each time one step of the power iteration
         discriminator(picture)

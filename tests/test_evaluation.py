@@ -64,7 +64,7 @@ def test_networks_on_rgb_are_measured_on_rgb(photograph):
     class Bicubic(torch.nn.Conv2d):
         """Enlarges RGB as `resize` does."""
 
-        luma, radius = False, 4
+        luma, scale, radius, margin, tile, fold = False, 2, 4, 4, 256, 1
 
         def forward(self, low):
             return resize(low, 2)

@@ -5,10 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from srcnn import KERNELS
 from engine.optimizers import AdamFromGrey, Muon, orthogonal
 from esrgan import RRDBNet, SRVGGNetCompact
-from srcnn import GREY, SRCNN
+from srcnn import GREY, KERNELS, SRCNN
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 288), (2, 32, 32), (1, 60, 20)])
