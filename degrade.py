@@ -28,26 +28,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from imaging.console import Parser, UsageError, run_command
 from imaging.distortions import (
     COMPRESSIONS,
-    REACH,
+    KERNELS,
     RESIZE_MODES,
     SHRINKING_KERNELS,
+    blur,
     compress,
-    filter_each,
-    gaussian_noise,
-    generalised_gaussian_kernels,
     jpeg,
-    plateau_kernels,
-    poisson_noise,
+    noise,
     rescale,
     sharpen,
     shrink,
-    sinc_kernels,
     to_grey,
 )
 from imaging.files import read_picture
@@ -69,13 +64,6 @@ def bicubic(high: Tensor, scale: int) -> Tensor:
 # ---------------------------------------------------------------------------------------------
 # The published settings
 # ---------------------------------------------------------------------------------------------
-
-# "none" is a kernel too, a single 1, so that every picture of a batch is blurred or not for itself. (The authors' code
-# leaves out the second blur for a whole batch; the odds are the same.)
-KERNELS = (
-    "isotropic", "anisotropic", "generalised isotropic", "generalised anisotropic",
-    "plateau isotropic", "plateau anisotropic", "sinc", "none",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -217,20 +205,6 @@ def sample_blur(count: int, settings: BlurSettings, generator: torch.Generator) 
     return Step("blur", blur, parameters)
 
 
-def make_kernels(kind: Tensor, size: Tensor, sigma: Tensor, theta: Tensor, beta: Tensor, cutoff: Tensor) -> Tensor:
-    """The kernels (N, 21, 21) that `sample_blur` drew. Every kind is made for every picture: they are small."""
-    bell, plateau = generalised_gaussian_kernels(size, sigma, theta, beta), plateau_kernels(size, sigma, theta, beta)
-    none = torch.zeros_like(bell)
-    none[:, REACH, REACH] = 1
-    made = torch.stack([bell] * 4 + [plateau] * 2 + [sinc_kernels(size, cutoff), none])  # in the order of KERNELS
-    return made[kind, torch.arange(len(kind))]
-
-
-def blur(pictures: Tensor, **parameters: Tensor) -> Tensor:
-    """Filter each picture with the kernel that its parameters describe. What sinc throws out of 0..1 is clipped."""
-    return filter_each(pictures, make_kernels(**parameters)).clamp(0, 1)
-
-
 def sample_resize(reference: tuple[int, int], settings: ResizeSettings, generator: torch.Generator) -> Step:
     """A factor and a mode. The factor is one of `reference` (height, width), not of the pictures as they then are."""
     least, most = settings.factors
@@ -250,12 +224,6 @@ def sample_noise(count: int, settings: NoiseSettings, generator: torch.Generator
     grey = _chance(count, settings.grey, generator)
     seed = torch.randint(2**63 - 1, (), generator=generator).item()
     return Step("noise", noise, {"kind": kind, "strength": strength, "grey": grey, "seed": seed})
-
-
-def noise(pictures: Tensor, kind: str, strength: Tensor, grey: Tensor, seed: int) -> Tensor:
-    """Gaussian or Poisson noise; the same seed gives the same grain."""
-    generator = torch.Generator(pictures.device).manual_seed(seed)
-    return (gaussian_noise if kind == "Gaussian" else poisson_noise)(pictures, strength, grey, generator)
 
 
 def sample_jpeg(count: int, quality: tuple[int, int], generator: torch.Generator) -> Step:
@@ -318,8 +286,8 @@ def sample_photo(
     clean = _chance(count, settings.clean, generator)
     # The blur comes first, among the high pixels.
     sigma = scale * settings.blur.sigma[0], scale * settings.blur.sigma[1]
-    blur = sample_blur(count, replace(settings.blur, sigma=sigma), generator)
-    blur.parameters["kind"][clean] = KERNELS.index("none")
+    lens = sample_blur(count, replace(settings.blur, sigma=sigma), generator)
+    lens.parameters["kind"][clean] = KERNELS.index("none")
     kernel = torch.randint(len(SHRINKING_KERNELS), (count,), generator=generator)
     kernel[clean] = list(SHRINKING_KERNELS).index("bicubic")
     sharpened = _chance(count, settings.sharpened, generator) & ~clean
@@ -333,7 +301,7 @@ def sample_photo(
     kind[clean] = COMPRESSIONS.index("none")
     quality = torch.randint(settings.quality[0], settings.quality[1] + 1, (count,), generator=generator)
     return [
-        blur,
+        lens,
         Step("shrink", shrink, {"size": _low_size(shape, scale), "kernel": kernel}),
         Step("sharpen", sharpen, {"amount": amount * sharpened, "sigma": radius}),
         *noises,
@@ -389,44 +357,6 @@ def some_grey(high: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 # What `-d` names beside bicubic, which has nothing random about it.
 DEGRADATIONS: dict[str, Callable[..., Tensor]] = {"photo": photo, "real": second_order}
-
-# ---------------------------------------------------------------------------------------------
-# The sharpened target
-# ---------------------------------------------------------------------------------------------
-
-USM_TAPS = 51
-USM_SIGMA = 0.3 * ((USM_TAPS - 1) * 0.5 - 1) + 0.8  # = 8 pixels, what OpenCV takes for so many taps
-
-
-def _wide_blur(pictures: Tensor) -> Tensor:
-    """The Gaussian of `usm_sharpen`, with mirrored borders: rows and columns one after the other.
-
-    Along an axis a blur is a matrix, and what it does to each unit vector are the matrix's columns. Multiplying by it
-    is several times faster than a convolution with 51 taps.
-    """
-    reach = USM_TAPS // 2
-    bell = torch.exp(-((torch.arange(USM_TAPS, dtype=torch.float64) - reach) ** 2) / (2 * USM_SIGMA**2))
-    bell = (bell / bell.sum()).view(1, 1, -1)
-
-    def matrix(length: int) -> Tensor:
-        units = torch.eye(length, dtype=torch.float64)[:, None]
-        padded = F.pad(units, (reach, reach), mode="reflect" if length > reach else "replicate")
-        return F.conv1d(padded, bell)[:, 0].T.to(pictures)
-
-    height, width = pictures.shape[-2:]
-    return matrix(height) @ pictures @ matrix(width).T
-
-
-def usm_sharpen(high: Tensor, weight: float = 0.5, threshold: float = 10.0) -> Tensor:
-    """Unsharp masking of (N, C, H, W): what a blur takes away is added once more, `weight` times.
-
-    Only where that is more than `threshold` of 255, so that noise in flat places stays; the mask is blurred too, so
-    that it has no edges of its own. Real-ESRGAN trains towards such targets (section 3.4 of the paper).
-    """
-    detail = high - _wide_blur(high)
-    mask = _wide_blur((255 * detail.abs() > threshold).to(high))
-    return high + mask * ((high + weight * detail).clamp(0, 1) - high)
-
 
 # ---------------------------------------------------------------------------------------------
 # The contact sheet

@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 
 # torch is imported inside the commands, so that --help answers at once.
+from imaging import console
 from imaging.console import Parser, run_command
 
 MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
@@ -77,14 +78,14 @@ def build_parser() -> argparse.ArgumentParser:
             "-m", "--model", metavar="|".join((*MODELS, "FILE")), help="a kind of network, or a file of weights"
         )
         command.add_argument("--blend", type=Path, metavar="FILE", help="mix these weights in (network interpolation)")
-        command.add_argument("--alpha", type=share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
+        command.add_argument("--alpha", type=console.share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
     for command in (train, evaluate):
         command.add_argument(
             "-d", "--degradation", choices=("bicubic", "photo", "real"), default="bicubic",
             help="how the low pictures are made: only shrunk (bicubic, the default), as a camera or a web site makes "
             "them (photo), or blurred, noisy and compressed, and all that twice (real)",
         )  # fmt: skip
-        command.add_argument("--seed", type=not_negative, default=0, help="same seed, same result (default 0)")
+        command.add_argument("--seed", type=console.not_negative, default=0, help="same seed, same result (default 0)")
     for command, default in ((train, "auto"), (upscale, "auto"), (evaluate, "fp32")):
         command.add_argument(
             "--precision", choices=("auto", "fp32", "bf16", "fp16"), default=default,
@@ -97,27 +98,35 @@ def build_parser() -> argparse.ArgumentParser:
 def add_train_flags(add) -> None:
     """What `train` alone understands."""
     add("-m", "--model", choices=MODELS, default="srcnn", help="which (default srcnn)")
-    add("-e", "--epochs", type=positive, help="epochs of this run (default 20)")
+    add("-e", "--epochs", type=console.positive, help="epochs of this run (default 20)")
     add(
         "-i", "--input", action="append", type=Path, metavar="DIR|LIST.txt",
         help="samples, photographs or a list of photographs; may be given several times",
     )  # fmt: skip
-    add("-s", "--scale", type=scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
+    add("-s", "--scale", type=console.scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
     add("-n", "--new", action="store_true", help="start anew instead of going on")
     add(
         "--from", dest="start", type=Path, metavar="FILE|random",
         help="start a new run from these weights, or from untrained ones where others would be taken",
     )  # fmt: skip
-    add("-b", "--batch", type=positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
+    add("-b", "--batch", type=console.positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
     add(
-        "--accumulate", type=positive, default=1, metavar="N", help="compute N batches for each update, for less memory"
+        "--accumulate",
+        type=console.positive,
+        default=1,
+        metavar="N",
+        help="compute N batches for each update, for less memory",
     )
-    add("--clip", type=positive_real, default=0.0, metavar="NORM", help="cut longer gradients to this norm")
-    add("--learning-rate", type=positive_real, help="at the start of the run (defaults as in engine/settings.py)")
+    add("--clip", type=console.positive_real, default=0.0, metavar="NORM", help="cut longer gradients to this norm")
+    add(
+        "--learning-rate",
+        type=console.positive_real,
+        help="at the start of the run (defaults as in engine/settings.py)",
+    )
     add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], help="sides of srcnn's filters (default 9-5-5)")
-    add("--blocks", type=positive, help="of rrdb and esrgan (default 6)")
-    add("--features", type=positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
-    add("--growth", type=positive, help="channels that a convolution adds in a dense block (default 16)")
+    add("--blocks", type=console.positive, help="of rrdb and esrgan (default 6)")
+    add("--features", type=console.positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
+    add("--growth", type=console.positive, help="channels that a convolution adds in a dense block (default 16)")
     add("--paper", action="store_true", help="the published rrdb, esrgan and defaults; give -e 4000 and -e 1600")
     add(
         "--perceptual", metavar="imagenet|random|FILE",
@@ -125,11 +134,17 @@ def add_train_flags(add) -> None:
     )  # fmt: skip
     add(
         "--gan-weight",
-        type=not_negative_real,
+        type=console.not_negative_real,
         metavar="X",
         help="of the adversarial loss in esrgan; 0: without (defaults as in engine/settings.py)",
     )
-    add("--save-every", type=positive_real, default=5.0, metavar="MINUTES", help="besides after epochs (default 5)")
+    add(
+        "--save-every",
+        type=console.positive_real,
+        default=5.0,
+        metavar="MINUTES",
+        help="besides after epochs (default 5)",
+    )
     add("--val", action="append", type=Path, metavar="DIR", help="pictures to watch besides; they choose nothing")
 
 
@@ -143,16 +158,27 @@ def add_upscale_flags(add) -> None:
         "-o", "--output", type=Path, metavar="FILE|DIR",
         help="where to (default images_upscaled/); a file's name says the format: png, jpg, webp, tif, bmp or gif",
     )  # fmt: skip
-    add("--outscale", type=enlargement, metavar="X", help="how many times larger, any factor (default the network's)")
+    add(
+        "--outscale",
+        type=console.enlargement,
+        metavar="X",
+        help="how many times larger, any factor (default the network's)",
+    )
     add("--skip-existing", action="store_true", help="leave out pictures that have a result already")
-    add("--quality", type=percent, default=95, metavar="Q", help="of JPEG and WebP; 100: lossless WebP (default 95)")
+    add(
+        "--quality",
+        type=console.percent,
+        default=95,
+        metavar="Q",
+        help="of JPEG and WebP; 100: lossless WebP (default 95)",
+    )
     add(
         "--compare", action="store_true",
         help="draw the result beside nearest neighbour and bicubic, and write a page with a before/after slider",
     )  # fmt: skip
     add("--alpha-bicubic", action="store_true", help="enlarge transparency by bicubic interpolation, which is faster")
     add(
-        "--tile", type=tile_side, metavar="N",
+        "--tile", type=console.tile_side, metavar="N",
         help="pixels a side that the network gets at once; fewer take less memory (default 256, rrdb and esrgan 512)",
     )  # fmt: skip
     add("--huge", action="store_true", help="open files of more than 178 million pixels too: only if you trust them")
@@ -163,67 +189,12 @@ def add_evaluate_flags(add) -> None:
     add(
         "-i", "--input", action="append", type=Path, required=True, metavar="DIR", help="a folder of sharp pictures"
     )  # fmt: skip
-    add("-s", "--scale", type=scale, help="how many times smaller and larger (default: the network's)")
+    add("-s", "--scale", type=console.scale, help="how many times smaller and larger (default: the network's)")
     add(
         "--perceptual", metavar="imagenet|random|FILE",
         help="measure also what PSNR does not see: distance in VGG19's features, fine detail, shift of colour",
     )  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write the figures there too")
-
-
-def positive(text: str) -> int:
-    """An argparse type: a whole number from 1 up."""
-    return _number(text, int, lambda number: number >= 1, "a whole number from 1 up")
-
-
-def not_negative(text: str) -> int:
-    """An argparse type: a whole number from 0 up, within 63 bits."""
-    return _number(text, int, lambda number: 0 <= number < 2**63, "a whole number from 0 up")
-
-
-def percent(text: str) -> int:
-    """An argparse type: a whole number from 1 to 100."""
-    return _number(text, int, lambda number: 1 <= number <= 100, "a whole number from 1 to 100")
-
-
-def tile_side(text: str) -> int:
-    """An argparse type: pixels a side of a tile."""
-    return _number(text, int, lambda number: number >= 32, "a whole number from 32 up")
-
-
-def scale(text: str) -> int:
-    """An argparse type: how many times larger."""
-    return _number(text, int, lambda number: 2 <= number <= 8, "a whole number from 2 to 8")
-
-
-def positive_real(text: str) -> float:
-    """An argparse type: a finite number above 0."""
-    return _number(text, float, lambda number: 0 < number < float("inf"), "a number above 0")
-
-
-def enlargement(text: str) -> float:
-    """An argparse type: a factor that pictures can be enlarged or shrunk by."""
-    return _number(text, float, lambda number: 1e-3 <= number <= 1e5, "a number from 0.001 to 100000")
-
-
-def not_negative_real(text: str) -> float:
-    """An argparse type: a finite number from 0 up."""
-    return _number(text, float, lambda number: 0 <= number < float("inf"), "a number from 0 up")
-
-
-def share(text: str) -> float:
-    """An argparse type: a number from 0 to 1."""
-    return _number(text, float, lambda number: 0 <= number <= 1, "a number from 0 to 1")
-
-
-def _number(text, kind, allowed, wanted):
-    try:
-        number = kind(text)
-    except ValueError:
-        number = None
-    if number is None or not allowed(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
-    return number
 
 
 def train_command(options: argparse.Namespace) -> None:

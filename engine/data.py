@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import degrade
+from imaging import distortions
 from imaging.console import UsageError, UserError, note
 from imaging.files import find_pictures, read_picture
 from imaging.images import crop_to_multiple, from_bytes, resize, size_of, to_bytes
@@ -327,7 +328,7 @@ class Data:
         if self.settings.degradation == "photo":
             high = degrade.some_grey(high, degrade.PHOTO.grey, generator)
         # Of the sharpened picture, if that is what the network is to give: see updates.sharp_target.
-        whole = self._degraded(degrade.usm_sharpen(high) if self.settings.sharpen else high, generator)
+        whole = self._degraded(distortions.usm_sharpen(high) if self.settings.sharpen else high, generator)
         low, high = (self._middle(to_bytes(part), whole.shape[-1]) for part in (whole, high))
         return self.pool.exchange(low, high, generator) if self.pool else (low, high)
 

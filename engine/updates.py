@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-import degrade
 import esrgan
 from engine.devices import channels_last, computing_in, data_parallel, mean_over_processes
 from engine.networks import AnyNetwork, Network, build_network
@@ -25,6 +24,7 @@ from engine.optimizers import AdamFromGrey, Muon
 from engine.settings import Settings
 from engine.weights import load_vgg19
 from esrgan import PerceptualLoss
+from imaging import distortions
 from imaging.images import from_bytes, rgb_to_luma
 from srcnn import SRCNN
 
@@ -174,7 +174,7 @@ class PixelStage:
 
 def sharp_target(high: Tensor, settings: Settings) -> Tensor:
     """What to aim at: the photograph, or that photograph sharpened, as in Real-ESRGAN (section 3.4)."""
-    return degrade.usm_sharpen(high) if settings.sharpen else high
+    return distortions.usm_sharpen(high) if settings.sharpen else high
 
 
 # ---------------------------------------------------------------------------------------------

@@ -88,6 +88,66 @@ def run_command(command, options) -> int:
 
 
 # ---------------------------------------------------------------------------------------------
+# Numbers on the command line: types for argparse
+# ---------------------------------------------------------------------------------------------
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    return _number(text, int, lambda number: number >= 1, "a whole number from 1 up")
+
+
+def not_negative(text: str) -> int:
+    """A whole number from 0 up, within 63 bits."""
+    return _number(text, int, lambda number: 0 <= number < 2**63, "a whole number from 0 up")
+
+
+def percent(text: str) -> int:
+    """A whole number from 1 to 100."""
+    return _number(text, int, lambda number: 1 <= number <= 100, "a whole number from 1 to 100")
+
+
+def tile_side(text: str) -> int:
+    """Pixels a side of a tile."""
+    return _number(text, int, lambda number: number >= 32, "a whole number from 32 up")
+
+
+def scale(text: str) -> int:
+    """How many times larger."""
+    return _number(text, int, lambda number: 2 <= number <= 8, "a whole number from 2 to 8")
+
+
+def positive_real(text: str) -> float:
+    """A finite number above 0."""
+    return _number(text, float, lambda number: 0 < number < float("inf"), "a number above 0")
+
+
+def enlargement(text: str) -> float:
+    """A factor that pictures can be enlarged or shrunk by."""
+    return _number(text, float, lambda number: 1e-3 <= number <= 1e5, "a number from 0.001 to 100000")
+
+
+def not_negative_real(text: str) -> float:
+    """A finite number from 0 up."""
+    return _number(text, float, lambda number: 0 <= number < float("inf"), "a number from 0 up")
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    return _number(text, float, lambda number: 0 <= number <= 1, "a number from 0 to 1")
+
+
+def _number(text, kind, allowed, wanted):
+    try:
+        number = kind(text)
+    except ValueError:
+        number = None
+    if number is None or not allowed(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return number
+
+
+# ---------------------------------------------------------------------------------------------
 # Files: written whole or not at all
 # ---------------------------------------------------------------------------------------------
 

@@ -91,6 +91,28 @@ def filter_each(pictures: Tensor, kernels: Tensor) -> Tensor:
     return F.conv2d(stack, weights, groups=count * channels).view(pictures.shape)
 
 
+# "none" is a kernel too, a single 1, so that every picture of a batch is blurred or not for itself. (The authors' code
+# leaves out the second blur for a whole batch; the odds are the same.)
+KERNELS = (
+    "isotropic", "anisotropic", "generalised isotropic", "generalised anisotropic",
+    "plateau isotropic", "plateau anisotropic", "sinc", "none",
+)  # fmt: skip
+
+
+def make_kernels(kind: Tensor, size: Tensor, sigma: Tensor, theta: Tensor, beta: Tensor, cutoff: Tensor) -> Tensor:
+    """The kernels (N, 21, 21) that `sample_blur` drew. Every kind is made for every picture: they are small."""
+    bell, plateau = generalised_gaussian_kernels(size, sigma, theta, beta), plateau_kernels(size, sigma, theta, beta)
+    none = torch.zeros_like(bell)
+    none[:, REACH, REACH] = 1
+    made = torch.stack([bell] * 4 + [plateau] * 2 + [sinc_kernels(size, cutoff), none])  # in the order of KERNELS
+    return made[kind, torch.arange(len(kind))]
+
+
+def blur(pictures: Tensor, **parameters: Tensor) -> Tensor:
+    """Filter each picture with the kernel that its parameters describe. What sinc throws out of 0..1 is clipped."""
+    return filter_each(pictures, make_kernels(**parameters)).clamp(0, 1)
+
+
 # ---------------------------------------------------------------------------------------------
 # Resize and noise
 # ---------------------------------------------------------------------------------------------
@@ -167,6 +189,12 @@ def poisson_noise(pictures: Tensor, strength: Tensor, grey: Tensor, generator: t
         return torch.poisson(channels * photons, generator=generator) / photons - channels
 
     return _add_noise(pictures, grey, strength, counting_error)
+
+
+def noise(pictures: Tensor, kind: str, strength: Tensor, grey: Tensor, seed: int) -> Tensor:
+    """Gaussian or Poisson noise; the same seed gives the same grain."""
+    generator = torch.Generator(pictures.device).manual_seed(seed)
+    return (gaussian_noise if kind == "Gaussian" else poisson_noise)(pictures, strength, grey, generator)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -287,3 +315,43 @@ def compress(pictures: Tensor, kind: Tensor, quality: Tensor) -> Tensor:
         if chosen.any():
             saved[chosen] = way(pictures[chosen], quality[chosen])
     return saved
+
+
+# ---------------------------------------------------------------------------------------------
+# The sharpened target
+# ---------------------------------------------------------------------------------------------
+
+USM_TAPS = 51
+
+
+USM_SIGMA = 0.3 * ((USM_TAPS - 1) * 0.5 - 1) + 0.8  # = 8 pixels, what OpenCV takes for so many taps
+
+
+def wide_blur(pictures: Tensor) -> Tensor:
+    """The Gaussian of `usm_sharpen`, with mirrored borders: rows and columns one after the other.
+
+    Along an axis a blur is a matrix, and what it does to each unit vector are the matrix's columns. Multiplying by it
+    is several times faster than a convolution with 51 taps.
+    """
+    reach = USM_TAPS // 2
+    bell = torch.exp(-((torch.arange(USM_TAPS, dtype=torch.float64) - reach) ** 2) / (2 * USM_SIGMA**2))
+    bell = (bell / bell.sum()).view(1, 1, -1)
+
+    def matrix(length: int) -> Tensor:
+        units = torch.eye(length, dtype=torch.float64)[:, None]
+        padded = F.pad(units, (reach, reach), mode="reflect" if length > reach else "replicate")
+        return F.conv1d(padded, bell)[:, 0].T.to(pictures)
+
+    height, width = pictures.shape[-2:]
+    return matrix(height) @ pictures @ matrix(width).T
+
+
+def usm_sharpen(high: Tensor, weight: float = 0.5, threshold: float = 10.0) -> Tensor:
+    """Unsharp masking of (N, C, H, W): what a blur takes away is added once more, `weight` times.
+
+    Only where that is more than `threshold` of 255, so that noise in flat places stays; the mask is blurred too, so
+    that it has no edges of its own. Real-ESRGAN trains towards such targets (section 3.4 of the paper).
+    """
+    detail = high - wide_blur(high)
+    mask = wide_blur((255 * detail.abs() > threshold).to(high))
+    return high + mask * ((high + weight * detail).clamp(0, 1) - high)

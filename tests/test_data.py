@@ -9,6 +9,7 @@ import degrade
 from engine.data import Data, Pair, PairPool, make_pair, read_pairs, sample_batch, seeded, split_by_photograph
 from engine.settings import Settings
 from gen_samples import cut_samples
+from imaging import distortions
 from imaging.console import UsageError, UserError
 from imaging.files import read_picture
 from imaging.images import crop_to_multiple, psnr, resize, to_bytes
@@ -64,7 +65,7 @@ def test_too_small_pictures_are_named_and_left_out(photographs, place, capsys):
     assert len(pairs) == 3  # of heights 60, 64, 68, 72 and 76
     assert "0.png: 70×60 is smaller than 66×66" in capsys.readouterr().err
     with pytest.raises(UserError, match="nothing to train on"):
-        read_pairs([photographs], 2, enlarge=True, least=200)
+        read_pairs([photographs], 2, enlarge=True, min_side=200)
     write_picture(place / "tiny" / "a.large.png", torch.rand(1, 3, 20, 40))
     write_picture(place / "tiny" / "a.small.png", torch.rand(1, 3, 20, 40))
     with pytest.raises(UserError, match="nothing to train on"):
@@ -161,7 +162,7 @@ def test_only_where_the_target_is_sharpened_the_poor_picture_is_made_of_a_sharpe
         margin = 4 * data.margin
         photograph = made_of[0][..., margin:-margin, margin:-margin]
         assert torch.equal(to_bytes(photograph), high) is not sharpen
-    torch.testing.assert_close(made_of[0], degrade.usm_sharpen(data.cut(0)[1] / 255))
+    torch.testing.assert_close(made_of[0], distortions.usm_sharpen(data.cut(0)[1] / 255))
 
 
 def test_poor_pictures_are_the_same_for_the_same_step_and_seed(large_photographs):

@@ -81,7 +81,7 @@ def test_generalised_and_plateau_kernels_are_their_formulas():
 
 def test_every_kernel_drawn_sums_to_1_and_stays_in_its_size():
     parameters = degrade.sample_blur(500, degrade.SECOND_ORDER.second.blur, seeded()).parameters
-    kernels = degrade.make_kernels(**parameters)
+    kernels = distortions.make_kernels(**parameters)
     assert kernels.shape == (500, 21, 21) and kernels.isfinite().all()
     torch.testing.assert_close(kernels.sum(dim=(1, 2)), torch.ones(500))
     y, x = torch.from_numpy(numpy.abs(grid()))
@@ -94,10 +94,10 @@ def test_make_kernels_makes_the_kind_that_was_drawn():
     kind, count = torch.arange(8), 8
     size, theta, beta = torch.full((count,), 15), torch.full((count,), 0.7), torch.full((count,), 1.5)
     sigma, cutoff = several([2.0, 1.0]).expand(count, 2), torch.full((count,), 1.2)
-    kernels = degrade.make_kernels(kind, size, sigma, theta, beta, cutoff)
+    kernels = distortions.make_kernels(kind, size, sigma, theta, beta, cutoff)
     bell = distortions.generalised_gaussian_kernels(size, sigma, theta, beta)[0]
     plateau, sinc = distortions.plateau_kernels(size, sigma, theta, beta)[0], distortions.sinc_kernels(size, cutoff)[0]
-    for name, kernel in zip(degrade.KERNELS, kernels, strict=True):
+    for name, kernel in zip(distortions.KERNELS, kernels, strict=True):
         if name == "none":
             assert kernel[10, 10] == 1 and kernel.abs().sum() == 1
         else:
@@ -306,8 +306,8 @@ def assert_uniform(values, low, high):
 def test_kernels_are_drawn_with_the_published_odds(number, probability, sigma):
     settings = (degrade.SECOND_ORDER.first, degrade.SECOND_ORDER.second)[number].blur
     drawn = degrade.sample_blur(DRAWS, settings, seeded(number)).parameters
-    names = [degrade.KERNELS[kind] for kind in drawn["kind"]]
-    shares = dict(zip(degrade.KERNELS, (0.45, 0.25, 0.12, 0.03, 0.12, 0.03), strict=False))
+    names = [distortions.KERNELS[kind] for kind in drawn["kind"]]
+    shares = dict(zip(distortions.KERNELS, (0.45, 0.25, 0.12, 0.03, 0.12, 0.03), strict=False))
     odds = {name: 0.9 * probability * share for name, share in shares.items()}
     assert_odds(names, odds | {"sinc": 0.1 * probability, "none": 1 - probability})
     assert_odds(drawn["size"].tolist(), dict.fromkeys(range(7, 22, 2), 1 / 8))
@@ -329,14 +329,14 @@ def test_kernels_are_drawn_with_the_published_odds(number, probability, sigma):
 
 def test_the_final_sinc_is_drawn_with_the_published_odds():
     drawn = degrade.sample_blur(DRAWS, degrade.SECOND_ORDER.final_sinc, seeded(3)).parameters
-    assert_odds([degrade.KERNELS[kind] for kind in drawn["kind"]], {"sinc": 0.8, "none": 0.2})
+    assert_odds([distortions.KERNELS[kind] for kind in drawn["kind"]], {"sinc": 0.8, "none": 0.2})
     assert_uniform(drawn["cutoff"], math.pi / 3, math.pi)
 
 
 def test_resizes_and_the_order_of_the_end_are_drawn_with_the_published_odds(monkeypatch):
     # What is drawn for each picture is counted above and below; without it 10,000 draws take a second.
     for name in ("blur", "noise", "jpeg"):
-        monkeypatch.setattr(degrade, f"draw_{name}", lambda *_, name=name: degrade.Step(name, None, {}))
+        monkeypatch.setattr(degrade, f"sample_{name}", lambda *_, name=name: degrade.Step(name, None, {}))
     generator = seeded(4)
     draws = [degrade.sample_second_order((1, 3, 64, 96), 4, generator) for _ in range(DRAWS)]
     assert_odds([" ".join(step.name for step in steps[-4:-1]) for steps in draws],
@@ -381,7 +381,7 @@ def test_a_photographs_distortions_are_drawn_with_their_odds_for_each_picture():
     ]  # fmt: skip
     blur, shrink, sharpen, gaussian, poisson, _, compress, _ = (step.parameters for step in steps)
     kept = 1 - photo.clean
-    blurred = [degrade.KERNELS[kind] != "none" for kind in blur["kind"]]
+    blurred = [distortions.KERNELS[kind] != "none" for kind in blur["kind"]]
     assert_odds(blurred, {True: 0.4 * kept, False: 1 - 0.4 * kept})
     assert_uniform(blur["sigma"][:, 0], 0.4, 2.4)
     kernels = [list(distortions.SHRINKING_KERNELS)[kernel] for kernel in shrink["kernel"]]
@@ -494,7 +494,7 @@ def test_usm_is_its_formula(height, width):
             plane = ndimage.correlate1d(plane, taps, axis, mode="mirror" if side > 25 else "nearest")
         return plane
 
-    sharpened = degrade.usm_sharpen(high)
+    sharpened = distortions.usm_sharpen(high)
     for plane, result in zip(high[0].double().numpy(), sharpened[0], strict=True):
         residual = plane - blurred(plane)
         soft = blurred((numpy.abs(residual) * 255 > 10).astype(float))
@@ -502,7 +502,7 @@ def test_usm_is_its_formula(height, width):
         numpy.testing.assert_allclose(result, expected, atol=1e-4)
     assert sharpened.min() >= 0 and sharpened.max() <= 1
     flat = torch.full((1, 3, 60, 60), 0.4)
-    torch.testing.assert_close(degrade.usm_sharpen(flat), flat)
+    torch.testing.assert_close(distortions.usm_sharpen(flat), flat)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -531,7 +531,7 @@ def test_captions_tell_every_kind_in_two_short_lines():
         step = degrade.sample_blur(1, degrade.BlurSettings(), seeded())
         step.parameters["kind"][0] = kind
         text = degrade.caption(step, few())
-        assert degrade.KERNELS[kind] in text.replace("no blur", "none")
+        assert distortions.KERNELS[kind] in text.replace("no blur", "none")
         assert len(text.split("\n")) == 2 and max(map(len, text.split("\n"))) <= 36
     for seed in range(20):
         for draw in (degrade.sample_second_order, degrade.sample_photo):

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-import degrade
 import esrgan
 from engine import checkpoints, resume, training, updates
 from engine.checkpoints import load_checkpoint, save_checkpoint
@@ -23,7 +22,7 @@ from engine.updates import AdversarialStage, PixelStage
 from engine.weights import load_vgg19
 from esrgan import REAL_ESRGAN_LAYERS, PerceptualLoss, RRDBNet
 from gen_samples import cut_samples
-from imaging import console
+from imaging import console, distortions
 from imaging.console import UsageError, UserError
 from imaging.files import read_picture
 from imaging.images import from_bytes, psnr, rgb_to_luma
@@ -503,7 +502,7 @@ def test_what_is_sharpened():
     high = make_batch(1, 32)[1] / 255
     assert updates.sharp_target(high, RRDB) is high
     sharpened = updates.sharp_target(high, replace(RRDB, sharpen=True))
-    torch.testing.assert_close(sharpened, degrade.usm_sharpen(high))
+    torch.testing.assert_close(sharpened, distortions.usm_sharpen(high))
 
 
 def test_a_run_that_began_before_there_was_a_choice_of_sharpening_goes_on(photographs, monkeypatch):
