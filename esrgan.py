@@ -417,13 +417,15 @@ class PerceptualLoss(nn.Module):
 
     def forward(self, restored: Tensor, high: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = self.vgg(high)
-        found = self.vgg(restored)
-        differences = (weight * self.difference(found[layer], wanted[layer]) for layer, weight in self.weights.items())
+            expected = self.vgg(high)
+        actual = self.vgg(restored)
+        differences = (
+            weight * self.difference(actual[layer], expected[layer]) for layer, weight in self.weights.items()
+        )
         return sum(differences, start=torch.zeros((), device=restored.device))
 
-    def difference(self, found: Tensor, wanted: Tensor) -> Tensor:
+    def difference(self, actual: Tensor, expected: Tensor) -> Tensor:
         """Of one layer's features (N, C, H, W)."""
-        wanted = wanted.float()
-        size = wanted.std().clamp_min(1e-8) if self.relative else 1.0
-        return F.l1_loss(found.float(), wanted) / size
+        expected = expected.float()
+        size = expected.std().clamp_min(1e-8) if self.relative else 1.0
+        return F.l1_loss(actual.float(), expected) / size

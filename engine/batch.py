@@ -60,7 +60,8 @@ def list_inputs(inputs: list[Path], output: Path | None = None) -> list[tuple[Pa
     Results of earlier runs, in an output folder inside a folder of pictures or the same one, are left out.
     Raises UsageError for what is not there and for folders without pictures.
     """
-    found, results = [], (output or UPSCALED).resolve()
+    found: list[tuple[Path, Path]] = []
+    results = (output or UPSCALED).resolve()
     for path in inputs:
         if path.is_dir():
             pictures = find_pictures(path)
@@ -218,7 +219,8 @@ def upscale_frame(
     `progress` is called with the share of the frame that each piece is. Raises UserError for a network whose
     values are not numbers.
     """
-    result, channels = new_frame(frame, size), frame_channels(frame)
+    result = new_frame(frame, size)
+    channels = frame_channels(frame)
     pieces = enlarged_pieces(network, reader(frame), channels, frame_size(frame), scale, size, tiling, alpha_bicubic)
     for top, left, piece in pieces:
         if not piece.isfinite().all():
@@ -251,7 +253,8 @@ def bleed(planes: Tensor) -> Tensor:
     What colour a pixel of alpha 0 has is left to chance, black most often. Enlarging mixes it into its neighbours,
     and a dark fringe would be seen around them.
     """
-    colour, visible = planes[:, :-1], planes[:, -1:] > 0
+    colour = planes[:, :-1]
+    visible = planes[:, -1:] > 0
     if not visible.any():
         return planes
     for _ in range(BLEED):

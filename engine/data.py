@@ -156,7 +156,8 @@ def _read_samples(folder: Path, scale: int, enlarge: bool) -> list[Pair]:
         raise UsageError(f"{folder}: cut for ×{wrong.pop()}, not ×{scale}: run gen_samples.py with -s {scale}")
     if not record:
         note(f"{folder}: no {RECORD}, so every sample counts as a photograph of its own")
-    pairs, misfits = [], []
+    pairs: list[Pair] = []
+    misfits: list[str] = []
     for large_path in tqdm(sorted(folder.glob("*.large.png")), desc="samples", leave=False):
         identity = large_path.name.removesuffix(".large.png")
         small_path = folder / f"{identity}.small.png"
@@ -195,16 +196,23 @@ def read_record(folder: Path) -> dict[str, dict]:
         raise UserError(f"{folder / RECORD}: cannot be read ({error}); run gen_samples.py again") from error
 
 
-def split_by_photograph(pairs: list[Pair], seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Training pairs and held-out pairs: a tenth of the photographs, at least one and at most ten, held out."""
-    names = sorted({pair.photograph for pair in pairs})
-    if len(names) == 1:
+def choose_held_out(pairs: list[Pair], seed: int) -> set[str]:
+    """The names of a tenth of the photographs, at least one and at most ten; those in colour before grey ones."""
+    by_name = {pair.photograph: pair for pair in pairs}
+    names = sorted(by_name)
+    count = max(1, min(MAX_HELD_OUT, int(HELD_OUT_SHARE * len(names))))
+    order = [names[index] for index in torch.randperm(len(names), generator=seeded(seed, 0x5EED)).tolist()]
+    order.sort(key=lambda name: torch.equal(by_name[name].large[0], by_name[name].large[2]))
+    return set(order[:count])
+
+
+def split_by_photograph(pairs: list[Pair], held_out: set[str]) -> tuple[list[Pair], list[Pair]]:
+    """Training pairs, and held-out pairs, which are those of the photographs named."""
+    training = [pair for pair in pairs if pair.photograph not in held_out]
+    if not training:
         note("only one photograph: PSNR is measured on what the network is trained on")
         return pairs, pairs
-    count = max(1, min(MAX_HELD_OUT, int(HELD_OUT_SHARE * len(names))))
-    order = torch.randperm(len(names), generator=seeded(seed, 0x5EED)).tolist()
-    held_out = {names[index] for index in order[:count]}
-    return [pair for pair in pairs if pair.photograph not in held_out], [p for p in pairs if p.photograph in held_out]
+    return training, [pair for pair in pairs if pair.photograph in held_out]
 
 
 def sample_batch(pairs: list[Pair], patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -268,12 +276,14 @@ class Data:
     def __init__(self, sources: list[Path], settings, device="cpu", rank: int = 0, processes: int = 1):
         """`settings` are those of the run; of `processes` this is number `rank`."""
         # Apple's GPUs have no Poisson noise: degraded pictures are made on the CPU there.
-        self.settings, self.device = settings, torch.device("cpu" if torch.device(device).type == "mps" else device)
+        self.device = torch.device("cpu" if torch.device(device).type == "mps" else device)
+        self.settings = settings
         self.rank, self.processes = rank, processes
         self.enlarge = settings.model == "srcnn"
         self.degrades = settings.degradation in degrade.DEGRADATIONS  # else the low pictures are shrunk ones
         self.pool = PairPool() if settings.degradation == "real" else None
-        patch, factor = settings.patch, 1 if self.enlarge else settings.scale
+        patch = settings.patch
+        factor = 1 if self.enlarge else settings.scale
         # Degraded pictures are made of larger patches, of which the middle is used: a blur invents what lies outside.
         self.margin = REAL_MARGIN * (settings.scale if self.enlarge else 1) if self.degrades else 0
         if self.degrades and any(Path(source).is_dir() and any(Path(source).glob("*.large.png")) for source in sources):
@@ -284,19 +294,28 @@ class Data:
             MIN_SIDE, (patch + 2 * self.margin) * factor + (settings.scale if self.degrades and self.enlarge else 0)
         )
         pairs, samples_only = read_pairs(sources, settings.scale, self.enlarge, min_side)
-        self.training, held_out = split_by_photograph(pairs, settings.seed)
+        self.pairs = pairs
+        self.samples_only = samples_only
+        self.hold_out(choose_held_out(pairs, settings.seed))
+
+    def hold_out(self, photographs: set[str]) -> None:
+        """Measure on these photographs and learn from the others, if all are there: what a run began with, it keeps."""
+        if not photographs <= {pair.photograph for pair in self.pairs}:
+            return
+        settings = self.settings
+        self.training, held_out = split_by_photograph(self.pairs, photographs)
         self.held_out = self.degraded_pairs([center_crop(pair, HELD_OUT_SIDE) for pair in held_out])
         sides = {side for pair in self.training for side in pair.small.shape[-2:]}
         # Samples of one size are patches already and used whole; large or unlike pairs are cut as photographs are.
-        self.ready_cut = samples_only and len(sides) == 1 and max(sides) <= 2 * patch
-        self.patch = min(sides) if self.ready_cut else min(patch, *sides)
+        self.ready_cut = self.samples_only and len(sides) == 1 and max(sides) <= 2 * settings.patch
+        self.patch = min(sides) if self.ready_cut else min(settings.patch, *sides)
         self.batch_size = settings.batch * settings.accumulate
         self.updates_per_epoch = UPDATES_PER_EPOCH
         if self.ready_cut:  # one pass; a rest that is too small to be shared is left out
             passes, rest = divmod(len(self.training), self.batch_size)
-            self.updates_per_epoch = passes + (rest >= processes)
+            self.updates_per_epoch = passes + (rest >= self.processes)
             if not self.updates_per_epoch:
-                raise UsageError(f"{len(self.training)} samples are too few for {processes} processes")
+                raise UsageError(f"{len(self.training)} samples are too few for {self.processes} processes")
 
     def cut(self, step: int) -> tuple[Tensor, Tensor]:
         """This process's share of the small and large patches of a step, uint8 (N, 3, …).
@@ -350,7 +369,8 @@ class Data:
     def _middle(self, picture: Tensor, low_side: int) -> Tensor:
         """Cut the margin off, of a low picture or of a high one, which is larger in proportion."""
         factor = picture.shape[-1] // low_side
-        first, side = self.margin * factor, self.patch * factor
+        first = self.margin * factor
+        side = self.patch * factor
         return picture[..., first : first + side, first : first + side]
 
     def __str__(self) -> str:
@@ -376,7 +396,8 @@ def center_crop(pair: Pair, side: int) -> Pair:
     """The central square of a pair, of at most `side` pixels in the sharp picture."""
     scale = pair.large.shape[-1] // pair.small.shape[-1]
     height, width = pair.small.shape[-2:]
-    top, left, side = max(0, height - side // scale) // 2, max(0, width - side // scale) // 2, side // scale
+    side //= scale
+    top, left = max(0, height - side) // 2, max(0, width - side) // 2
     small = pair.small[:, top : top + side, left : left + side]
     large = pair.large[:, top * scale : (top + side) * scale, left * scale : (left + side) * scale]
     return Pair(small, large, pair.photograph)

@@ -50,7 +50,8 @@ def evaluate_folder(folder: Path, settings: EvaluationSettings) -> dict:
     network; "error", the standard error of psnr, with degraded pictures. Bad pictures are named and left out; raises
     UserError if none is left.
     """
-    scale, rows = settings.scale, []
+    scale = settings.scale
+    rows: list[dict[str, Any]] = []
     for path in find_pictures(folder):
         try:
             high = crop_to_multiple(read_picture(path), scale)
@@ -130,8 +131,8 @@ def perceptual_metrics(restored: Tensor, high: Tensor, vgg: nn.Module) -> dict[s
     detail   energy of the finest detail, as a share of the sharp picture's: under 1 is blurred, over 1 is noisy
     colour   the largest shift of a colour channel's mean, in 8-bit levels
     """
-    found, wanted = vgg(restored), vgg(high)
-    figures = {layer: (found[layer] - wanted[layer]).abs().mean().item() for layer in wanted}
+    actual, expected = vgg(restored), vgg(high)
+    figures = {layer: (actual[layer] - expected[layer]).abs().mean().item() for layer in expected}
     figures["detail"] = (_fine_detail(restored) / _fine_detail(high)).item()
     figures["colour"] = 255 * (restored - high).mean(dim=(2, 3)).abs().max().item()
     return figures

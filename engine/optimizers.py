@@ -90,7 +90,9 @@ class AdamFromGrey(torch.optim.Adam):
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]  # without a closure: nothing here uses one
         """One step along the gradients of weights and biases, after turning them into those of weights and answers."""
-        grey, greys, answers = self.layers[0].weight.new_tensor([GREY]), [], []
+        grey = self.layers[0].weight.new_tensor([GREY])
+        greys: list[Tensor] = []
+        answers: list[Tensor] = []
         for layer in self.layers:
             greys.append(grey)
             answers.append(constant_response(grey, layer))

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from engine.data import Data, Pair, center_crop
+from engine.data import Data, Pair, make_pair
 from engine.networks import load_network
 from engine.resume import RunState
 from engine.settings import Settings
 from engine.upscaling import restore
 from imaging.console import UserError, note, replacing
+from imaging.files import read_picture
 from imaging.images import from_bytes, psnr, resize, rgb_to_luma, size_of
 from imaging.sheets import draw_sheet
 
@@ -64,25 +66,57 @@ def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=100)
 
 
+SHOWN_SIDE = 144  # pixels a side of a held-out picture that are shown, twice enlarged
+
+
 def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
-    """The most detailed held-out pictures (at most three): low, bicubic, restored, as they were."""
-    network, scale = load_network(checkpoint), checkpoint["scale"]
-
-    def detail(pair: Pair) -> float:
-        return rgb_to_luma(from_bytes(pair.large[None])).diff(dim=-1).abs().mean().item()
-
+    """Parts of the liveliest held-out photographs, at most three: low, bicubic, restored, ground truth."""
+    network = load_network(checkpoint)
+    scale = checkpoint["scale"]
+    photographs = {pair.photograph: pair for pair in sorted(held_out, key=liveliness)}  # the last of each stays
+    pairs = [large_enough(pair, scale) for pair in photographs.values()]
     rows = []
-    for pair in sorted(held_out, key=detail, reverse=True)[:3]:
-        small, large = center_crop(pair, 96).pictures()
+    for pair in sorted(pairs, key=liveliness, reverse=True)[:3]:
+        small, large = liveliest_part(pair, SHOWN_SIDE).pictures()
         bicubic = enlarged(small, large)
         restored = restore(network, small, "fp32")
         captions = [
             f"{name} ×{scale}, {psnr(picture, large, scale).item():.2f} dB"
             for name, picture in (("bicubic", bicubic), (checkpoint["model"], restored))
         ]
-        row = [*zip(captions, (bicubic, restored), strict=True), ("as it was", large)]
+        row = [*zip(captions, (bicubic, restored), strict=True), ("ground truth", large)]
         rows.append(row if network.luma else [("low", small), *row])
     draw_sheet(rows, path)
+
+
+def liveliness(pair: Pair) -> float:
+    """How much brightness changes from pixel to pixel, and how far colours are from grey."""
+    large = from_bytes(pair.large[None])
+    return (rgb_to_luma(large).diff(dim=-1).abs().mean() + large.std(dim=1).mean()).item()
+
+
+def large_enough(pair: Pair, scale: int) -> Pair:
+    """A pair to look at: in place of a ready-cut sample the photograph that it was cut from, if that is at hand."""
+    path = Path(pair.photograph)
+    if min(pair.large.shape[-2:]) >= SHOWN_SIDE or not path.is_file():
+        return pair
+    try:
+        return Pair(*make_pair(read_picture(path), scale, pair.small.shape == pair.large.shape), pair.photograph)
+    except UserError:
+        return pair
+
+
+def liveliest_part(pair: Pair, side: int) -> Pair:
+    """The square of a pair in which colours differ most, of at most `side` pixels in the high picture."""
+    scale = pair.large.shape[-1] // pair.small.shape[-1]
+    low = from_bytes(pair.small[None])
+    window = min(side // scale, *low.shape[-2:])
+    mean, mean_of_squares = (F.avg_pool2d(picture, window, stride=1) for picture in (low, low.square()))
+    spread = (mean_of_squares - mean.square()).sum(dim=1)[0]
+    top, left = divmod(int(spread.argmax()), spread.shape[1])
+    small = pair.small[:, top : top + window, left : left + window]
+    top, left, window = scale * top, scale * left, scale * window
+    return Pair(small, pair.large[:, top : top + window, left : left + window], pair.photograph)
 
 
 def progress_bar(state: RunState, settings: Settings) -> tqdm:

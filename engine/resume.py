@@ -73,6 +73,7 @@ def find_or_start_run(
     if found and "training" in found[1]:
         path, checkpoint = found
         state = RunState.from_dict(checkpoint["training"])
+        data.hold_out(set(state.data.get("held_out", ())))
         target = continue_run(checkpoint, state, path, settings, data, given)
         goal = "finishing" if target == path else "going on from"
         note(f"{goal} {path} after {len(checkpoint['history'])} epochs (-n starts anew)")

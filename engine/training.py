@@ -40,7 +40,9 @@ def run_epochs(
     """The loop. Updates `checkpoint` and `state` and saves both; False if it was asked to stop before the end."""
     is_first = rank_and_size()[0] == 0
     saved = time.monotonic()
-    epoch_started, shown, skipped = saved - state.seconds, -math.inf, 0
+    epoch_started = saved - state.seconds
+    shown = -math.inf  # when pictures were last drawn
+    skipped = 0  # updates in a row
     with stop_when_asked() as asked, progress_bar(state, stage.settings) as bar:
         if is_first:
             save(checkpoint, state, path)  # better to learn now than after an epoch that this fails
@@ -92,6 +94,7 @@ def train(
     watched = data.degraded_pairs(read_pairs(validation, settings.scale, data.enlarge)[0]) if validation else []
     note(f"training on {data}")
     checkpoint, state, path = run_on_first(lambda: find_or_start_run(settings, data, epochs, new, start, given))
+    data.hold_out(set(state.data.get("held_out", ())))
     if not same_pictures(state.data, data.summary()):
         raise UserError("the processes have unlike photographs: every machine needs the same")
     used = replace(settings, patch=data.patch, learning_rate=state.settings["learning_rate"])
@@ -120,7 +123,8 @@ def learning_rate_at(step: int, first: int, last: int, settings: Settings) -> fl
 
     It rises to that over the first steps, at most a fifth of the run, if the settings have a warm-up.
     """
-    done, steps = step - first, last - first
+    done = step - first
+    steps = last - first
     warm_up = max(1, min(settings.warm_up, steps // 5))
     rate = settings.learning_rate * min(1, (done + 1) / warm_up)
     if settings.milestones:

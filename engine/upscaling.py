@@ -45,7 +45,8 @@ def tiles(render, size: tuple[int, int], tiling: Tiling, unit: float, fade: int)
     tile, neighbours overlap by 2·`fade` pixels and are cross-faded: no seam, and only a band as high as the overlap
     has to be kept. Raises UserError if memory runs out even with the smallest tiles.
     """
-    top, above = 0, None
+    top = 0
+    above = None
     while top < size[0]:
         step = max(4 * fade, round(tiling.side * unit), 1)
         bottom = _next_seam(top, size[0], step)
@@ -77,7 +78,8 @@ def _row_of_tiles(render, top: int, bottom: int, size: tuple[int, int], step: in
     height, width = size
     start, stop = top - fade if above is not None else top, bottom + fade if bottom < height else height
     overlap = 2 * fade if bottom < height else 0
-    left, before, below = 0, None, None
+    left = 0
+    before = below = None
     while left < width:
         right = _next_seam(left, width, step)
         first, last = left - fade if before is not None else left, right + fade if right < width else width
@@ -238,7 +240,8 @@ class Enlarged:
                 _seen(self.network, top, bottom, scale, height),
                 _seen(self.network, left, right, scale, width),
             )
-            seen, row, column = self.read(*rows, *columns), scale * rows[0], scale * columns[0]
+            seen = self.read(*rows, *columns)
+            row, column = scale * rows[0], scale * columns[0]
 
         def cut(planes: Tensor) -> Tensor:
             return crop(planes, top - row, bottom - top, left - column, right - left)

@@ -198,7 +198,8 @@ def _remove_leftovers(folder: Path) -> None:
 
 def unused(path: Path) -> Path:
     """The path itself if nothing has that name yet, else NAME-2.SUFFIX, NAME-3.SUFFIX …"""
-    candidate, count = path, 1
+    candidate = path
+    count = 1
     while candidate.exists():
         count += 1
         candidate = path.with_name(f"{path.stem}-{count}{path.suffix}")

@@ -70,7 +70,8 @@ def sinc_kernels(size: Tensor, cutoff: Tensor) -> Tensor:
     the value in the middle is the limit ω²/(4π).
     """
     x, y = _coordinates()
-    radius, omega = torch.hypot(x, y), cutoff.view(-1, 1, 1)
+    radius = torch.hypot(x, y)
+    omega = cutoff.view(-1, 1, 1)
     ring = omega * torch.special.bessel_j1(omega * radius) / (2 * math.pi * radius.clamp(min=1))
     return _cut_and_normalise(torch.where(radius > 0, ring, omega**2 / (4 * math.pi)), size)
 
@@ -256,7 +257,8 @@ def _quantise_blocks(planes: Tensor, tables: Tensor) -> Tensor:
     tables (N, 8, 8). The sides divide by 8. A plane is cut into blocks by views alone: (N, C, H/8, 8, W/8, 8).
     """
     count, channels, height, width = planes.shape
-    dct, steps = _DCT.to(planes), tables.to(planes).view(count, 1, 1, 8, 1, 8)
+    dct = _DCT.to(planes)
+    steps = tables.to(planes).view(count, 1, 1, 8, 1, 8)
     columns = dct @ planes.reshape(-1, 8, width)
     frequencies = (columns.view(-1, 8) @ dct.T).view(count, channels, height // 8, 8, width // 8, 8)
     frequencies = round_straight_through(frequencies / steps) * steps

@@ -142,7 +142,8 @@ def _check_pixels(path, width: int, height: int, frames: int = 1) -> None:
     """The same guard, at the same limit, for what Pillow does not look at, and against a few bytes that are a wall."""
     if width < 1 or height < 1:
         raise UserError("has no pixels")
-    limit, there = 2 * (Image.MAX_IMAGE_PIXELS or math.inf), width * height * frames
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)
+    there = width * height * frames
     if there > limit:
         raise Image.DecompressionBombError(f"{frames} of {width}×{height} pixels, the limit is {limit:.0f}")
     size = Path(path).stat().st_size
@@ -152,7 +153,9 @@ def _check_pixels(path, width: int, height: int, frames: int = 1) -> None:
 
 def _through_pillow(image: Image.Image, path, first_frame_only: bool) -> Picture:
     """Every frame of an animation, unless only the first is wanted; the first of what has pages."""
-    kind, count, first = image.format or "", getattr(image, "n_frames", 1), 0
+    kind = image.format or ""
+    count = getattr(image, "n_frames", 1)
+    first = 0
     parts = getattr(image, "tile", [])
     raw = str(parts[0][3]) if parts else ""  # how the pixels lie in the file
     picture = Picture([], kind, profile=image.info.get("icc_profile"), dpi=_checked_dpi(image.info.get("dpi")))

@@ -1,4 +1,4 @@
-"""What there is to look at: the curves of a training, pictures before and after, a page with a slider."""
+"""Sheets and pages to look at: tables of pictures, a picture beside its enlargement, a page with a slider."""
 
 import base64
 import html
@@ -17,8 +17,55 @@ from imaging.frames import Frame, to_8_bits
 from imaging.images import apply_taps, cut_taps, from_bytes, resize_taps, to_image
 
 # ---------------------------------------------------------------------------------------------
-# What a training leaves
+# Tables of pictures
 # ---------------------------------------------------------------------------------------------
+
+CELL = 300  # pixels a side, up to which small pictures in a table are enlarged
+GAP = 12
+LINE = 20  # pixels from one line of a caption to the next
+
+
+def draw_sheet(rows: list[list[tuple[str, Tensor]]], path: Path) -> None:
+    """A table of pictures (1, 3, H, W) with a caption above each, as a PNG; small ones are enlarged, up to `CELL`."""
+
+    def shown(picture: Tensor) -> Image.Image:
+        return zoomed(on_white(to_image(picture)), max(1, CELL // max(picture.shape[-2:])))
+
+    sheet = table_of([[(caption, shown(picture)) for caption, picture in row] for row in rows])
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def zoomed(image: Image.Image, times: int) -> Image.Image:
+    """Every pixel as a square of that many: none is lost or doubled, which would be a resize of its own."""
+    return image.resize((times * image.width, times * image.height), Image.Resampling.NEAREST)
+
+
+def table_of(rows: list[list[tuple[str, Image.Image]]], min_width: int = 0) -> Image.Image:
+    """Rows of (caption, picture) on white, pixels as they are; a column is as wide as what is in it, or `min_width`."""
+    # matplotlib's font, for Pillow's own has no ×.
+    font = ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 15)
+
+    def width_of(caption: str, image: Image.Image) -> int:
+        return max(image.width, *(math.ceil(font.getlength(line)) for line in caption.split("\n")))
+
+    columns = [
+        max(min_width, *(width_of(*row[number]) for row in rows if number < len(row)))
+        for number in range(max(map(len, rows)))
+    ]
+    titles = [LINE * max(caption.count("\n") + 1 for caption, _ in row) + 6 for row in rows]
+    heights = [max(image.height for _, image in row) for row in rows]
+    size = sum(columns) + GAP * (len(columns) + 1), sum(titles) + sum(heights) + GAP * (len(rows) + 1)
+    sheet = Image.new("RGB", size, "white")
+    draw, top = ImageDraw.Draw(sheet), GAP
+    for row, title, height in zip(rows, titles, heights, strict=True):
+        left = GAP
+        for (caption, image), width in zip(row, columns, strict=False):
+            draw.multiline_text((left, top), caption, fill="black", font=font, spacing=LINE - 15)
+            sheet.paste(image, (left, top + title))
+            left += width + GAP
+        top += title + height + GAP
+    return sheet
 
 
 # ---------------------------------------------------------------------------------------------
@@ -39,7 +86,7 @@ def draw_comparison(low: Frame, high: Frame, label: str, path: Path) -> None:
     spot = (round(left * factors[0]), round(top * factors[1]))
     size = max(1, round(min(side, low.width) * factors[0])), max(1, round(min(side, low.height) * factors[1]))
     zoom = max(1, PANEL // max(size))
-    columns = []
+    above, below = [], []
     ways = (
         ("nearest neighbour", Image.Resampling.NEAREST, nearest_part),
         ("bicubic", Image.Resampling.BICUBIC, bicubic_part),
@@ -48,13 +95,11 @@ def draw_comparison(low: Frame, high: Frame, label: str, path: Path) -> None:
         # Where it must be shown smaller than it is, every way of enlarging would look the same.
         small = whole.width < low.width
         picture = low.resize(whole.size, reducing_gap=2) if small else low.resize(whole.size, method)
-        columns.append((name, picture, part_of(low, high.size, spot, size)))
-    columns.append((label, whole, on_white(high.crop((*spot, spot[0] + size[0], spot[1] + size[1])))))
-    columns = [
-        (name, picture, detail.resize((zoom * size[0], zoom * size[1]), Image.Resampling.NEAREST))
-        for name, picture, detail in columns
-    ]
-    sheet = _sheet_of(columns, zoom)
+        above.append((name, picture))
+        below.append(part_of(low, high.size, spot, size))
+    above.append((label, whole))
+    below.append(on_white(high.crop((*spot, spot[0] + size[0], spot[1] + size[1]))))
+    sheet = table_of([above, [(f"detail, pixels ×{zoom}", zoomed(detail, zoom)) for detail in below]], PANEL)
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
 
@@ -63,23 +108,6 @@ def _fitting(size: tuple[int, int]) -> tuple[int, int]:
     """A size of the same proportions that fits into a panel."""
     width, height = (max(1, round(side * PANEL / max(size))) for side in size)
     return width, height
-
-
-def _sheet_of(columns: list[tuple[str, Image.Image, Image.Image]], zoom: int) -> Image.Image:
-    """Columns of (name, whole picture, detail) on white, with a caption above every picture."""
-    # matplotlib's font, for Pillow's own has no ×.
-    font, line, gap = ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 16), 30, 12
-    width = max(PANEL, *(max(whole.width, detail.width) for _, whole, detail in columns)) + gap
-    heights = max(whole.height for _, whole, _ in columns), max(detail.height for _, _, detail in columns)
-    sheet = Image.new("RGB", (len(columns) * width + gap, sum(heights) + 2 * line + 2 * gap), "white")
-    draw = ImageDraw.Draw(sheet)
-    for number, (name, whole, detail) in enumerate(columns):
-        x, y = gap + number * width, 0
-        for caption, picture, height in ((name, whole, heights[0]), (f"detail, pixels ×{zoom}", detail, heights[1])):
-            draw.text((x, y + 4), caption, fill="black", font=font)
-            sheet.paste(picture, (x, y + line))
-            y += line + height + gap
-    return sheet
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -182,20 +210,3 @@ def _as_link(image: Image.Image) -> str:
     file = BytesIO()
     image.save(file, format="PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def draw_sheet(rows: list[list[tuple[str, Tensor]]], path: Path) -> None:
-    """A table of pictures (1, 3, H, W) with a caption above each, as a PNG; pixels are shown as they are."""
-    from matplotlib.figure import Figure  # not pyplot: no window and no global state; slow to import, so only here
-
-    columns = max(map(len, rows))
-    figure = Figure(figsize=(3 * columns, 3.2 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for row, pictures in zip(axes, rows, strict=True):
-        for axis, (caption, picture) in zip(row, pictures, strict=False):
-            axis.imshow(to_image(picture), interpolation="nearest", cmap="grey", vmin=0, vmax=255)
-            axis.set_title(caption, fontsize=10)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight", pad_inches=0.1)

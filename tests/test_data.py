@@ -6,7 +6,17 @@ import pytest
 import torch
 
 import degrade
-from engine.data import Data, Pair, PairPool, make_pair, read_pairs, sample_batch, seeded, split_by_photograph
+from engine.data import (
+    Data,
+    Pair,
+    PairPool,
+    choose_held_out,
+    make_pair,
+    read_pairs,
+    sample_batch,
+    seeded,
+    split_by_photograph,
+)
 from engine.settings import Settings
 from gen_samples import cut_samples
 from imaging import distortions
@@ -89,11 +99,33 @@ def test_pairs_with_the_small_one_at_low_resolution(photographs, place):
 def test_the_split_is_by_photograph():
     blank = torch.zeros(3, 4, 4, dtype=torch.uint8)
     pairs = [Pair(blank, blank, f"{index % 25}.png") for index in range(200)]
-    training, held_out = split_by_photograph(pairs, seed=0)
+    training, held_out = split_by_photograph(pairs, choose_held_out(pairs, seed=0))
     names = [{pair.photograph for pair in side} for side in (training, held_out)]
     assert len(names[1]) == 2 and not names[0] & names[1] and len(training) + len(held_out) == 200
-    assert split_by_photograph(pairs[:1], seed=0) == (pairs[:1], pairs[:1])
-    assert len({pair.photograph for pair in split_by_photograph(pairs[:2], seed=0)[1]}) == 1
+    assert split_by_photograph(pairs[:1], choose_held_out(pairs[:1], seed=0)) == (pairs[:1], pairs[:1])
+    assert len(choose_held_out(pairs[:2], seed=0)) == 1
+
+
+def test_a_photograph_in_colour_is_held_out_before_grey_ones():
+    grey = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    coloured = grey.clone()
+    coloured[2] = 9
+    for seed in range(5):
+        pairs = [Pair(part, part, f"{index}.png") for index, part in enumerate([grey] * 7 + [coloured] * 2)]
+        assert choose_held_out(pairs, seed) < {"7.png", "8.png"}
+        assert len(choose_held_out(pairs[:7], seed)) == 1
+
+
+def test_a_run_keeps_the_photographs_that_it_began_to_hold_out(large_photographs):
+    data = Data([large_photographs], Settings("rrdb", 4, batch=2, patch=8))
+    before = data.summary()["held_out"]
+    other = sorted({pair.photograph for pair in data.training})[0]
+    data.hold_out({other})
+    assert data.summary()["held_out"] == [other] != before
+    assert {pair.photograph for pair in data.held_out} == {other}
+    assert other not in {pair.photograph for pair in data.training}
+    data.hold_out({"somewhere else.png"})  # of other pictures: nothing to keep
+    assert data.summary()["held_out"] == [other]
 
 
 @pytest.mark.parametrize("scale", [1, 2])
