@@ -24,7 +24,8 @@ MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
 DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two minutes on two CPU cores with bf16
 
 TRAIN_HELP = """\
-Train a network. The next `train` of the same model, scale and shape goes on from the newest checkpoint in models/.
+Train a network. An unfinished run of the same model, scale, degradation and shape is resumed first; a finished one
+gets -e more epochs, in a new file. Ctrl-C saves and stops.
 
   srcnn    three convolutions that sharpen the luma of a picture enlarged by bicubic interpolation
   rrdb     ESRGAN's generator, stage one: it learns to give the right pixels, and where it cannot know them,
@@ -33,27 +34,27 @@ Train a network. The next `train` of the same model, scale and shape goes on fro
            a discriminator that learns beside it to tell restored pictures from real ones
   srvgg    Real-ESRGAN's small and fast generator, stage one
 
-With -d bicubic the low pictures of the training are clean small ones, as in the published tables. With -d photo they
-are what a camera or a web site makes: a little blurred, sharpened or noisy, and most of them JPEG. With -d real they
-are blurred, noisy and compressed too, twice over, as pictures from the web are: rrdb is then Real-ESRNet (it starts
-from the latest bicubic rrdb, if there is one) and esrgan Real-ESRGAN. The three kinds are kept apart.
+-d says how the low-quality pictures of the training are made. Runs of one degradation never mix with another's.
+
+  bicubic  only shrunk, as in the published tables
+  photo    as a camera or a web site makes them: a little blurred, sharpened or noisy, and most of them JPEG
+  real     Real-ESRGAN's second-order degradation: blurred, noisy and compressed, and all that twice. rrdb is then
+           Real-ESRNet and starts from the latest bicubic rrdb, if there is one; esrgan is Real-ESRGAN
 
 An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the newest
 samples, samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
-An unfinished run is finished first, and takes over -e and --learning-rate if they are given; a finished one gets
--e more epochs. Ctrl-C saves and stops.
-A tenth of the photographs, ten at most, is held out: PSNR is measured on them and the best weights are those that do
-best there (esrgan's: those nearest to the real picture in VGG19's features).
+A tenth of the photographs, ten at most, is held out. PSNR is measured on them, and the weights that do best there are
+kept; of esrgan those that are nearest to the real picture in VGG19's features.
 """
 UPSCALE_HELP = """\
-Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else of those that came with
-the program the one for ordinary photographs: it says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; of
-a folder the structure is kept. Depth, transparency, colour profile and resolution are those of the picture, and
-animations stay animations (.gif, .webp or .png).
+Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else the best network that
+came with the program: the first line says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; of a folder the
+structure is kept. Depth, transparency, colour profile and resolution are those of the picture, and animations stay
+animations (.gif, .webp or .png).
 """
 EVALUATE_HELP = """\
 Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. With
--d real each is degraded 20 times, by draws that --seed decides, and the figures are means over them.
+-d photo or real each is degraded 20 times, by draws that --seed decides, and the figures are means over them.
 """
 
 
@@ -104,7 +105,7 @@ def add_train_flags(add) -> None:
         help="samples, photographs or a list of photographs; may be given several times",
     )  # fmt: skip
     add("-s", "--scale", type=console.scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
-    add("-n", "--new", action="store_true", help="start anew instead of going on")
+    add("-n", "--new", action="store_true", help="start a new run instead of resuming one")
     add(
         "--from", dest="start", type=Path, metavar="FILE|random",
         help="start a new run from these weights, or from untrained ones where others would be taken",

@@ -50,7 +50,7 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
 
 
-def computing_in(precision: str, device: torch.device):
+def autocast(precision: str, device: torch.device):
     """A context in which convolutions compute with this precision; weights and what must be exact stay float32."""
     return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32")
 

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 import esrgan
-from engine.devices import channels_last, computing_in, data_parallel, mean_over_processes
+from engine.devices import autocast, channels_last, data_parallel, mean_over_processes
 from engine.networks import AnyNetwork, Network, build_network
 from engine.optimizers import AdamFromGrey, Muon
 from engine.settings import Settings
@@ -123,7 +123,7 @@ class PixelLoss(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         network = self.network
-        with computing_in(self.settings.precision, low.device):
+        with autocast(self.settings.precision, low.device):
             restored = network.forward_valid(low) if isinstance(network, SRCNN) else network(low)
         if not isinstance(network, SRCNN):
             return F.l1_loss(restored.to(high.dtype), high)
@@ -190,7 +190,7 @@ class DiscriminatorLoss(nn.Module):
         self.discriminator, self.loss, self.precision = discriminator, loss, precision
 
     def forward(self, restored: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        with computing_in(self.precision, high.device):
+        with autocast(self.precision, high.device):
             # One after the other: batch norm must not mix the statistics of the two kinds.
             real, fake = self.discriminator(high).float(), self.discriminator(restored).float()
         return self.loss(real, fake), real.mean(), fake.mean()
@@ -271,7 +271,7 @@ class AdversarialStage:
         """Gradients for the generator alone: L = L_percep + λ L_G + η L1 (equation 3), and if wanted consistency."""
         self.discriminator.requires_grad_(False)
         target = sharp_target(high, self.settings)  # the discriminator sees photographs that nobody has sharpened
-        with computing_in(self.settings.precision, low.device):
+        with autocast(self.settings.precision, low.device):
             restored = self.generator(low).float()
             perceptual = self.perceptual(restored, target)
             fake = self.discriminator(restored).float()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.devices import computing_in
+from engine.devices import autocast
 from engine.networks import Network
 from imaging.console import UserError, note, out_of_memory
 from imaging.images import apply_taps, cut_taps, resize_taps, rgb_to_ycbcr, size_of, ycbcr_to_rgb
@@ -157,7 +157,7 @@ def run(network: Network, part: Tensor, precision: str) -> Tensor:
     """The network over one tile on its own device; once more in float32 if half precision overflowed."""
     device = next(network.parameters()).device
     on_device = part.to(device, memory_format=torch.channels_last)  # the faster order for wide networks
-    with computing_in(precision, device):
+    with autocast(precision, device):
         restored = network(on_device)
     if precision != "fp32" and not restored.isfinite().all():
         restored = network(on_device)
