@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from engine.checkpoints import model_name, now
 from engine.networks import Network
-from engine.upscaling import Tiling, crop, enlarged_pieces
+from engine.upscaling import Tiling, crop, enlarged_pieces, one_of_three, thrice
 from imaging.console import UsageError, UserError, note, unused
 from imaging.files import find_pictures, open_picture
-from imaging.frames import Frame, Picture, frame_channels, frame_size, new_frame, paste, read_window
+from imaging.frames import Frame, Picture, frame_channels, frame_size, is_grey, new_frame, paste, read_window
 from imaging.images import to_bytes
 from imaging.saving import ANIMATED, WRITTEN_FORMATS, best_suffix, check_size, check_target, save_picture
 from imaging.sheets import draw_comparison, write_slider
@@ -220,9 +220,14 @@ def upscale_frame(
     values are not numbers.
     """
     result = new_frame(frame, size)
-    channels = frame_channels(frame)
-    pieces = enlarged_pieces(network, reader(frame), channels, frame_size(frame), scale, size, tiling, alpha_bicubic)
-    for top, left, piece in pieces:
+    read, channels = reader(frame), frame_channels(frame)
+    if grey := channels > 2 and is_grey(frame):  # a network on RGB would tint it
+        read, channels = one_of_three(read), channels - 2
+    for top, left, piece in enlarged_pieces(
+        network, read, channels, frame_size(frame), scale, size, tiling, alpha_bicubic
+    ):
+        if grey:
+            piece = thrice(piece)
         if not piece.isfinite().all():
             raise UserError("the network's results are not numbers: its weights are damaged")
         if isinstance(frame, numpy.ndarray):

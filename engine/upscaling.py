@@ -180,7 +180,24 @@ def upscale(network: Network, low: Tensor, scale: int, tiling: Tiling | None = N
     def read(top: int, bottom: int, left: int, right: int) -> Tensor:
         return low[..., top:bottom, left:right]
 
+    if torch.equal(low[:, 0], low[:, 1]) and torch.equal(low[:, 0], low[:, 2]):  # a network on RGB would tint it
+        pieces = enlarged_pieces(network, one_of_three(read), 1, size_of(low), scale, size, tiling or Tiling())
+        return thrice(_filled(pieces, size))
     return _filled(enlarged_pieces(network, read, 3, size_of(low), scale, size, tiling or Tiling()), size)
+
+
+def one_of_three(read):
+    """What reads windows of a grey picture with equal channels, with one of them, and alpha if there is one."""
+
+    def read_one(top: int, bottom: int, left: int, right: int) -> Tensor:
+        return read(top, bottom, left, right)[:, 2:]
+
+    return read_one
+
+
+def thrice(planes: Tensor) -> Tensor:
+    """Grey as three equal channels, and alpha as it is."""
+    return torch.cat((planes[:, :1].expand(-1, 3, -1, -1), planes[:, 1:]), dim=1)
 
 
 def enlarged_pieces(

@@ -70,6 +70,18 @@ def read_window(frame: Frame, top: int, bottom: int, left: int, right: int) -> T
     return torch.from_numpy(pixels.astype(numpy.float32) / peak).permute(2, 0, 1)[None].contiguous()
 
 
+def is_grey(frame: Frame) -> bool:
+    """Whether red, green and blue are equal in every pixel."""
+    (height, width), channels = frame_size(frame), frame_channels(frame)
+    if channels < 3:
+        return True
+    for top in range(0, height, STRIP):
+        pixels = frame_window(frame, top, min(height, top + STRIP), 0, width)
+        if not (pixels[:, :, 1:3] == pixels[:, :, :1]).all():
+            return False
+    return True
+
+
 def to_picture(frame: Frame) -> Tensor:
     """A frame as (1, 3, H, W) in 0..1: grey becomes RGB, transparency is laid on white."""
     height, width = frame_size(frame)

@@ -17,9 +17,10 @@ from torch import nn
 
 import main
 from engine import batch
-from engine.batch import UpscaleSettings, list_inputs, upscale_files
+from engine.batch import UpscaleSettings, list_inputs, upscale_files, upscale_frame
 from engine.checkpoints import save_checkpoint
 from engine.devices import choose_precision
+from engine.upscaling import Tiling
 from imaging.console import UsageError, UserError
 from imaging.files import open_picture, read_picture
 from imaging.frames import Picture
@@ -166,6 +167,28 @@ def test_outscale_names_and_sizes(place, photograph):
         assert read_picture(result).shape[-2:] == size
     with pytest.raises(UserError, match=r"GB of memory; .* --outscale"):
         run([place / "x.png"], place / "out", outscale=50_000)
+
+
+class Tinting(Doubling):
+    """Repeats every pixel and makes it redder."""
+
+    def forward(self, low):
+        return super().forward(low) + torch.tensor([0.2, 0.0, -0.1]).view(3, 1, 1)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_file_with_equal_channels_stays_grey(channels, deep):
+    pixels = planes(channels, numpy.uint16 if deep else numpy.uint8, height=300, width=290)
+    pixels[:, :, 1:3] = pixels[:, :, :1]
+    for grey in (True, False):
+        if not grey:
+            pixels[299, 289, 1] ^= 1  # one pixel with a hint of green, in the last strip
+        frame = pixels if deep else Image.fromarray(pixels)
+        large = upscale_frame(Tinting(), frame, 2, (600, 580), Tiling())
+        result = numpy.asarray(large)
+        assert result.shape == (600, 580, channels)
+        assert bool((result[:, :, 0] == result[:, :, 1]).all() and (result[:, :, 0] == result[:, :, 2]).all()) is grey
 
 
 def test_skipping_what_is_there(place, photograph, capsys):

@@ -226,3 +226,17 @@ def test_an_input_is_never_overwritten(place, photograph):
         run_upscale([place / "a.png"], place / "a.png")
     with pytest.raises(UsageError, match="no such file"):
         run_upscale([place / "b.png"])
+
+
+@pytest.mark.parametrize("luma", [True, False])
+def test_grey_stays_grey(photograph, luma):
+    """With equal channels in, equal channels out, though the network prefers red; colours are left to it."""
+    network = delta_network() if luma else RRDBNet(2, features=4, growth=2, blocks=1).eval()
+    if not luma:
+        network.conv_last.bias.data = torch.tensor([0.2, 0.0, -0.1])
+    grey = photograph[:, :1].expand(-1, 3, -1, -1)
+    restored = upscaling.upscale(network, grey, 2)
+    assert restored.shape == (1, 3, 240, 300)
+    assert torch.equal(restored[:, 0], restored[:, 1]) and torch.equal(restored[:, 0], restored[:, 2])
+    coloured = upscaling.upscale(network, photograph, 2)
+    assert not torch.equal(coloured[:, 0], coloured[:, 1])
