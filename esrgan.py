@@ -40,7 +40,7 @@ def leaky(x: Tensor) -> Tensor:
 
 
 def to_autocast_dtype(x: Tensor) -> Tensor:
-    """x in the precision that convolutions compute in: see `autocast` in upscaling.py."""
+    """x in the precision that convolutions compute in: see `autocast` in engine/devices.py."""
     half = torch.is_autocast_enabled(x.device.type)
     return x.to(torch.get_autocast_dtype(x.device.type)) if half else x
 

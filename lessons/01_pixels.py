@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 1. Pixels, luma, PSNR, SSIM
 #
-# **Goal.** Measure how far a restored picture is from the true one, and know why two people who measure the same two
-# pictures get different numbers.
+# **Goal.** Measure how far a restored picture is from the **ground truth**, the picture it should be. Know why two
+# people who measure the same two pictures get different numbers.
 #
 # ![One enlarged picture and the four numbers it gets](pictures/01_pixels.png)
 #
@@ -26,8 +26,8 @@ from imaging import images
 # ## The idea
 #
 # A **picture** here is a tensor (N, 3, H, W) of numbers from 0 (dark) to 1 (bright): N pictures, three colours, H
-# rows, W columns. The **mean squared error** of a restored picture $r$ and the true one $h$ is the average of
-# $(r-h)^2$ over all pixels. Its logarithm is the **peak signal-to-noise ratio**, in decibels (dB):
+# rows, W columns. The **mean squared error** of a restored picture $r$ against the ground truth $h$ is the
+# average of $(r-h)^2$ over all pixels. Its logarithm is the **peak signal-to-noise ratio**, in decibels (dB):
 #
 # $$\mathrm{PSNR} = 10\,\log_{10}\frac{p^2}{\mathrm{MSE}}$$
 #
@@ -42,15 +42,15 @@ from imaging import images
 # %% [markdown]
 # ## A picture to measure
 #
-# We need a ground truth and a degraded picture. The degraded one is shrunk to half its size and enlarged again. How that is done
-# exactly is the next lesson. Both are rounded to 8 bits, for that is what a file keeps.
+# We need a ground truth and a picture to measure against it. We shrink the ground truth to half its size and enlarge it
+# again by bicubic interpolation, which the next lesson explains. Every step is rounded to 8 bits, as a file is.
 
 # %%
 high = crop(photograph("astronaut.png"), 0, 140, 176)
 low = images.round_to_8_bits(images.resize(high, 1 / 2))
 restored = images.round_to_8_bits(images.resize(low, 2))
 print("shape", tuple(high.shape), "one pixel:", high[0, :, 60, 90].tolist())
-show_pictures([("true", high), ("shrunk to half", low), ("enlarged again", restored)])
+show_pictures([("ground truth", high), ("shrunk to half", low), ("enlarged again", restored)])
 
 
 # %% [markdown]
@@ -77,8 +77,8 @@ print(f"RGB: {decibel(restored, high):.2f} dB")
 # - $R, G, B$: the colours, 0 to 1
 # - $Y$: the luma, on the scale of bytes; divide by 255 to have it in our range
 #
-# Black is 16 and white 235: this is **studio swing**, left from analogue television, which needed room at both ends.
-# JPEG stretches the same mixture to 0…255: **full range**. Every difference is then 255/219 times as large.
+# Black is 16 and white 235: this is **studio swing**. It comes from analogue television, which needed room at both
+# ends. JPEG stretches the same mixture to 0…255: **full range**. Every difference is then 255/219 times as large.
 #
 # **Predict before you run.** The differences grow by 255/219 = 1.16. By how many dB does the PSNR change, and in
 # which direction?
@@ -105,9 +105,9 @@ promise("studio minus full range, in dB", studio - full_range, 1.32, 0.03)
 #
 # ## The protocol
 #
-# Near its border an enlarged picture is partly invented: there are no pixels beyond. Tables leave a border of `scale`
-# pixels out. They also round to 8 bits twice, as RGB and as luma, as the program MATLAB did. That is the whole
-# **protocol**, and `images.psnr` is the one place where this project measures.
+# Near its border an enlarged picture is partly invented, for there are no pixels beyond. So the published tables leave
+# out a border of `scale` pixels. They also round to 8 bits twice, as RGB and as luma, because MATLAB did. That is the
+# whole **protocol**. `images.psnr` (in `imaging/images.py`) is the one place where this project measures it.
 
 
 # %%
@@ -128,7 +128,7 @@ numbers = {
 }
 difference = (0.5 + 4 * (studio_luma(restored) - studio_luma(high))).clamp(0, 1)
 four = "\n".join(f"{name} {value:.2f} dB" for name, value in numbers.items())
-show_pictures([("true", high), (four, restored), ("difference of luma × 4\ngrey is none", difference)])
+show_pictures([("ground truth", high), (four, restored), ("difference of luma × 4\ngrey is none", difference)])
 
 # %% [markdown]
 # None of the four is wrong. But only numbers made in the same way may be compared. So **print the protocol beside the
@@ -155,12 +155,12 @@ show_pictures([("true", high), (four, restored), ("difference of luma × 4\ngrey
 
 # %%
 luma = images.rgb_to_luma(high) * 0.8  # darker, so that no damage is cut off at white
-wanted_error = 10 ** (-26 / 20)  # the root of the mean squared error that gives 26 dB
+error_at_26_db = 10 ** (-26 / 20)  # the root of the mean squared error that gives 26 dB
 
 
 def with_error(damage):
     """Scale a damage until the PSNR is 26 dB."""
-    return luma + damage * wanted_error / damage.square().mean().sqrt()
+    return luma + damage * error_at_26_db / damage.square().mean().sqrt()
 
 
 box = torch.ones(1, 1, 9, 9) / 81  # the mean of 9×9 pixels
@@ -170,16 +170,17 @@ damaged = {
     "noise": with_error(torch.randn(luma.shape, generator=seed(1))),
     "blur": with_error(blurred - luma),
 }
-panels = [("true luma", luma)]
+panels = [("ground truth, luma", luma)]
 for name, picture in damaged.items():
-    figures = images.psnr(picture, luma).item(), images.ssim(picture, luma).item()
-    panels.append((f"{name}\n{figures[0]:.1f} dB, SSIM {figures[1]:.3f}", picture))
+    decibels = images.psnr(picture, luma).item()
+    similarity = images.ssim(picture, luma).item()
+    panels.append((f"{name}\n{decibels:.1f} dB, SSIM {similarity:.3f}", picture))
 show_pictures(panels)
 
 # %% [markdown]
 # Three pictures, one PSNR, three looks. SSIM hardly minds the shift of brightness, which the eye forgives too. It puts
-# the noise last, below the blur; you may prefer the noise, which keeps the face sharp. No single number is the truth.
-# Look at the picture *and* at the number.
+# the noise last, below the blur. You may prefer the noise, which keeps the face sharp. No single metric tells the whole
+# story: look at the picture *and* at the number.
 #
 # ## Exercises
 #
@@ -230,7 +231,7 @@ hint("01a")
 #
 # - A picture is numbers from 0 to 1. PSNR is the logarithm of their mean squared error.
 # - Luma, its swing, the border and the rounding each move the number. Together they are the protocol.
-# - `images.psnr` and `images.ssim` measure as the published tables do, one value for each picture.
+# - The metrics `images.psnr` and `images.ssim` measure as the published tables do, one value for each picture.
 # - Equal PSNR can look very different.
 #
 # Next: [lesson 2](02_bicubic.py), how the degraded picture was made.

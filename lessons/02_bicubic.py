@@ -41,7 +41,7 @@ from imaging import images
 #
 # $$\mathrm{new} = M_\mathrm{rows}\;\mathrm{old}\;M_\mathrm{columns}^\top$$
 #
-# When we shrink, the kernel must be stretched, so that every old pixel counts. That is **anti-aliasing**.
+# When we shrink, the kernel must be stretched so that every old pixel counts. That is **anti-aliasing**.
 
 
 # %%
@@ -128,7 +128,8 @@ print("largest difference from images.resize:", (half - images.resize(high, 1 / 
 row = torch.arange(192.0)
 radius = (row[:, None] ** 2 + row**2).sqrt()
 rings = (0.5 + 0.5 * torch.cos(math.pi * radius**2 / 560))[None, None]
-smooth, aliased = by_hand(192, 48), by_hand(192, 48, antialias=False)
+smooth = by_hand(192, 48)
+aliased = by_hand(192, 48, antialias=False)
 grass = crop(photograph("grass.png"), 0, 0, 192)
 show_pictures(
     [
@@ -144,9 +145,9 @@ show_pictures(
 )
 
 # %% [markdown]
-# False rings, and grass turned to noise: **aliasing**. Stripes that repeat within less than two new pixels do not
-# vanish by themselves. They come back as a pattern that was never there. A network trained on such pictures learns to
-# undo a damage that a real camera does not do.
+# False rings, and grass turned to noise: this is **aliasing**. Stripes that repeat within less than two new pixels do
+# not vanish by themselves. They come back as a pattern that was never there. A network trained on such pictures learns
+# to undo damage that no real camera does.
 #
 # ## Why libraries disagree
 #
@@ -162,7 +163,8 @@ halves = {
     "PyTorch's default, OpenCV's": F.interpolate(high, scale_factor=1 / 2, mode="bicubic"),
 }
 reference = halves["MATLAB's, images.resize"]
-panels, decibels = [], {}
+panels = []
+decibels = {}
 for name, small in halves.items():
     restored = images.resize(images.round_to_8_bits(small), 2)
     decibels[name] = images.psnr(restored, high, border=2).item()
@@ -173,13 +175,13 @@ gap = decibels["PyTorch's default, OpenCV's"] - decibels["MATLAB's, images.resiz
 promise("without anti-aliasing, in dB", gap, 0.6, 0.05)
 
 # %% [markdown]
-# The pictures show the difference from MATLAB's small picture, three times as strong; grey is none, so the first is
-# plain. PyTorch with `antialias=True` and Pillow differ only along the border, where they leave missing pixels out
-# instead of mirroring: look at the lower edge. Without anti-aliasing, and with $a$ = −0.75, the whole picture differs.
+# The pictures show the difference from MATLAB's small picture, three times as strong. Grey is no difference, so the
+# first is plain. PyTorch with `antialias=True` and Pillow differ only along the border: they leave missing pixels out
+# instead of mirroring. Look at the lower edge. Without anti-aliasing, and with $a$ = −0.75, the whole picture differs.
 #
-# Now look at the numbers. Without anti-aliasing, PSNR at ×2 is *higher*: the sharp, jagged small picture keeps more. At
-# ×4 it is 0.7 dB lower. **A PSNR tells nothing until you know how the picture was shrunk.** Papers shrink by MATLAB's
-# bicubic, and so does `degrade.bicubic`.
+# Now look at the numbers. Without anti-aliasing, the PSNR at ×2 is *higher*: the jagged small picture keeps more
+# detail. At ×4 it is 0.7 dB lower. **A PSNR tells nothing until you know how the picture was shrunk.** Papers shrink by
+# MATLAB's bicubic, and so does `degrade.bicubic`.
 #
 # ## Exercises
 

@@ -3,7 +3,7 @@
 #
 # **Goal.** Build the first network for super-resolution (Dong et al., 2014), train it and beat bicubic.
 #
-# ![A held-out photograph: bicubic, SRCNN, the truth](pictures/03_srcnn.png)
+# ![A held-out photograph: bicubic, SRCNN, the ground truth](pictures/03_srcnn.png)
 #
 # **You will see:** after a minute of training, photographs that the network has never seen come out 2.25 ± 0.15 dB
 # better than by bicubic interpolation.
@@ -43,8 +43,8 @@ from srcnn import SRCNN
 # - $W_3$: one filter of 5×5, which averages the overlapping answers
 # - $b$: one number for each filter, its bias; $*$: convolution; $\max(0,\cdot)$: the ReLU
 #
-# Colour stays bicubic. The weights $W$ and $b$ are found by **gradient descent**: compare $R$ with the truth, and
-# change every weight a little in the direction that makes the squared difference smaller.
+# Colour stays bicubic. The weights $W$ and $b$ are found by **gradient descent**: compare $R$ with the ground truth,
+# and change every weight a little in the direction that makes the squared difference smaller.
 
 # %%
 by_hand = nn.Sequential(
@@ -58,22 +58,23 @@ print("weights and biases:", sum(parameter.numel() for parameter in by_hand.para
 print("33×33 pixels become", tuple(by_hand(torch.zeros(1, 1, 33, 33)).shape[-2:]))
 
 # %% [markdown]
-# 57,281 numbers to learn: 57,184 weights, which are what the paper counts, and 97 biases. A **valid** convolution gives
-# an output only where its filter fits, so the picture loses 8 pixels on every side. That number is the **receptive
-# radius**: how far an output pixel sees. We can measure it with a gradient: which input pixels move the one in the
-# middle?
+# 57,281 numbers to learn: 57,184 weights, which the paper counts, and 97 biases.
+#
+# A **valid** convolution gives an output only where its filter fits, so the picture loses 8 pixels on every side. The
+# pixels that one output pixel depends on are its **receptive field**. Here it reaches 8 pixels to each side: that is
+# its radius. A gradient measures it: which input pixels move the one in the middle?
 
 # %%
 picture = torch.rand(1, 1, 33, 33, generator=seed(), requires_grad=True)
 by_hand(picture)[0, 0, 8, 8].backward()
 plt.figure(figsize=(3.4, 3.2))
 plt.imshow(picture.grad[0, 0].abs(), cmap="magma")
-plt.title("what the middle pixel sees")
+plt.title("receptive field of the middle pixel")
 show()
 
 # %% [markdown]
-# The real module, `SRCNN` in srcnn.py, has the same three layers. With the same weights it gives the same pixels. Its
-# `forward_valid` is the network above; its `forward` replicates the border first, so that the picture keeps its size.
+# The real module, `SRCNN` in `srcnn.py`, has the same three layers. With the same weights it gives the same pixels. Its
+# `forward_valid` is the network above. Its `forward` replicates the border first, so that the picture keeps its size.
 
 # %%
 real = SRCNN((9, 5, 5))
@@ -84,9 +85,9 @@ print("largest difference:", (real.forward_valid(luma) - by_hand(luma)).abs().ma
 # %% [markdown]
 # ## Photographs
 #
-# A **pair** is a photograph and its shrunk and enlarged copy, both kept as bytes (`from_bytes` makes them 0 to 1). Two
-# photographs are **held out**: the network never trains on them, and only they are measured. Why that matters is the
-# next lesson.
+# A **pair** is a photograph and a copy of it that was shrunk and enlarged again. Both are kept as bytes; `from_bytes`
+# makes them 0 to 1. Two photographs are **held out**: the network never trains on them, and only they are measured. Why
+# that matters is the next lesson.
 
 # %%
 SCALE = 2
@@ -101,8 +102,8 @@ def quality(network):
     """Mean PSNR in dB of the held-out photographs; of bicubic if there is no network."""
     total = 0
     for pair in held_out:
-        small, large = (rgb_to_luma(picture) for picture in pair.pictures())
-        total += psnr(network(small) if network else small, large, SCALE).item()
+        low, high = (rgb_to_luma(picture) for picture in pair.pictures())
+        total += psnr(network(low) if network else low, high, SCALE).item()
     return total / len(held_out)
 
 
@@ -111,15 +112,17 @@ print(f"bicubic {quality(None):.2f} dB")
 # %% [markdown]
 # ## Training
 #
-# The loop in training.py does the same and more. At every step: cut random patches, restore them, measure the mean
-# squared difference, go one step downhill. The optimiser is Adam, which adapts the step to each weight; it is told what
-# differs from grey, for the mean of a picture is not what a filter should learn (`AdamFromGrey` in srcnn.py). The
-# **learning rate**, the length of a step, rises for 100 steps, so that no feature is thrown below zero, where its
-# ReLU would cut it for ever, and falls to zero along half a cosine. Patches lose 8 pixels a side, so the target must be
-# cut to match.
+# At every step: cut random patches, restore them, measure the mean squared difference, go one step downhill. Patches
+# lose 8 pixels a side, so the target is cut to match. The loop in `engine/training.py` does the same and more.
 #
-# We start twice: once from PyTorch's random weights, once as `SRCNN` does, whose first filters hand the picture
-# through and so begin as bicubic.
+# The optimiser is Adam, which adapts the step to each weight. Ours, `AdamFromGrey` in `engine/optimizers.py`, looks
+# only at what differs from grey: the mean of a picture is not what a filter should learn.
+#
+# The **learning rate** is the length of a step. It rises for 100 steps, then falls to zero along half a cosine. With
+# long steps at once, some features would drop below zero, where their ReLU cuts them for ever.
+#
+# We train twice. One network starts from PyTorch's random weights. The other starts as `SRCNN` does: its first filters
+# hand the picture through, so it begins as bicubic.
 #
 # **Predict before you run.** What PSNR has each of them before its first step? Does the better start still lead at
 # the end?
@@ -130,15 +133,17 @@ STEPS = 20 if FAST else 900
 
 def train(network):
     """Train on luma; the held-out PSNR after every tenth of the steps."""
-    optimizer = AdamFromGrey(network, lr=1e-3, betas=(0.9, 0.99))
+    optimizer = AdamFromGrey(network, lr=1e-3, betas=(0.9, 0.99))  # PyTorch's name for the learning rate
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / STEPS))
     )
-    generator, curve, border = seed(), [quality(network)], network.radius
+    generator = seed()
+    curve = [quality(network)]
+    border = network.radius
     for step in range(STEPS):
         chosen = torch.randint(len(training), (16,), generator=generator).tolist()
-        small, large = sample_batch([training[index] for index in chosen], 33, generator)
-        low, high = rgb_to_luma(from_bytes(small)), rgb_to_luma(from_bytes(large))
+        batch = sample_batch([training[index] for index in chosen], 33, generator)
+        low, high = (rgb_to_luma(from_bytes(part)) for part in batch)
         loss = F.mse_loss(network.forward_valid(low), high[..., border:-border, border:-border])
         optimizer.zero_grad()
         loss.backward()
@@ -150,7 +155,8 @@ def train(network):
 
 
 torch.manual_seed(0)
-from_noise, from_bicubic = SRCNN(), SRCNN()
+from_noise = SRCNN()
+from_bicubic = SRCNN()
 for layer in (from_noise.extract, from_noise.map, from_noise.reconstruct):
     layer.reset_parameters()
 untrained_filters = from_noise.extract.weight.detach().clone()
@@ -169,9 +175,9 @@ for name, curve in curves.items():
 promise("better than bicubic by, in dB", quality(from_bicubic) - quality(None), 2.25, 0.15)
 
 # %% [markdown]
-# Random weights know nothing of pictures: their start lies far below the plot, and most of the training goes into
-# reaching bicubic. The other start is a little *below* bicubic, because its remaining filters begin at random, and
-# it still leads at the end.
+# Random weights know nothing of pictures. Their start lies far below the plot, and most of the training goes into
+# reaching bicubic. The other start is a little *below* bicubic, because its remaining filters begin at random. It still
+# leads at the end.
 #
 # ## Colour
 #
@@ -181,12 +187,13 @@ promise("better than bicubic by, in dB", quality(from_bicubic) - quality(None), 
 # %% tags=["cover"]
 high = crop(photograph("astronaut.png"), 30, 170, 88)
 low = degrade.bicubic(high, SCALE)
-bicubic, restored = resize(low, SCALE).clamp(0, 1), upscale(from_bicubic, low, SCALE)
+bicubic = resize(low, SCALE).clamp(0, 1)
+restored = upscale(from_bicubic, low, SCALE)
 show_pictures(
     [
         (f"bicubic ×2, {psnr(bicubic, high, SCALE).item():.2f} dB", bicubic),
         (f"SRCNN, {psnr(restored, high, SCALE).item():.2f} dB", restored),
-        ("as it was", high),
+        ("ground truth", high),
     ]
 )
 
@@ -220,15 +227,15 @@ print(f"{rarely} of 64 filters let through less than 1% of the held-out pixels")
 # After a minute the filters still look like the noise they began as. What training has *added* has structure: edges
 # in one direction, a bright or dark centre, ripples. In the paper, after days, the noise is gone and these remain.
 #
-# And the black squares? Every weight was pushed down until the ReLU gave 0 nearly everywhere. Where it gives 0 it has
-# no gradient, so such a filter hardly learns any more: it is **dead**. An even grey one has been so from the start.
+# And the black squares? Every weight was pushed down until the ReLU gave 0 nearly everywhere. A ReLU that gives 0 has
+# no gradient, so such a filter hardly learns any more: it is **dead**. One that is evenly grey was dead from the start.
 #
 # ## Exercises
 
 
 # %%
 def receptive_radius(kernels):
-    """Sides of the filters, such as (9, 5, 5) → how many pixels an output pixel sees in each direction.
+    """Sides of the filters, such as (9, 5, 5) → how many pixels the receptive field reaches in each direction.
 
     Difficulty 1 of 3, 5 minutes.
     """
@@ -252,9 +259,10 @@ check("03b", build_srcnn)
 
 # %%
 def valid_loss(network, low, high):
-    """The mean squared error of network(low), which is smaller than high by some border, and the part of high it shows.
+    """The mean squared error of network(low) against the part of `high` that it shows.
 
-    The border is to be found from the shapes; it may be 0. Difficulty 2 of 3, 10 minutes.
+    network(low) is smaller than `high`: a border is missing on every side. Compute it from the shapes; it may be 0.
+    Difficulty 2 of 3, 10 minutes.
     """
     raise NotImplementedError
 
@@ -266,8 +274,8 @@ check("03c", valid_loss)
 def upscale_colour(network, low, scale):
     """(1, 3, h, w) RGB → (1, 3, scale·h, scale·w) in 0..1: luma through the network, chroma by bicubic.
 
-    `network` takes enlarged luma and keeps its size. Import `rgb_to_ycbcr` and `ycbcr_to_rgb` from images.py: channel 0
-    is the luma.
+    `network` takes enlarged luma and keeps its size. Import `rgb_to_ycbcr` and `ycbcr_to_rgb` from imaging.images:
+    channel 0 is the luma.
     Difficulty 2 of 3, 15 minutes.
     """
     raise NotImplementedError
@@ -282,7 +290,7 @@ hint("03a")
 # ## Recap
 #
 # - SRCNN is three convolutions on enlarged luma. Valid convolutions shrink a patch; cut the target to match.
-# - The receptive radius is the sum of the filters' radii.
+# - The radius of the receptive field is the sum of the filters' radii.
 # - A good start saves time: begin as bicubic, then improve.
 # - Measure on held-out photographs, beside bicubic.
 #

@@ -36,11 +36,11 @@ from srcnn import SRCNN
 # $$\mathrm{gap} = \mathrm{PSNR}_\mathrm{training} - \mathrm{PSNR}_\mathrm{held\ out}$$
 #
 # A network with more freedom than examples can store them: it **overfits**. So pictures are **split** before
-# training. Some teach; others are held out and only measured. The split must be by *photograph*. Two patches of one
-# brick wall are nearly the same picture: one on either side, and the network is examined on what it has learnt by
-# heart.
+# training. Some teach. Others are **held out**, for validation: they are only measured. The split must be by
+# *photograph*. Two patches of one brick wall are nearly the same picture. With one on either side, the network is
+# examined on what it has memorised.
 #
-# `validate` in training.py measures held-out pairs by the protocol of lesson 1.
+# `validate` in `engine/training.py` measures held-out pairs by the protocol of lesson 1.
 
 # %%
 training, held_out = photograph_pairs(2, enlarge=True)
@@ -49,24 +49,28 @@ training, held_out = photograph_pairs(2, enlarge=True)
 class Unchanged(torch.nn.Identity):
     """No network: its input is the bicubic picture already."""
 
-    luma, radius = True, 0  # what `validate` asks of a network; it also looks where its weights are
+    # What every network here offers: see Network in engine/networks.py.
+    luma = True
+    scale = fold = 1
+    radius = margin = 0
+    tile = 256
 
     def __init__(self):
         super().__init__()
-        self.nothing = torch.nn.Parameter(torch.zeros(()))
+        self.nothing = torch.nn.Parameter(torch.zeros(()))  # `validate` looks on which device the weights are
 
 
 bicubic = validate(Unchanged(), held_out, 2)
 print(f"bicubic on the held-out photographs: {bicubic:.2f} dB")
 
 # %% [markdown]
-# One loop serves all experiments. `draw` gives the patches of a step. The learning rate falls along half a cosine.
+# One loop serves all experiments. `sample` gives the patches of a step. The learning rate falls along half a cosine.
 # Where nothing else is said, the middle layer is 1×1, which is faster.
 
 
 # %%
 def luma_patches(pairs, count, generator):
-    """Random patches of 33×33 as luma, low and high."""
+    """Random patches of 33×33 as luma: low and high."""
     chosen = [pairs[i] for i in torch.randint(len(pairs), (count,), generator=generator).tolist()]
     return [rgb_to_luma(from_bytes(part)) for part in sample_batch(chosen, 33, generator)]
 
@@ -76,18 +80,22 @@ def plain_psnr(restored, target):
     return -10 * math.log10(F.mse_loss(restored, target).item())
 
 
-def run(draw, steps, rate=1e-3, loss=F.mse_loss, kernels=(9, 1, 5)):
+def run(sample, steps, learning_rate=1e-3, loss=F.mse_loss, kernels=(9, 1, 5)):
     """Train SRCNN; its curves of PSNR on the batch and on the held-out photographs, eight points each."""
     torch.manual_seed(0)
-    network, generator, steps = SRCNN(kernels), seed(), 16 if FAST else steps
-    optimizer = AdamFromGrey(network, lr=rate, betas=(0.9, 0.99))
+    network = SRCNN(kernels)
+    generator = seed()
+    steps = 16 if FAST else steps
+    optimizer = AdamFromGrey(network, lr=learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, 10 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
     )
-    own, new, border = [], [], network.radius
+    border = network.radius
+    own, new = [], []
     for step in range(steps):
-        low, high = draw(generator)
-        restored, target = network.forward_valid(low), high[..., border:-border, border:-border]
+        low, high = sample(generator)
+        restored = network.forward_valid(low)
+        target = high[..., border:-border, border:-border]
         optimizer.zero_grad()
         loss(restored, target).backward()
         optimizer.step()
@@ -122,14 +130,15 @@ promise("held-out against bicubic, in dB", new[-1] - bicubic, -4.5, 2)
 
 # %% [markdown]
 # The training curve alone looks splendid: 28 dB above bicubic. The held-out one is below bicubic after the first 100
-# steps and stays there: what it has learnt are these two patches. If you see only one curve, ask for the other one.
+# steps and stays there. The network has learnt these two patches and little else. If you see only one curve, ask for
+# the other one.
 #
 # A loop that *cannot* overfit two patches has a bug. That makes this the first test of every new network.
 #
 # ## Split by photograph
 #
-# Now the same mistake in its usual form. We train on the left two thirds of one photograph, the brick wall, and hold
-# out in two ways: other patches of that wall, or other photographs. What counts is the gain over bicubic.
+# Now the same mistake in its usual form. We train on the left two thirds of one photograph, the brick wall. Then we
+# measure the gain over bicubic on two held-out sets: the rest of that wall, and two other photographs.
 
 # %%
 wall = next(pair for pair in training if pair.photograph == "brick.png")
@@ -147,8 +156,8 @@ for name, gain in gains.items():
 
 # %% [markdown]
 # Same network, two stories. The first split reports what the network knows about *this wall*. The second reports what
-# it knows about photographs. `gen_samples.py` writes the photograph of every patch into samples.csv for this reason,
-# and `split_by_photograph` uses it.
+# it knows about photographs. For this reason `gen_samples.py` writes the photograph of every patch into samples.csv,
+# and `split_by_photograph` in `engine/data.py` reads it.
 #
 # ## The learning rate
 #
@@ -156,32 +165,34 @@ for name, gain in gains.items():
 # extremes look like?
 
 # %%
-RATES = (3e-2, 1e-2, 1e-3, 1e-4, 1e-5)
-curves = {rate: run(lambda generator: luma_patches(training, 16, generator), 300, rate)[2] for rate in RATES}
+LEARNING_RATES = (3e-2, 1e-2, 1e-3, 1e-4, 1e-5)
+curves = {}
+for learning_rate in LEARNING_RATES:
+    _, _, curves[learning_rate] = run(lambda generator: luma_patches(training, 16, generator), 300, learning_rate)
 
-# What the rate 0.001 gave with four seeds, and some room.
+# What the learning rate 0.001 gave with four seeds, and some room.
 BAND = [(31.1, 32), (32, 32.3), (32.1, 32.45), (32.2, 32.55), (32.25, 32.6), (32.3, 32.6), (32.3, 32.65), (32.3, 32.65)]
 places = [300 * part / 8 for part in range(1, 9)]
 plt.figure(figsize=(6.4, 3.6))
 plt.fill_between(places, *zip(*BAND, strict=True), color="tab:green", alpha=0.2, label="expected of 0.001")
-for rate, curve in curves.items():
-    plt.plot(places, curve, marker=".", label=f"{rate:g}")
+for learning_rate, curve in curves.items():
+    plt.plot(places, curve, marker=".", label=f"{learning_rate:g}")
 plt.axhline(bicubic, color="grey", linestyle="--", label="bicubic")
 plt.gca().set(ylim=(29.5, 32.9), xlabel="step", ylabel="held-out PSNR (dB)", title="Five learning rates")
 plt.legend(fontsize=8, ncols=2)
 show()
-inside = sum(low <= value <= high for value, (low, high) in zip(curves[1e-3], BAND, strict=True))
+inside = sum(least <= value <= most for value, (least, most) in zip(curves[1e-3], BAND, strict=True))
 print(f"{inside} of 8 points of your curve lie in the expected band")
 
 # %% [markdown]
-# At 0.03 the steps jump over the valley: the start as bicubic is destroyed and never found again; that curve lies
-# below the plot. 0.01 falls out of the valley once, and finds it again while the rate sinks. At 0.00001 nothing
-# happens in the time. A factor of ten too low costs 0.5 dB here; a factor of ten too high may cost nothing, and a
-# little more costs everything. Search in factors of ten, then of three.
+# At 0.03 the steps jump over the valley. The start as bicubic is destroyed and never found again; that curve lies below
+# the plot. At 0.01 the network falls out of the valley once, and finds it again while the learning rate sinks. At
+# 0.00001 nothing happens in the time. A factor of ten too low costs 0.5 dB here. A factor of ten too high may cost
+# nothing, and a little more costs everything. Search in factors of ten, then of three.
 #
-# A band is how a training can be checked by somebody else: not by the third decimal, but by the shape of the curve.
-# Four seeds that we tried ended 0.1 dB apart. So a gain of 0.05 dB in one run proves nothing: compare two methods with
-# several seeds each.
+# The green band lets somebody else check a training: by the shape of the curve, not by the third decimal. Four seeds
+# that we tried ended 0.1 dB apart. So a gain of 0.05 dB in one run proves nothing: compare two methods with several
+# seeds each.
 #
 # ## L1 and L2
 #
@@ -200,10 +211,10 @@ plt.legend()
 show()
 
 # %% [markdown]
-# L2 answers the **mean**, L1 the **median**, the middle one of the sorted values. L2 minds large errors more and is
-# what PSNR measures, so SRCNN uses it. L1 is less ruled by rare, large errors; deep networks train better with it, and
-# ESRGAN's first stage uses it. Either way the answer is a compromise between pictures, which is the subject of
-# [lesson 7](07_blur.py).
+# L2 answers the **mean**. L1 answers the **median**, the middle one of the sorted values. L2 minds large errors more
+# and is what PSNR measures, so SRCNN uses it. L1 is less ruled by rare, large errors. Deep networks train better with
+# it, and ESRGAN's first stage uses it. Either way the answer is a compromise between pictures: see [lesson
+# 7](07_blur.py).
 #
 # ## Exercises
 
@@ -212,7 +223,7 @@ show()
 def split(names, held_out_count, seed):
     """The photograph of each patch, such as ["cat", "cat", "wall"] → (training, held_out), lists of patch indices.
 
-    `held_out_count` photographs, drawn by chance, are held out with all their patches. `seed` is a number; the same
+    `held_out_count` photographs, sampled at random, are held out with all their patches. `seed` is a number; the same
     one gives the same split. Difficulty 2 of 3, 15 minutes.
     """
     raise NotImplementedError
@@ -222,8 +233,8 @@ check("04a", split)
 
 
 # %%
-def cosine_rate(step, steps, rate):
-    """The learning rate of a step 0 … steps − 1: `rate` at step 0, half of it half-way, and near 0 at the end.
+def cosine_rate(step, steps, learning_rate):
+    """The rate of a step from 0 to steps − 1: `learning_rate` at step 0, half of it half-way, near 0 at the end.
 
     Difficulty 1 of 3, 5 minutes.
     """
@@ -263,7 +274,7 @@ hint("04b")
 # ## Recap
 #
 # - Overfit a few patches once, on purpose: it tests the loop. Then never again.
-# - Hold out by photograph, and show both curves.
+# - Hold out by photograph. Show the training curve and the held-out curve.
 # - Search the learning rate in factors of ten, then of three; let it fall to zero.
 # - L2 answers the mean, L1 the median.
 #

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 5. Upsampling inside the network
 #
-# **Goal.** Let the network enlarge the picture itself, in three ways, and see which of them leaves a chequered
-# pattern. Then let it learn only what is missing.
+# **Goal.** Let the network enlarge the picture itself, in three ways, and see which of them leaves **checkerboard
+# artifacts**. Then let it learn only what is missing.
 #
 # ![A flat grey input through three kinds of upsampling, before training](pictures/05_upsampling.png)
 #
-# **You will see:** after the same short training, a network that adds its answer to the enlarged input is ahead by
-# 2.4 ± 1.0 dB of one that must draw the whole picture.
+# **You will see:** after the same short training, a network that adds its output to the enlarged input is 2.4 ± 1.0 dB
+# ahead of one that must make the whole picture.
 #
 # Takes half a minute on two cores. You bring from [lesson 4](04_honest_training.py): held-out photographs and curves.
 
@@ -28,15 +28,14 @@ from imaging.images import from_bytes
 # %% [markdown]
 # ## The idea
 #
-# SRCNN computes on the enlarged picture. A network that computes on the small one and enlarges at its end does the
-# same work on $s^2$ times fewer pixels ($s$: the scale). Its last layers must then make $s \times s$ pixels out of
-# one:
+# SRCNN computes on the enlarged picture. A network can also compute on the small one and enlarge at its end: the same
+# work on $s^2$ times fewer pixels ($s$: the scale). Its last layers must then make $s \times s$ pixels out of one:
 #
 # - **Transposed convolution**: every small pixel stamps a filter onto the large picture; stamps overlap and add up.
 # - **Pixel shuffle**: $s^2$ channels become one channel of $s \times s$ squares.
 # - **Nearest + convolution**: repeat every pixel, then convolve.
 #
-# And most of the large picture is known already. So let the network learn the rest, the **residual**:
+# Most of the large picture is known already. So let the network learn only the rest, the **residual**:
 #
 # $$R = f(x) + \mathrm{up}(x)$$
 #
@@ -66,7 +65,7 @@ several = torch.rand(2, 12, 3, 5)
 print("as PyTorch's:", torch.equal(by_hand(several, 2), F.pixel_shuffle(several, 2)))
 
 # %% [markdown]
-# ## The chequered pattern
+# ## Checkerboard artifacts
 #
 # A filter of 3 pixels, stamped every 2 pixels: some places get one stamp, some two, some four.
 #
@@ -93,21 +92,28 @@ for name, make in upsamplers.items():
 show_pictures(panels)
 
 # %% [markdown]
-# Only nearest + convolution is flat by construction: equal pixels meet equal weights. The other two *can* learn to be
-# flat, and mostly do, but a trace may stay, above all under a loss that likes texture. ESRGAN uses nearest +
-# convolution. Pixel shuffle is the fastest; Real-ESRGAN's small network uses it.
+# Only nearest + convolution is flat by construction: equal pixels meet equal weights. The patterns of the other two are
+# **checkerboard artifacts**. Training can remove them, and mostly does. But a trace may stay, above all under a loss
+# that likes texture. ESRGAN uses nearest + convolution. Pixel shuffle is the fastest; Real-ESRGAN's small network uses
+# it.
 #
 # ## The same small network, three times
 
 # %%
 training, held_out = photograph_pairs(2, enlarge=False)
 STEPS = 20 if FAST else 300
+LEARNING_RATE = 2e-3
 
 
 class Small(nn.Module):
     """Three convolutions on the small picture, one upsampler, one convolution: ×2, RGB."""
 
-    luma, radius = False, 8
+    # What every network here offers: see Network in engine/networks.py.
+    luma = False
+    scale = 2
+    radius = margin = 8
+    tile = 256
+    fold = 1
 
     def __init__(self, upsampler, residual):
         super().__init__()
@@ -129,7 +135,9 @@ class Small(nn.Module):
 
 def train(network):
     """L1 on random patches; the held-out PSNR after every tenth of the steps."""
-    optimizer, generator, curve = torch.optim.Adam(network.parameters(), lr=2e-3), seed(), []
+    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+    generator = seed()
+    curve = []
     for step in range(STEPS):
         chosen = [training[i] for i in torch.randint(len(training), (8,), generator=generator).tolist()]
         low, high = map(from_bytes, sample_batch(chosen, 24, generator))
@@ -158,12 +166,12 @@ for name, network in networks.items():
 show_pictures([("small picture", low), *panels])
 
 # %% [markdown]
-# Finest detail, eight times as strong, in a smooth part of the picture. In so short a training all three are close in
-# dB. The number does not show the pattern; the picture does: in our run pixel shuffle has kept thin stripes.
+# This is the finest detail of a smooth part of the picture, eight times as strong. After so short a training all three
+# are close in dB. PSNR does not show the artifacts; the picture does: in our run pixel shuffle has kept thin stripes.
 #
 # ## Residual learning
 #
-# **Predict before you run.** The same network must now draw the whole picture, without the enlarged input. How far
+# **Predict before you run.** The same network must now make the whole picture, without the enlarged input. How far
 # behind is it after 30 steps, and after 300?
 
 # %%
@@ -183,8 +191,8 @@ promise("the residual is ahead by, in dB", curves["residual"][-1] - curves["whol
 # ## The real modules
 #
 # `SRVGGNetCompact` is this lesson's idea and nothing more: convolutions on the small picture, pixel shuffle, plus the
-# nearest enlargement. `RRDBNet` enlarges twice by nearest + convolution; its residual lies around its deep part,
-# which is the next lesson.
+# nearest enlargement. `RRDBNet` enlarges twice by nearest + convolution. Its residual lies around its deep part, which
+# is the next lesson.
 
 # %%
 real = SRVGGNetCompact(scale=2, features=8, convolutions=1)
@@ -252,8 +260,8 @@ hint("05a")
 # ## Recap
 #
 # - Computing on the small picture saves $s^2$ times the work.
-# - Transposed convolutions stamp unevenly where the stride does not divide the filter. Nearest + convolution never
-#   does.
+# - Transposed convolutions stamp unevenly where the stride does not divide the filter: checkerboard artifacts.
+# - Nearest + convolution never has them.
 # - Pixel shuffle only moves numbers.
 # - What is known already need not be learnt: add the enlarged input.
 #

@@ -6,7 +6,7 @@
 #
 # ![How strong the signal is after each of 23 blocks, for four kinds of network](pictures/06_rrdb.png)
 #
-# **You will see:** without its two safety devices the signal grows by a factor of 10 to the power of 16 ± 3 on its
+# **You will see:** without its two safety devices the signal becomes 10 to the power of 16 ± 3 times as strong on its
 # way through 23 blocks.
 #
 # Takes half a minute on two cores. You bring from [lesson 5](05_upsampling.py): residuals and upsampling.
@@ -31,8 +31,8 @@ from imaging.images import from_bytes
 # %% [markdown]
 # ## The idea
 #
-# A **dense block** has five convolutions. Each sees the outputs of all before it, laid beside each other as channels
-# (**concatenated**, $[\cdot,\cdot]$):
+# A **dense block** has five convolutions. Each sees $x$ and the outputs of all before it, **concatenated** along the
+# channels, $[\cdot,\cdot]$:
 #
 # $$k_1 = [x, a(c_1 x)],\quad k_{i} = [k_{i-1}, a(c_i k_{i-1})],\quad \mathrm{out} = x + \beta\, c_5 k_4$$
 #
@@ -60,8 +60,8 @@ def by_hand(x):
 
 
 real = DenseBlock(FEATURES, GROWTH)
-for own, wanted in zip(convolutions, real.children(), strict=True):
-    own.load_state_dict(wanted.state_dict())
+for own, original in zip(convolutions, real.children(), strict=True):
+    own.load_state_dict(original.state_dict())
 x = torch.randn(1, FEATURES, 20, 20, generator=seed())
 print("largest difference from esrgan.DenseBlock:", (by_hand(x) - real(x)).abs().max().item())
 print("weights of the paper's block:", sum(parameter.numel() for parameter in DenseBlock(64, 32).parameters()))
@@ -82,9 +82,10 @@ show()
 # %% [markdown]
 # ## Two safety devices
 #
-# **Small initialisation**: the weights start ten times smaller than He's rule says. He's rule keeps the size of a
-# signal from layer to layer when nothing is added. Here something is added in every block. **Residual scaling**: of
-# what a block computes, only a fifth is added.
+# **Small initialisation**: the weights start ten times smaller than He's rule says. That rule keeps the strength of a
+# signal from layer to layer when nothing is added. Here every block adds something.
+#
+# **Residual scaling**: only a fifth of what a block computes is added.
 #
 # **Predict before you run.** With neither of them, how much stronger is the signal after 23 blocks? Which of the two
 # matters more at the start?
@@ -94,7 +95,8 @@ show()
 def strength_along(initialisation, beta):
     """The standard deviation of the features after each of 23 RRDBs, before any training."""
     torch.manual_seed(0)
-    x, strengths = torch.randn(1, FEATURES, 16, 16), []
+    x = torch.randn(1, FEATURES, 16, 16)
+    strengths = []
     with torch.no_grad(), patch.object(esrgan, "RESIDUAL_SCALING", beta):
         for _ in range(23):
             block = RRDB(FEATURES, GROWTH)
@@ -123,17 +125,21 @@ growth = torch.tensor(strengths["neither"][-1]).log10().item()
 promise("without both it grows by 10 to the power of", growth, 16, 3)
 
 # %% [markdown]
-# Even as published the signal grows, by 1.2 a block: the three inner blocks hand x on, and a fifth of that is added
-# to x again. 1.2²³ is 66, which does no harm. Without the scaling it is x + x in every block, and 2²³ is eight
-# million. A large initialisation alone hides behind the scaling; with both devices gone, each makes the other worse.
-# The rest of what the blocks add is small, so a deep network starts as nearly nothing but its shortcuts. Every block
-# can then learn a small correction.
+# Even as published the signal grows, 1.2 times in a block: the three inner blocks hand x on, and a fifth of that is
+# added to x again. 1.2²³ is 66, which does no harm. Without the scaling every block gives x + x, and 2²³ is eight
+# million. With the scaling, a large initialisation alone does little. With both devices gone, each makes the other
+# worse.
+#
+# What the blocks add beyond x is small at first. So a deep network starts as little more than its shortcuts, and every
+# block can learn a small correction.
 #
 # ## Break each one
 #
-# Now the same in training. Lesson 4 has the quickest test there is: can the network learn one small batch by heart?
-# **Batch norm** shifts and scales every channel by the mean and deviation of the batch, and afterwards by an average
-# of those. It made deep classifiers trainable. Here it is put after every convolution of the blocks.
+# Now the same in training. Lesson 4 has the quickest test there is: can the network overfit one small batch?
+#
+# A fourth kind has **batch norm** after every convolution of the blocks. Batch norm shifts and scales every channel by
+# the mean and the standard deviation of the batch; after training, by averages of those. It made deep classifiers
+# trainable.
 #
 # **Predict before you run.** Order the four by their loss after eighty steps. Then: which of them restores a patch
 # differently when it comes alone, without the others of its batch?
@@ -162,10 +168,11 @@ def network_of(kind):
     return network
 
 
-def learn_by_heart(kind, optimizer_of=lambda network: torch.optim.Adam(network.parameters(), lr=1e-3)):
+def overfit(kind, optimizer_of=lambda network: torch.optim.Adam(network.parameters(), 1e-3)):
     """The L1 loss at every step on the same batch; then how many levels a patch changes when it comes alone."""
-    network, losses = network_of(kind), []
+    network = network_of(kind)
     optimizer = optimizer_of(network)
+    losses = []
     with patch.object(esrgan, "RESIDUAL_SCALING", 1.0 if kind == "neither" else 0.2):
         for _ in range(STEPS):
             loss = F.l1_loss(network(low), high)
@@ -180,10 +187,10 @@ def learn_by_heart(kind, optimizer_of=lambda network: torch.optim.Adam(network.p
 kinds = ("as published", "small initialisation everywhere", "batch norm", "neither")
 plt.figure(figsize=(6.4, 3.6))
 for kind in kinds:
-    losses, change = learn_by_heart(kind)
+    losses, change = overfit(kind)
     plt.semilogy(range(1, STEPS + 1), losses, label=kind)
     print(f"{kind}: {losses[0]:.2f} at first, {losses[-1]:.3f} at the end; a patch alone differs by {change:.1f}")
-plt.gca().set(xlabel="step", ylabel="L1 on the batch", title="Learning one batch by heart")
+plt.gca().set(xlabel="step", ylabel="L1 on the batch", title="Overfitting one batch")
 plt.legend()
 show()
 
@@ -191,14 +198,13 @@ show()
 # - **Neither**: the signal of the first step is so large that training spends its time bringing it down.
 # - **Small initialisation everywhere**, first and last convolution included: the picture itself hardly gets through
 #   at first. The authors' code, and ours, shrink only the convolutions *inside the blocks*.
-# - **Batch norm** learns this batch fastest. Its fault is another one: a patch is restored differently when its
-#   company changes, by 7 of 255 levels in our run. That is noise to a network which must give exact brightness, and
-#   after training, where averages stand in for the batch, a picture unlike them comes out with blotches. ESRGAN's
-#   authors left it out for that reason.
+# - **Batch norm** learns this batch fastest. Its fault is another one: the same patch is restored differently in other
+#   company, by 7 of 255 levels in our run. To a network that must give exact brightness, that is noise. After training,
+#   averages stand in for the batch, and a picture unlike them comes out with blotches. So ESRGAN's authors left it out.
 #
 # ## Every direction alike
 #
-# Adam made every step so far. Read the gradient of a convolution as a matrix, one row for each output channel: its
+# Adam made every step so far. Read the gradient of a convolution as a matrix, one row for each output channel. Its
 # **singular values** say how far a step along it changes the layer in each direction.
 
 # %%
@@ -209,19 +215,20 @@ print("singular values, of the largest:", *(f"{length:.3f}" for length in length
 
 # %% [markdown]
 # What lies in the short directions is learnt slowly. **Muon** (Jordan et al., 2024) takes a gradient $USV^\top$ and
-# steps along $UV^\top$: the same directions, all of one length. [`muon.py`](../muon.py) finds it by a few products of
-# matrices.
+# steps along $UV^\top$: the same directions, all of one length. [`engine/optimizers.py`](../engine/optimizers.py) finds
+# it by a few products of matrices.
 #
 # **Predict before you run.** Both optimisers take steps of about the same length here. Which one is ahead after eighty?
 
 # %%
+LEARNING_RATE = 3e-3
 optimizers = {
-    "Adam": lambda network: torch.optim.Adam(network.parameters(), lr=3e-3),
-    "Muon": lambda network: Muon(network, lr=3e-3),
+    "Adam": lambda network: torch.optim.Adam(network.parameters(), LEARNING_RATE),
+    "Muon": lambda network: Muon(network, lr=LEARNING_RATE),
 }
 plt.figure(figsize=(6.4, 3.4))
 for name, optimizer_of in optimizers.items():
-    losses, _ = learn_by_heart("as published", optimizer_of)
+    losses, _ = overfit("as published", optimizer_of)
     plt.semilogy(range(1, STEPS + 1), losses, label=name)
     print(f"{name}: {losses[-1]:.4f} at the end")
 plt.gca().set(xlabel="step", ylabel="L1 on the batch", title="The same network, two optimisers")
@@ -229,8 +236,8 @@ plt.legend()
 show()
 
 # %% [markdown]
-# On many photographs the lead is larger. The RRDB that this project trains reached 30.2 dB on held-out ones in 300
-# updates by Muon, and 29.2 to 29.6 by Adam at two rates.
+# On many photographs the lead is larger. In 300 updates, the RRDB that this project trains reached 30.2 dB on held-out
+# photographs by Muon, and 29.2 to 29.6 dB by Adam at two learning rates.
 #
 # ## Exercises
 
@@ -288,8 +295,8 @@ hint("06b")
 # %% [markdown]
 # ## Recap
 #
-# - Dense: every convolution sees all that is known. Residual in residual: a shortcut in, and a shortcut around.
-# - Start small inside the blocks, and add a fifth only. Then depth is no danger.
+# - Dense: every convolution sees all that is known. Residual in residual: a shortcut inside, and a shortcut around.
+# - Start small inside the blocks, and add only a fifth. Then depth is no danger.
 # - No batch norm where exact values matter.
 # - Steps that change every direction alike learn faster.
 #

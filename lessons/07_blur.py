@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 7. The best PSNR is blurred
 #
-# **Goal.** See why a network that is trained on pixels must blur: it answers with the average of all pictures that
-# could be right.
+# **Goal.** See why a network that is trained on pixels must blur: it gives the average of all pictures that could be
+# right.
 #
 # ![One small patch, several sharp patches that shrink to it, and their average](pictures/07_blur.png)
 #
-# **You will see:** of many pictures that are all plausible, a sharp one chosen by chance lies 3.0 ± 0.2 dB *below*
-# their blurred average.
+# **You will see:** of many plausible sharp pictures, one chosen at random lies 3.0 ± 0.2 dB *below* their blurred
+# average.
 #
 # Takes half a minute on two cores. You bring from [lesson 4](04_honest_training.py) that L2 answers the mean, and
 # from [lesson 6](06_rrdb.py) the RRDB generator.
@@ -28,8 +28,8 @@ from imaging.images import from_bytes, psnr, resize, rgb_to_luma
 # %% [markdown]
 # ## The idea
 #
-# Many sharp pictures $h$ shrink to the same small picture $x$. The small one cannot tell which was the true one. If a
-# network is punished by the squared difference, the answer with the least expected punishment is
+# Many sharp pictures $h$ shrink to the same small picture $x$. The small one cannot tell which of them is the ground
+# truth. If the loss is the squared difference, the answer with the least expected loss is
 #
 # $$R(x) = \mathbf{E}[h \mid x]$$
 #
@@ -40,15 +40,14 @@ from imaging.images import from_bytes, psnr, resize, rgb_to_luma
 #
 # $$\mathbf{E}\,(g-h)^2 = (g-\mathbf{E}h)^2 + \mathrm{Var}\,h$$
 #
-# The mean pays the variance once. A plausible sharp picture pays it twice, for the truth and for itself: twice the
-# error is 3 dB less.
+# The mean pays the variance once. A plausible sharp picture pays it twice: for the ground truth and for itself. Twice
+# the error is 3 dB less.
 
 # %% [markdown]
 # ## Plausible pictures, made by hand
 #
 # Can we find many sharp patches that shrink to the same small one? A trick: every patch is what its small version
-# shows, plus the detail that is lost. Take the small version of *one* patch of grass and the lost detail of
-# *another*.
+# shows, plus the detail that was lost. Take the small version of *one* patch of grass and the lost detail of *another*.
 
 
 # %%
@@ -58,43 +57,43 @@ def lost_detail(high):
 
 
 grass = rgb_to_luma(photograph("grass.png"))
-true = crop(grass, 200, 200, 64)
-low = resize(true, 1 / 4)
+high = crop(grass, 200, 200, 64)
+low = resize(high, 1 / 4)
 places = torch.randint(512 - 64, (300, 2), generator=seed(1)).tolist()
 others = torch.cat([crop(grass, top, left, 64) for top, left in places])
 plausible = resize(low, 4) + lost_detail(others)
-for _ in range(5):  # shrinking and enlarging are no exact opposites: take off what does not agree
+for _ in range(5):  # shrinking and enlarging are not exact opposites: take off what does not agree
     plausible = plausible + resize(low - resize(plausible, 1 / 4), 4)
 print(f"they shrink to the same small patch within {255 * (resize(plausible, 1 / 4) - low).abs().mean():.2f} levels")
 
 # %% [markdown]
-# **Predict before you run.** What does the average of all 300 look like? Which has the higher PSNR against the true
-# patch, the average or a sharp one?
+# **Predict before you run.** What does the average of all 300 look like? Which has the higher PSNR against the ground
+# truth, the average or a sharp one?
 
 # %% tags=["cover"]
 average = plausible.mean(dim=0, keepdim=True)
-decibels = psnr(plausible, true.expand_as(plausible), 4)
+of_the_average = psnr(average, high, 4).item()
+decibels = psnr(plausible, high.expand_as(plausible), 4)
 show_pictures(
-    [("small, 16 pixels", low), ("true", true), (f"average of 300\n{psnr(average, true, 4).item():.1f} dB", average)],
+    [("small, 16 pixels", low), ("ground truth", high), (f"average of 300\n{of_the_average:.1f} dB", average)],
     [(f"plausible {number + 1}\n{decibels[number]:.1f} dB", plausible[number : number + 1]) for number in range(3)],
 )
 
-# Any of the 300 may be the true one. The error of the average, and that of another one chosen by chance:
+# Any of the 300 may be the ground truth. The error of the average, and that of another one chosen at random:
 of_average = (plausible - average).square().mean()
 of_sharp = (plausible - plausible.roll(1, dims=0)).square().mean()
 promise("the average is ahead by, in dB", 10 * (of_sharp / of_average).log10().item(), 3.0, 0.2)
 
 # %% [markdown]
 # The average is the most faithful and the least like grass. No network, no better training and no larger data set can
-# change that: it lies in the question. The blur *is* the right answer to "which pixels have the least squared
-# error?".
+# change that: it lies in the question. "Which pixels have the least squared error?" The blur *is* the right answer.
 #
 # ## A network does the same
 #
-# A small RRDB generator ×4, trained on L1 for a short time: ESRGAN's first stage, called **PSNR-oriented**. If you
-# have trained or received a better one, that is used too.
+# We train a small RRDB generator ×4 on L1 for a short time. This is ESRGAN's first stage, called **PSNR-oriented**. If
+# you have trained a better one, or one came with the project, that is shown too.
 #
-# How blurred is it? Shrinking destroys the high frequencies, so we count them. The **fine detail** of a picture is
+# How blurred is it? Shrinking destroys the high frequencies, so we measure them. The **fine detail** of a picture is
 # the mean square of what a small blur takes away.
 
 
@@ -108,29 +107,32 @@ def fine_detail(picture):
 
 training, held_out = photograph_pairs(4, enlarge=False)
 torch.manual_seed(0)
-network, generator = RRDBNet(scale=4, features=16, growth=8, blocks=2), seed()
-optimizer, steps = torch.optim.Adam(network.parameters(), lr=2e-3), 10 if FAST else 300
+network = RRDBNet(scale=4, features=16, growth=8, blocks=2)
+generator = seed()
+learning_rate = 2e-3
+optimizer = torch.optim.Adam(network.parameters(), learning_rate)
+steps = 10 if FAST else 300
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 for _ in range(steps):
     chosen = [training[i] for i in torch.randint(len(training), (4,), generator=generator).tolist()]
-    small, large = map(from_bytes, sample_batch(chosen, 24, generator))
-    loss = F.l1_loss(resize(small, 4) + network(small), large)
+    low, high = map(from_bytes, sample_batch(chosen, 24, generator))
+    loss = F.l1_loss(resize(low, 4) + network(low), high)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     schedule.step()
 
 # %%
-small, high = held_out[0].pictures()
+low, high = held_out[0].pictures()
 with torch.no_grad():
-    restored = {"bicubic": resize(small, 4), "RRDB, trained here": resize(small, 4) + network(small)}
+    restored = {"bicubic": resize(low, 4), "RRDB, trained here": resize(low, 4) + network(low)}
     if found := trained(model="rrdb", scale=4, degradation="bicubic"):
-        restored[f"RRDB, {found[0].name}"] = networks.load_network(found[1])(small)
+        restored[f"RRDB, {found[0].name}"] = networks.load_network(found[1])(low)
 for name, picture in restored.items():
     share = fine_detail(picture) / fine_detail(high)
     print(f"{name}: {psnr(picture, high, 4).item():.2f} dB, {100 * share:.0f} % of the fine detail")
 panels = [(name, crop(picture, 40, 40, 96)) for name, picture in restored.items()]
-show_pictures([*panels, ("as it was", crop(high, 40, 40, 96))])
+show_pictures([*panels, ("ground truth", crop(high, 40, 40, 96))])
 
 # %% [markdown]
 # ## Which frequencies are missing?
@@ -151,7 +153,7 @@ def spectrum(picture):
 
 
 plt.figure(figsize=(6.4, 3.4))
-for name, picture in {**restored, "as it was": high}.items():
+for name, picture in {**restored, "ground truth": high}.items():
     plt.semilogy([number / 80 for number in range(40)], spectrum(picture), label=name)
 plt.axvline(1 / 8, color="grey", linestyle="--", label="finest wave of the small picture")
 plt.gca().set(xlabel="waves per pixel", ylabel="power", title="What a pixel loss leaves out")
@@ -159,9 +161,9 @@ plt.legend(fontsize=8)
 show()
 
 # %% [markdown]
-# Left of the dashed line the network is right. Right of it lies what the small picture does not say, and there the
-# network says little. To have sharp grass, we must ask another question than "which pixels?". That begins in the next
-# lesson.
+# Left of the dashed line the network agrees with the ground truth. Right of it lies what the small picture does not
+# say, and there the network adds little. For sharp grass we must ask another question than "which pixels?". That begins
+# in the next lesson.
 #
 # ## Exercises
 
@@ -170,7 +172,7 @@ show()
 def with_foreign_detail(high, other, scale):
     """A patch that shrinks (nearly) like `high` but has the lost detail of `other`; both (N, C, H, W).
 
-    Difficulty 1 of 3, 10 minutes. Use `resize` of images.py.
+    Difficulty 1 of 3, 10 minutes. Use `resize` of imaging.images.
     """
     raise NotImplementedError
 
@@ -180,7 +182,7 @@ check("07a", with_foreign_detail)
 
 # %%
 def expected_error(guess, plausible):
-    """A guess (1, C, H, W) and n plausible pictures (n, C, H, W) → the mean squared error one must expect, a number.
+    """A guess (1, C, H, W) and n plausible pictures (n, C, H, W) → the expected mean squared error, a number.
 
     Without a loop. Difficulty 1 of 3, 5 minutes.
     """
@@ -208,7 +210,7 @@ hint("07c")
 # %% [markdown]
 # ## Recap
 #
-# - One small picture has many sharp ones. A pixel loss answers with their mean, or median.
+# - Many sharp pictures shrink to the same small one. A pixel loss answers with their mean, or their median.
 # - The mean has the best PSNR. It is blurred wherever the sharp ones differ.
 # - A sharp, plausible guess costs about 3 dB. High PSNR and real-looking texture are two goals.
 #

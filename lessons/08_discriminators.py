@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 8. Discriminators
 #
-# **Goal.** Train a network against a discriminator that learns beside it, with four losses, on a toy that can be drawn. Then
-# look at a discriminator of pictures at work.
+# **Goal.** Train a network against a **discriminator**, a second network that learns beside it. Compare four losses on
+# a toy that can be plotted. Then look at a discriminator of pictures at work.
 #
-# ![Four games, and what each generator has learnt: arcs of a circle](pictures/08_discriminators.png)
+# ![Four adversarial losses, and what each generator has learnt: arcs of a circle](pictures/08_discriminators.png)
 #
-# **You will see:** the squared error answers with the middle of the circle, 0.39 from everything real. The
-# relativistic average game ends near the circle, within 0.1 ± 0.05 of it.
+# **You will see:** the squared error answers with the middle of the circle, 0.39 from everything real. The relativistic
+# average loss ends near the circle, 0.1 ± 0.05 from it.
 #
 # Takes half a minute on two cores. You bring from [lesson 7](07_blur.py): the average of all plausible pictures is
 # none of them.
@@ -28,8 +28,8 @@ from imaging.images import from_bytes, resize
 # %% [markdown]
 # ## The idea
 #
-# A **discriminator**, the discriminator, gets real pictures and restored ones and learns to tell them apart. Its answer is
-# one number $C$, the **logit**: above zero means real. The **generator** learns to be called real. The two play
+# A **discriminator** gets real pictures and restored ones, and learns to tell them apart. Its answer is one number $C$,
+# the **logit**: above zero means real. The **generator** learns to give pictures that are called real. The two play
 # against each other: a **generative adversarial network**, GAN.
 #
 # $$L_D = -\log\sigma(C(\mathrm{real})) - \log(1-\sigma(C(\mathrm{fake})))$$
@@ -37,7 +37,7 @@ from imaging.images import from_bytes, resize
 # - $\sigma(C) = 1/(1+e^{-C})$: the probability, from 0 to 1
 # - $L_D$: the discriminator's loss; the generator's is $-\log\sigma(C(\mathrm{fake}))$
 #
-# ESRGAN's discriminator is **relativistic**: it says whether the real picture is *more* real than the average restored one.
+# ESRGAN's discriminator is **relativistic**: is the real picture *more* real than the average restored one?
 #
 # $$D(\mathrm{real}) = \sigma(C(\mathrm{real}) - \mathbf{E}\,C(\mathrm{fake})),\quad D(\mathrm{fake}) =
 # \sigma(C(\mathrm{fake}) - \mathbf{E}\,C(\mathrm{real}))$$
@@ -47,8 +47,8 @@ from imaging.images import from_bytes, resize
 # %% [markdown]
 # ## A toy: half of a circle is lost
 #
-# A "picture" is a point on a circle, two numbers. Shrinking keeps the first and loses the second. For nearly every
-# small picture there are two plausible large ones: above and below.
+# Here a "picture" is a point on a circle, two numbers. Shrinking keeps the first and loses the second. Nearly every
+# small picture has two plausible large ones: above and below.
 #
 # **Predict before you run.** What does a generator learn that minimises the squared error?
 
@@ -75,27 +75,29 @@ def distance_from_circle(points):
     return (points.norm(dim=1) - 1).abs().mean().item()
 
 
+LEARNING_RATE = 2e-3
 torch.manual_seed(0)
-blurred, generator = layers(2, 1), seed()
-optimizer = torch.optim.Adam(blurred.parameters(), lr=2e-3)
+blurred = layers(2, 1)
+generator = seed()
+optimizer = torch.optim.Adam(blurred.parameters(), LEARNING_RATE)
 for _ in range(20 if FAST else 400):
     real = circle(128, generator)
     loss = F.mse_loss(restore(blurred, real, generator), real)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-print(
-    f"squared error alone: {distance_from_circle(restore(blurred, circle(500, seed(1)), seed(2))):.2f} from the circle"
-)
+restored = restore(blurred, circle(500, seed(1)), seed(2))
+print(f"squared error alone: {distance_from_circle(restored):.2f} from the circle")
 
 # %% [markdown]
-# ## Four games
+# ## Four adversarial losses
 #
-# A game is two losses, of logits for real and fake. The first three are written here only; ESRGAN's is in esrgan.py.
+# Each is a pair: the discriminator's loss and the generator's, both of logits for real and fake. The first three are
+# written out here; ESRGAN's is in `esrgan.py`.
 #
 # - **Standard** (2014): the logarithms above. `softplus(x)` is $\log(1+e^x)$, the same without overflow.
 # - **Least squares**: real should be 1, fake 0, and the distance is squared.
-# - **Hinge**: real above 1, fake below −1; who is beyond is left alone.
+# - **Hinge**: real should be above 1, fake below −1. Logits beyond these limits cost nothing.
 # - **Relativistic average**: the real ones enter the generator's loss too.
 
 
@@ -116,63 +118,73 @@ def relativistic(real, fake):
     return esrgan.relativistic_discriminator_loss(real, fake), esrgan.relativistic_generator_loss(real, fake)
 
 
-def play(game):
-    """Both learn in turns; the generator and the discriminator at the end."""
+def train(losses):
+    """The generator and the discriminator after learning in turns; `losses` gives the discriminator's and the other."""
     torch.manual_seed(1)
-    network, discriminator, generator = layers(2, 1), layers(2, 1), seed()
-    rates, steps = (1e-3, 2e-3), 20 if FAST else 1200
-    players = [torch.optim.Adam(net.parameters(), betas=(0.5, 0.99)) for net in (network, discriminator)]
-    for step in range(steps):
-        for player, rate in zip(players, rates, strict=True):
-            player.param_groups[0]["lr"] = rate * (1 - step / steps)
+    network = layers(2, 1)
+    discriminator = layers(2, 1)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3, betas=(0.5, 0.99))
+    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), LEARNING_RATE, betas=(0.5, 0.99))
+    generator = seed()
+    steps = 20 if FAST else 1200
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(each, lambda step: 1 - step / steps)
+        for each in (optimizer, discriminator_optimizer)
+    ]
+    for _ in range(steps):
         real = circle(128, generator)
         fake = restore(network, circle(128, generator), generator)
-        discriminator_loss = game(discriminator(real), discriminator(fake.detach()))[
-            0
-        ]  # detached: the discriminator's step leaves the generator alone
-        players[1].zero_grad()
+        # Detached: the discriminator's step leaves the generator alone.
+        discriminator_loss, _ = losses(discriminator(real), discriminator(fake.detach()))
+        discriminator_optimizer.zero_grad()
         discriminator_loss.backward()
-        players[1].step()
-        generators_loss = game(discriminator(real), discriminator(fake))[1]
-        players[0].zero_grad()
-        generators_loss.backward()
-        players[0].step()
+        discriminator_optimizer.step()
+        _, generator_loss = losses(discriminator(real), discriminator(fake))
+        optimizer.zero_grad()
+        generator_loss.backward()
+        optimizer.step()
+        for schedule in schedules:
+            schedule.step()
     return network, discriminator
 
 
 # %% tags=["cover"]
-games = {"standard": standard, "least squares": least_squares, "hinge": hinge, "relativistic average": relativistic}
+adversarial = {
+    "standard": standard, "least squares": least_squares, "hinge": hinge, "relativistic average": relativistic
+}  # fmt: skip
 axis_points = torch.linspace(-1.6, 1.6, 60)
 grid = torch.cartesian_prod(axis_points, axis_points)
 figure, axes = plt.subplots(1, 5, figsize=(12, 3), sharey=True)
-true, distances = circle(500, seed(1)), {}
-for axis, (name, game) in zip(axes, {"squared error": None, **games}.items(), strict=True):
-    network, discriminator = play(game) if game else (blurred, None)
+real = circle(500, seed(1))
+distances = {}
+for axis, (name, losses) in zip(axes, {"squared error": None, **adversarial}.items(), strict=True):
+    network, discriminator = train(losses) if losses else (blurred, None)
     with torch.no_grad():
-        fake = restore(network, true, seed(2))
+        fake = restore(network, real, seed(2))
         if discriminator:
-            middle = (
-                discriminator(true).mean() + discriminator(fake).mean()
-            ) / 2  # only differences of logits mean something
+            # Only differences of logits mean something: half-way between real and fake is 0.
+            middle = (discriminator(real).mean() + discriminator(fake).mean()) / 2
             logits = discriminator(grid).view(60, 60).T - middle
             axis.imshow(logits.sigmoid(), extent=(-1.6, 1.6, -1.6, 1.6), origin="lower", cmap="RdBu", alpha=0.6)
     distances[name] = distance_from_circle(fake)
-    axis.plot(*true.T, ",", color="black")
+    axis.plot(*real.T, ",", color="black")
     axis.plot(*fake.T, ".", color="tab:orange", markersize=3)
     axis.set(title=f"{name}\n{distances[name]:.2f} from real", aspect="equal", xlim=(-1.6, 1.6), ylim=(-1.6, 1.6))
 show()
 promise("relativistic average, distance from the circle", distances["relativistic average"], 0.1, 0.05)
 
 # %% [markdown]
-# Black: the real circle. Orange: what the generator answers. Blue: what looks more real to the discriminator than the average
-# of both. The squared error gives the flat line between above and below, which a discriminator would throw out at once, and
-# takes no notice of the random number. In the games the generator uses it to answer above or below. The answer may be
-# wrong for a given picture. It is plausible, which is all that the game asks for.
+# Black: the real circle. Orange: what the generator gives. Blue: what looks more real to the discriminator than
+# half-way between real and fake.
 #
-# The four games end alike; they differ in how easily they go astray. ESRGAN's generator gets no random number: it
-# must choose one answer. Play without it, and in our runs three of the four games did not settle: as soon as the
-# generator chooses "above", everything below looks more real to the discriminator. ESRGAN holds its generator by two other
-# losses, pixels and features.
+# The squared error gives the flat line between above and below, and ignores the random number. Any discriminator would
+# call that line fake at once. With the adversarial losses the generator uses the random number to answer above or
+# below. The answer may be wrong for a given picture. It is plausible, and these losses ask for nothing else.
+#
+# The four end alike. They differ in how easily they go astray. ESRGAN's generator gets no random number: it must choose
+# one answer. Without the random number, three of the four did not settle in our runs. As soon as the generator chooses
+# "above", everything below looks more real to the discriminator. ESRGAN holds its generator by two other losses, pixels
+# and features.
 #
 # ## A discriminator of pictures
 #
@@ -182,12 +194,15 @@ promise("relativistic average, distance from the circle", distances["relativisti
 # %%
 training, held_out = photograph_pairs(4, enlarge=True)
 torch.manual_seed(0)
-discriminator, generator = esrgan.UNetDiscriminator(features=8), seed()
-optimizer, margins = torch.optim.Adam(discriminator.parameters(), lr=2e-3), []
+discriminator = esrgan.UNetDiscriminator(features=8)
+optimizer = torch.optim.Adam(discriminator.parameters(), LEARNING_RATE)
+generator = seed()
+margins = []
 for _ in range(4 if FAST else 300):
     chosen = [training[i] for i in torch.randint(len(training), (6,), generator=generator).tolist()]
     low, high = map(from_bytes, sample_batch(chosen, 40, generator))
-    real, fake = discriminator(high), discriminator(low)
+    real = discriminator(high)
+    fake = discriminator(low)
     loss = esrgan.vanilla_discriminator_loss(real, fake)
     optimizer.zero_grad()
     loss.backward()
@@ -200,25 +215,26 @@ show()
 print(f"margin: {margins[0]:.2f} at first, {margins[-1]:.2f} at the end")
 
 high = crop(photograph("astronaut.png"), 20, 150, 128)
-half_poor = high.clone()
-half_poor[..., 64:] = resize(resize(high, 1 / 4), 4)[..., 64:]
+half_degraded = high.clone()
+half_degraded[..., 64:] = resize(resize(high, 1 / 4), 4)[..., 64:]
 with torch.no_grad():
-    verdict = discriminator(half_poor).sigmoid()
-show_pictures([("right half enlarged ×4", half_poor), ("what the discriminator says:\nbright is real", verdict)])
+    probability = discriminator(half_degraded).sigmoid()
+show_pictures([("right half enlarged ×4", half_degraded), ("discriminator's output:\nbright is real", probability)])
 
 # %% [markdown]
-# After 300 steps the discriminator tells the halves apart wherever there is detail. So fast a discriminator is a danger: once it is
+# After 300 steps the discriminator tells the halves apart wherever there is detail. Such speed is a danger. Once it is
 # certain everywhere, its logits hardly depend on the picture, and the generator gets no direction. That is why ESRGAN
-# starts its second stage from a *good* first stage, and why `training.py` shows what the discriminator says of both pictures.
+# starts its second stage from a *good* first stage. It is also why `main.py train` shows the discriminator's mean
+# logits for real and restored pictures.
 #
 # ## Exercises
 
 
 # %%
 def standard_loss(real, fake):
-    """Logits for real and fake, any shape → the discriminator's standard loss, a number. Logits of ±200 must do no harm.
+    """Logits for real and fake, any shape → the discriminator's standard loss, a number.
 
-    Difficulty 1 of 3, 10 minutes.
+    Logits of ±200 must do no harm. Difficulty 1 of 3, 10 minutes.
     """
     raise NotImplementedError
 
@@ -240,9 +256,9 @@ check("08b", hinge_loss)
 
 # %%
 def relativistic_loss(real, fake):
-    """Logits for real and fake → the discriminator's relativistic average loss: the mean of the two terms, as in esrgan.py.
+    """Logits for real and fake → the discriminator's relativistic average loss, a number.
 
-    Difficulty 2 of 3, 10 minutes.
+    It is the mean of the two terms, as in esrgan.py. Difficulty 2 of 3, 10 minutes.
     """
     raise NotImplementedError
 
@@ -252,7 +268,9 @@ check("08c", relativistic_loss)
 
 # %%
 def relativistic_for_generator(real, fake):
-    """The generator's relativistic average loss: the same with the answers exchanged, both terms, their mean.
+    """Logits for real and fake → the generator's relativistic average loss, a number.
+
+    It is the discriminator's with real and fake exchanged: both terms, and their mean.
 
     Difficulty 2 of 3, 10 minutes.
     """
@@ -267,9 +285,9 @@ hint("08c")
 # %% [markdown]
 # ## Recap
 #
-# - A discriminator asks "could this be real?" and not "are these the right pixels?".
-# - A generator then chooses one plausible answer instead of the average.
+# - A discriminator asks "could this be real?", not "are these the right pixels?".
+# - Against it, a generator chooses one plausible answer instead of the average.
 # - Detach the fake for the discriminator's step. Keep both halves of the relativistic loss.
-# - Watch the margin: neither player may win outright.
+# - Watch the margin C(real) − C(fake): neither side may win outright.
 #
 # Next: [lesson 9](09_perceptual_loss.py), a distance that sees what a picture shows.

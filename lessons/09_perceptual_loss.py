@@ -1,15 +1,15 @@
 # %% [markdown]
 # # 9. Perceptual loss
 #
-# **Goal.** Compare pictures by what a network sees in them, and know two details without which it goes wrong: before
-# or after the activation, and the normalisation whose absence tints pictures.
+# **Goal.** Compare pictures by what a network sees in them. Know the two details on which it depends: features are
+# taken before the activation, and pictures are normalised first, or they come out tinted.
 #
 # ![A picture, blurred, shifted and tinted, with distances by pixels and by features](pictures/09_perceptual_loss.png)
 #
-# **You will see:** without the normalisation a tint costs 2.0 ± 0.3 times less at the layer that ESRGAN uses. What is
-# cheap, a generator will do.
+# **You will see:** without the normalisation a tint costs 2.0 ± 0.3 times less at the layer that ESRGAN uses. A
+# generator will do whatever is cheap.
 #
-# Takes a quarter of a minute. You bring from [lesson 7](07_blur.py): pixels are the wrong question for texture.
+# Takes a quarter of a minute. You bring from [lesson 7](07_blur.py): for texture, pixels are the wrong question.
 
 # %%
 import os
@@ -28,12 +28,13 @@ from imaging.images import psnr, resize
 # ## The idea
 #
 # **VGG19** is a network of 16 convolutions that has learnt to name things in photographs (Simonyan and Zisserman,
-# 2015). Its layers turn a picture into **features**: first edges and colours, later textures, at last parts of
-# things, ever less bound to an exact place. The **perceptual loss** compares features instead of pixels:
+# 2015). Its layers turn a picture into **features**: first edges and colours, later textures, at last parts of things.
+# The deeper the layer, the less its features depend on an exact place. The **perceptual loss** compares features
+# instead of pixels:
 #
 # $$L_\mathrm{percep} = \sum_l w_l\,\mathrm{mean}\,|\phi_l(R)-\phi_l(h)|$$
 #
-# - $R, h$: the restored and the true picture
+# - $R, h$: the restored picture and the ground truth
 # - $\phi_l$: the features of layer $l$; ESRGAN takes `conv5_4`, the last of all
 # - $w_l$: the weight of layer $l$
 #
@@ -42,10 +43,10 @@ from imaging.images import psnr, resize
 # %% [markdown]
 # ## Weights
 #
-# The trained weights are a download of 548 MB, which this lesson does not need: it takes random ones. Strangely, much
-# of what follows holds for those too (Liu et al., 2021): the structure alone, ever larger windows and ever more
-# channels, makes a useful distance. With a file of the real ones, say `SR_VGG19=FILE`. Where they differ, the text
-# says it.
+# The trained weights are a download of 548 MB. This lesson does without: it takes random ones. Strangely, much of what
+# follows holds for those too (Liu et al., 2021). The structure alone, with ever larger windows and ever more channels,
+# makes a useful distance. If you have a file of the trained weights, set `SR_VGG19=FILE`. Where they give another
+# result, the text says so.
 
 # %%
 LAYERS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
@@ -59,9 +60,9 @@ for name, values in features.items():
 # ## Before or after the activation?
 #
 # After each convolution stands a ReLU, which makes negative values zero. SRGAN compared features after it, ESRGAN
-# before. Of random features half are negative. Of the trained network's `conv5_4` we measured **98 %** on this
-# picture. After the ReLU, two features of a hundred are left to teach the generator; where both pictures give zero,
-# there is no gradient.
+# before. Half of random features are negative. With the trained weights, **98 %** of `conv5_4` are, on this picture. So
+# after the ReLU only two features of a hundred are left to teach the generator. Where both pictures give zero, there is
+# no gradient.
 
 # %%
 deep = features["conv5_4"][0, :6]
@@ -77,8 +78,8 @@ show()
 # %% [markdown]
 # ## By hand
 #
-# VGG19 wants pictures as it was trained on: minus ImageNet's mean, divided by its deviation, for each colour. Our
-# `VGG19Features` does it inside, so that nobody can forget it.
+# VGG19 wants pictures like those it was trained on: minus ImageNet's mean, divided by its standard deviation, for each
+# colour. Our `VGG19Features` does it inside, so that nobody can forget it.
 
 # %%
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
@@ -87,18 +88,20 @@ DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
 def by_hand(picture, normalised=True):
     """The features before activation of every layer in LAYERS."""
-    x, found = (picture - MEAN) / DEVIATION if normalised else picture, {}
+    x = (picture - MEAN) / DEVIATION if normalised else picture
+    features = {}
     for place, layer in enumerate(vgg.features):
         x = layer(x)
         if place in vgg.layers:
-            found[vgg.layers[place]] = x
-    return found
+            features[vgg.layers[place]] = x
+    return features
 
 
 def distance(one, other, layer, normalised=True):
-    """The mean absolute difference of features, as a share of their own size."""
-    found, wanted = by_hand(one, normalised)[layer], by_hand(other, normalised)[layer]
-    return ((found - wanted).abs().mean() / wanted.abs().mean()).item()
+    """The mean absolute difference of features, as a share of the other picture's features."""
+    features = by_hand(one, normalised)[layer]
+    reference = by_hand(other, normalised)[layer]
+    return ((features - reference).abs().mean() / reference.abs().mean()).item()
 
 
 blurred = resize(resize(high, 1 / 4), 4)
@@ -115,7 +118,7 @@ print(f"by hand {own:.6f}, PerceptualLoss {loss:.6f}")
 # %% tags=["cover"]
 tint = torch.tensor([1.0, 0, -1]).view(1, 3, 1, 1) * 0.055
 damaged = {"blurred": blurred, "one pixel to the left": high.roll(-1, dims=-1), "tinted": high + tint}
-panels = [("true", high)]
+panels = [("ground truth", high)]
 for name, picture in damaged.items():
     far = distance(picture, high, "conv5_4")
     panels.append((f"{name}\n{psnr(picture, high).item():.1f} dB, conv5_4 {far:.2f}", picture))
@@ -130,13 +133,14 @@ plt.legend()
 show()
 
 # %% [markdown]
-# By PSNR the moved picture is the worst of the three, though no eye sees a difference. The deeper the layer, the less
-# it minds the shift, and blur becomes the larger fault. With the trained weights the two are 0.06 and 0.49 apart from
-# the truth at `conv5_4`. That is the question we wanted: is the texture there, wherever exactly?
+# By PSNR the shifted picture is the worst of the three, though no eye sees a difference. The deeper the layer, the less
+# it minds the shift, and blur becomes the larger fault. With the trained weights, `conv5_4` puts the shifted picture
+# 0.06 from the ground truth and the blurred one 0.49. That is the question we wanted: is the texture there, wherever
+# exactly?
 #
 # ## The tint
 #
-# Many public programs feed VGG19 with 0…1 and no normalisation. It runs, and the pictures come out with a cast.
+# Many public programs feed VGG19 with 0…1 and no normalisation. It runs, and the pictures come out with a colour cast.
 #
 # **Predict before you run.** Does a tint cost more or less without the normalisation?
 
@@ -146,9 +150,9 @@ print(f"a tint of 14 levels costs {costs[True]:.3f} with normalisation, {costs[F
 promise("so many times less without", costs[True] / costs[False], 2.0, 0.3)
 
 # %% [markdown]
-# Without it, colours are squeezed into a quarter of the range that VGG19 knows, on top of a constant. Differences of
-# colour become small beside the features. The loss hardly objects to a tint, so the generator drifts into one.
-# Measure the mean colour of your results: `evaluate` prints its shift as `colour`.
+# Without it, colours take only a quarter of the range that VGG19 knows, on top of a constant. Differences of colour
+# become small beside the features. The loss hardly objects to a tint, so the generator drifts into one. Measure the
+# mean colour of your results: among its perceptual metrics, `evaluate --perceptual` prints the shift as `colour`.
 #
 # ## Aside: style, or Gram matrices
 #
@@ -170,12 +174,12 @@ def gram_by_hand(values):
 grass, more_grass, brick = (
     crop(photograph(name), top, 100, 128) for name, top in (("grass.png", 0), ("grass.png", 300), ("brick.png", 0))
 )
-wanted = by_hand(grass)["conv3_4"]
+reference = by_hand(grass)["conv3_4"]
+style_of_reference = gram_by_hand(reference)
 for name, other in (("more grass", more_grass), ("bricks", brick)):
-    found = by_hand(other)["conv3_4"]
-    places, style = (
-        (a - b).abs().mean() / b.abs().mean() for a, b in ((found, wanted), map(gram_by_hand, (found, wanted)))
-    )
+    features = by_hand(other)["conv3_4"]
+    places = (features - reference).abs().mean() / reference.abs().mean()
+    style = (gram_by_hand(features) - style_of_reference).abs().mean() / style_of_reference.abs().mean()
     print(f"grass and {name}: features {places:.2f}, Gram matrices {style:.2f}")
 
 # %% [markdown]
@@ -196,8 +200,9 @@ check("09a", normalised)
 
 # %%
 def perceptual_loss(vgg, restored, high, weights):
-    """`vgg(picture)` gives a dictionary layer → features; `weights` is layer → weight. The loss, a number that can be
-    differentiated by `restored`.
+    """The perceptual loss, a number with a gradient for `restored`.
+
+    `vgg(picture)` gives a dictionary from layer to features; `weights` is a dictionary from layer to weight.
 
     Difficulty 2 of 3, 10 minutes.
     """
@@ -229,5 +234,5 @@ hint("09b")
 # - Normalise the picture as VGG19 knows it, or colours drift.
 # - Freeze VGG19, but let the gradient through.
 #
-# You now have every part of ESRGAN: generator, discriminator and perceptual loss. Next: [lesson 10](10_esrgan.py) puts them
-# together.
+# You now have every part of ESRGAN: generator, discriminator and perceptual loss. Next: [lesson 10](10_esrgan.py) puts
+# them together.

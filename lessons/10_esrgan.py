@@ -1,16 +1,17 @@
 # %% [markdown]
 # # 10. ESRGAN whole
 #
-# **Goal.** Put the parts together: generator, discriminator, three losses, two stages. Make one update by hand. Then walk from
-# the faithful network to the sharp one, weight by weight, and draw what each step gains and costs.
+# **Goal.** Put the parts together: generator, discriminator, three losses, two stages. Make one update by hand. Then
+# walk from the faithful network to the sharp one, weight by weight, and plot what each step gains and costs.
 #
 # ![Grass and a face, by the faithful network, by the sharp one, and by one between them](pictures/10_esrgan.png)
 #
-# **You will see:** on the way from the faithful network to the sharp one PSNR falls by 1.2 ± 0.8 dB, while pictures
-# come closer to the truth in deep features.
+# **You will see:** from the faithful network to the sharp one PSNR falls by 1.2 ± 0.8 dB, while pictures come closer to
+# the ground truth in deep features.
 #
 # Takes half a minute on two cores. You bring from [lesson 7](07_blur.py) why the best PSNR is blurred, and from
 # lessons [8](08_discriminators.py) and [9](09_perceptual_loss.py) the two losses that ask for more.
+
 # %%
 import copy
 
@@ -50,23 +51,24 @@ from imaging.images import from_bytes, psnr, round_to_8_bits
 # - $\theta$: all weights of a network; $\alpha$: from 0, faithful, to 1, sharp
 
 # %%
-# The two that ship: any other pair does as well, if the second was trained on from the first.
+# The two that ship. Any other pair does as well, if the training of the second started from the first.
 first, second = (checkpoints.load_checkpoint(checkpoints.PRETRAINED / f"{model}_x4.pt") for model in ("rrdb", "esrgan"))
 print("both stages:", second["shape"])
 
 # %% [markdown]
 # ## One update, by hand
 #
-# Both players learn from the same batch. First the generator's loss, which runs *through* the discriminator; then the discriminator's,
-# which must not run back into the generator. `updates.AdversarialStage` does the same. To be quick we take a narrow
-# discriminator and a VGG19 that is shallow and random.
+# Both networks learn from the same batch. First comes the generator's loss: its gradient runs *through* the
+# discriminator. Then comes the discriminator's loss: its gradient must not run back into the generator.
+# `AdversarialStage` in `engine/updates.py` does the same. To be quick we take a narrow discriminator and a VGG19 that
+# is shallow and random.
 
 # %%
 settings = Settings(
     model="esrgan", scale=4, shape=second["shape"], patch=16, batch=4,
     adversarial=Adversarial(layers={"conv2_2": 1.0}, perceptual="random", features=8),
 )  # fmt: skip
-RATE = 2e-4
+LEARNING_RATE = 2e-4
 training, _ = photograph_pairs(4, enlarge=False)
 
 
@@ -77,8 +79,10 @@ def batch_of(step):
 
 
 stage = make_stage(settings, first["params"], "cpu")
-network, discriminator = copy.deepcopy(stage.network), copy.deepcopy(stage.discriminator)
-players = [torch.optim.Adam(player.parameters(), RATE, (0.9, settings.beta2)) for player in (network, discriminator)]
+network = copy.deepcopy(stage.network)
+discriminator = copy.deepcopy(stage.discriminator)
+optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE, (0.9, settings.beta2))
+discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), LEARNING_RATE, (0.9, settings.beta2))
 
 low, high = map(from_bytes, batch_of(0))
 restored = network(low)
@@ -87,33 +91,35 @@ adversarial = esrgan.relativistic_generator_loss(discriminator(high), discrimina
 pixel = F.l1_loss(restored, high)
 loss = perceptual + 0.005 * adversarial + 0.01 * pixel
 loss.backward()
-discriminator.zero_grad()  # the generator's loss ran through the discriminator and left gradients there: they are not the discriminator's
+discriminator.zero_grad()  # the generator's loss ran through the discriminator, and left gradients there
 discriminator_loss = esrgan.relativistic_discriminator_loss(discriminator(high), discriminator(restored.detach()))
 discriminator_loss.backward()
-for player in players:
-    player.step()
+optimizer.step()
+discriminator_optimizer.step()
 
-told = stage.update(*batch_of(0), RATE, step=0)
+figures = stage.update(*batch_of(0), LEARNING_RATE, step=0)
 print(f"by hand:          loss {loss:.6f}, the discriminator's {discriminator_loss:.6f}")
-print(f"AdversarialStage: loss {told['loss']:.6f}, the discriminator's {told['discriminator_loss']:.6f}")
+print(f"AdversarialStage: loss {figures['loss']:.6f}, the discriminator's {figures['discriminator_loss']:.6f}")
 for name, own, real in (("generator", network, stage.network), ("discriminator", discriminator, stage.discriminator)):
     apart = max((a - b).abs().max().item() for a, b in zip(own.parameters(), real.parameters(), strict=True))
     print(f"{name}: the weights differ by {apart:.1e} at most after the update")
 print(f"of the loss: features {perceptual:.4f}, discriminator {0.005 * adversarial:.4f}, pixels {0.01 * pixel:.4f}")
 
 # %% [markdown]
-# Each of the three has its task. The features ask for texture, the discriminator for looks, and the pixels, with little
-# weight, hold the colours. More weight for them would also hold back every detail that is not exactly right. The
-# compact settings have a fourth term that does not: the mean absolute difference of both pictures *averaged* over 4×4
-# pixels. Invented detail that leaves these averages as they were costs nothing, a tint does (`consistency_weight`; here
-# it is 0).
+# Each of the three has its task. The features ask for texture. The discriminator asks for pictures that look real. The
+# pixels, with little weight, hold the colours; with more, they would also hold back every detail that is not exactly
+# right.
+#
+# The compact settings have a fourth term, `consistency_weight` (here 0): the mean absolute difference of both pictures
+# after *averaging* over 4×4 pixels. A tint costs something there. Invented detail that leaves these averages alone
+# costs nothing.
 #
 # ## Why not at once?
 #
 # Why train a blurred network first, only to leave it?
 #
-# **Predict before you run.** The discriminator's margin is $C(\mathrm{real}) - C(\mathrm{restored})$. How does it go on in the
-# first thirty updates if the generator starts from stage one? And if it starts untrained?
+# **Predict before you run.** The discriminator's margin is $C(\mathrm{real}) - C(\mathrm{restored})$. How does it
+# change in the first thirty updates if the generator starts from stage one? And if it starts untrained?
 
 # %%
 torch.manual_seed(0)
@@ -122,7 +128,7 @@ starts["untrained"] = networks.build_network("esrgan", second["shape"]).state_di
 plt.figure(figsize=(6.4, 3.2))
 for name, weights in starts.items():
     stage = make_stage(settings, weights, "cpu")
-    margins = [stage.update(*batch_of(step), RATE, step)["margin"] for step in range(4 if FAST else 30)]
+    margins = [stage.update(*batch_of(step), LEARNING_RATE, step)["margin"] for step in range(4 if FAST else 30)]
     plt.plot(margins, label=name)
     print(f"{name}: margin {sum(margins[-4:]) / 4:.2f} at the end")
 plt.gca().set(xlabel="update", ylabel="C(real) − C(restored)", title="How far the discriminator is ahead")
@@ -130,19 +136,19 @@ plt.legend()
 show()
 
 # %% [markdown]
-# From stage one the discriminator finds little to hold on to, and the game is close. From noise it has won after a few updates
-# and knows everything restored for false. Then $L_G$ says "worse", and no longer in which direction. Good pictures
-# first, then the game.
+# From stage one the discriminator finds little to hold on to, and the game is close. From untrained weights it has won
+# after a few updates: it tells everything restored from everything real. Then $L_G$ says "fake", but no longer in which
+# direction to improve. Good pictures first, then the game.
 #
 # ## Between the two
 #
-# Both networks have the same shape, and the second was trained on from the first. So their weights can be averaged one
-# by one. `upscale --blend` does it with `blend`.
+# Both networks have the same shape, and the training of the second started from the first. So their weights can be
+# mixed one by one. `upscale --blend` does it with `blend` in `engine/weights.py`.
 
 
 # %%
 def between(alpha):
-    """The network that lies the share `alpha` on the way from the first stage to the second."""
+    """The network at the share `alpha` of the way from the first stage to the second."""
     weights = {key: (1 - alpha) * first["params"][key].float() + alpha * second["params"][key].float() for key in keys}
     return networks.load_network({**second, "params": weights})
 
@@ -163,7 +169,7 @@ restored = {
 }
 rows = []
 for name in list(PLACES)[:2]:
-    panels = [(f"α = {alpha}", restored[name, alpha]) for alpha in (0, 0.5, 1)] + [("as it was", highs[name])]
+    panels = [(f"α = {alpha}", restored[name, alpha]) for alpha in (0, 0.5, 1)] + [("ground truth", highs[name])]
     rows.append([(caption, crop(picture, 40, 40, 112)) for caption, picture in panels])
 show_pictures(*rows)
 
@@ -171,10 +177,12 @@ show_pictures(*rows)
 # ## The price
 #
 # No method can be best at both: beyond some point, whatever looks more real is less faithful (Blau and Michaeli, 2018).
-# PSNR measures the **distortion**. For the **perception** we need a distance that cares for texture. VGG19's trained
-# weights are a large download, so this is `conv5_4` of a *random* VGG19: a bank of filters which has never seen a
-# picture and knows nothing of what people like. But it compares structure over wide windows, and the second stage was
-# not trained on it. A trained VGG19 or people may order two networks otherwise.
+# This is the perception-distortion trade-off. PSNR measures the **distortion**. For the **perception** we need a metric
+# that cares for texture.
+#
+# VGG19's trained weights are a large download, so we take `conv5_4` of a *random* VGG19: a bank of filters that has
+# never seen a picture and knows nothing of what people like. But it compares structure over wide windows, and the
+# second stage was not trained on it. A trained VGG19, or people, may rank two networks differently.
 #
 # There is a cheaper way to mix: restore with both networks and mix the two *pictures*.
 #
@@ -183,15 +191,15 @@ show_pictures(*rows)
 # %%
 vgg = load_vgg19("random", ("conv5_4",))
 with torch.no_grad():
-    wanted = {name: vgg(high)["conv5_4"] for name, high in highs.items()}
+    reference = {name: vgg(high)["conv5_4"] for name, high in highs.items()}
 
 
-def figures_of(pictures):
+def metrics_of(pictures):
     """Means over the photographs: PSNR, and the distance of the features as a share of the features."""
     decibels = sum(psnr(pictures[name], high, 4).item() for name, high in highs.items())
     far = 0.0
     with torch.no_grad():
-        for name, features in wanted.items():
+        for name, features in reference.items():
             far += ((vgg(pictures[name])["conv5_4"] - features).abs().mean() / features.abs().mean()).item()
     return decibels / len(highs), far / len(highs)
 
@@ -201,8 +209,8 @@ def mixed_picture(name, alpha):
 
 
 curves = {
-    "weights mixed": [figures_of({name: restored[name, alpha] for name in highs}) for alpha in ALPHAS],
-    "pictures mixed": [figures_of({name: mixed_picture(name, alpha) for name in highs}) for alpha in ALPHAS],
+    "weights mixed": [metrics_of({name: restored[name, alpha] for name in highs}) for alpha in ALPHAS],
+    "pictures mixed": [metrics_of({name: mixed_picture(name, alpha) for name in highs}) for alpha in ALPHAS],
 }
 plt.figure(figsize=(6.4, 3.8))
 for (name, points), style in zip(curves.items(), ("o-", "s--"), strict=True):
@@ -218,19 +226,21 @@ show()
 promise("PSNR lost from α = 0 to α = 1, in dB", most - least, 1.2, 0.8)
 
 # %% [markdown]
-# Read the curve from its upper right end: PSNR is paid, likeness is bought. In our run the mixed pictures lie as close,
-# by these two measures. But a mixed picture needs both networks, and has something of one's blur and of the other's
-# mistakes; a mixed network is one network, which decides anew at every pixel. No α is *right*. Who measures in a
-# picture wants α = 0, who hangs it on a wall wants α = 1.
+# Read the curve from its upper right end: PSNR is paid, likeness is bought. In our run the mixed pictures lie as close
+# by these two metrics. But they need both networks, and show some of the one's blur and some of the other's mistakes. A
+# mixed network is one network, which decides anew at every pixel.
+#
+# No α is *right*. To measure in a picture, take α = 0. To hang it on a wall, take α = 1.
 #
 # ## Exercises
 
 
 # %%
 def generator_loss(restored, high, discriminator, perceptual):
-    """Restored and true pictures, the discriminator and the perceptual loss, both callable → ESRGAN's loss, a number.
+    """Restored pictures and their ground truth → ESRGAN's loss for the generator, a number.
 
-    The weights are the paper's: 1, 0.005 and 0.01. `relativistic_generator_loss` of esrgan.py may be used.
+    `discriminator(pictures)` gives logits, `perceptual(restored, high)` the perceptual loss. The weights are the
+    paper's: 1, 0.005 and 0.01. `relativistic_generator_loss` of esrgan.py may be used.
     Difficulty 2 of 3, 10 minutes.
     """
     raise NotImplementedError
@@ -241,9 +251,10 @@ check("10a", generator_loss)
 
 # %%
 def discriminator_loss(restored, high, discriminator):
-    """Restored and true pictures → the discriminator's relativistic average loss, from which no gradient reaches `restored`.
+    """Restored pictures and their ground truth → the discriminator's relativistic average loss, a number.
 
-    The discriminator has batch norm: give it real and restored pictures in two calls. Difficulty 2 of 3, 10 minutes.
+    No gradient of it may reach `restored`. The discriminator has batch norm: give it real and restored pictures in two
+    calls. Difficulty 2 of 3, 10 minutes.
     """
     raise NotImplementedError
 
@@ -280,9 +291,9 @@ hint("10b")
 # %% [markdown]
 # ## Recap
 #
-# - First the right pixels, then features, discriminator and a few pixels: the second stage starts from the first.
+# - First the right pixels. Then features, a discriminator and a little of the pixels: stage two starts from stage one.
 # - The generator's loss runs through the discriminator; the discriminator's stops at the restored picture.
-# - Weights of the two stages may be averaged. That is one knob from faithful to sharp, to be turned after training.
+# - The weights of the two stages can be mixed: one knob from faithful to sharp, to be turned after training.
 # - What looks more real is less faithful. Say which of the two you measured.
 #
 # Next: [lesson 11](11_real_pictures.py), pictures that were not shrunk by bicubic.

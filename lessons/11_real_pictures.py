@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 11. Real pictures
 #
-# **Goal.** See why a network that is excellent on test pictures spoils a photograph from a telephone, and take the
-# cure apart: degraded pictures made at random, by blur, resize, noise and JPEG, twice over.
+# **Goal.** See why a network that is excellent on test pictures spoils a photograph from a telephone. Then take the
+# cure apart: train on pictures that are degraded at random, by blur, resize, noise and JPEG, twice over.
 #
 # ![A sharp picture on its way through two rounds of blur, resize, noise and JPEG](pictures/11_real_pictures.png)
 #
-# **You will see:** the network of lesson 7 takes noise for detail. It comes out 1.2 ± 0.15 times as strong as it went
+# **You will see:** the network of lesson 7 takes noise for detail. It comes out 1.4 ± 0.15 times as strong as it went
 # in, where bicubic would have weakened it.
 #
 # Takes a quarter of a minute. You bring from [lesson 2](02_bicubic.py) how bicubic shrinks, and the PSNR-oriented
@@ -30,8 +30,8 @@ from imaging.images import psnr, resize
 # %% [markdown]
 # ## The idea
 #
-# A network learns to undo what was done to its training pictures, and nothing else. Bicubic leaves clean small
-# pictures. A camera does not:
+# A network learns to undo what was done to its training pictures, and nothing else. Bicubic makes clean small pictures.
+# A camera does not:
 #
 # $$x = \mathrm{JPEG}_q\left[(h * k)\downarrow_r + n\right]$$
 #
@@ -41,7 +41,7 @@ from imaging.images import psnr, resize
 # - $\mathrm{JPEG}_q$: **compressed** with the quality $q$, 1 to 100
 #
 # This is the **first order**. Then somebody edits the picture, sends it, and saves it again: everything happens once
-# more. Real-ESRGAN (Wang et al., 2021) draws all of it at random, twice: the **second-order** degradation.
+# more. Real-ESRGAN (Wang et al., 2021) samples all of it at random, twice: the **second-order** degradation.
 
 # %% [markdown]
 # ## What goes wrong
@@ -55,7 +55,7 @@ network = networks.load_network(checkpoint)
 high = crop(photograph("astronaut.png"), 20, 150, 192)
 low = degrade.bicubic(high, 4)
 noisy = distortions.gaussian_noise(low, torch.tensor([10 / 255]), torch.tensor([False]), seed())
-degraded = {"clean": low, "noise, σ = 10": noisy, "JPEG, quality 30": distortions.jpeg(low, torch.tensor([30]))}
+lows = {"clean": low, "noise, σ = 10": noisy, "JPEG, quality 30": distortions.jpeg(low, torch.tensor([30]))}
 
 
 def middle(picture):
@@ -64,7 +64,7 @@ def middle(picture):
 
 
 rows = []
-for name, picture in degraded.items():
+for name, picture in lows.items():
     panels = [(name, picture)]
     for method, large in (("bicubic", resize(picture, 4)), ("RRDB", upscale(network, picture, 4))):
         panels.append((f"{method}, {psnr(large, high, 4).item():.1f} dB", large))
@@ -78,39 +78,41 @@ def strength(enlarge):
 
 
 print(f"bicubic: {strength(lambda picture: resize(picture, 4)):.2f} of the noise comes out")
-promise("through the network", strength(lambda picture: upscale(network, picture, 4)), 1.2, 0.15)
+promise("through the network", strength(lambda picture: upscale(network, picture, 4)), 1.4, 0.15)
 
 # %% [markdown]
-# The network leads by more than two decibels on the clean picture. On JPEG's blocks it is no better than bicubic: it
-# draws their borders with care. Noise, to it, is fine detail that must be brought out. It has never seen anything else.
+# On the clean picture the network leads by more than two decibels. On the JPEG it is no better than bicubic: it draws
+# the borders of the blocks with care. It takes noise for fine detail that must be brought out, for all fine detail that
+# it was trained on was real.
 #
 # ## Blur
 #
-# A camera's blur is no exact bell, so many **kernels** are drawn. Each depends on a distance from the middle:
+# A camera's blur is no exact Gaussian, so **kernels** of many shapes are sampled. Each depends on a distance from the
+# middle:
 #
-# $$d = (x/\sigma_1)^2 + (y/\sigma_2)^2,\quad k_\mathrm{bell} \propto e^{-d^\beta/2},\quad
+# $$d = (x/\sigma_1)^2 + (y/\sigma_2)^2,\quad k_\mathrm{Gaussian} \propto e^{-d^\beta/2},\quad
 # k_\mathrm{plateau} \propto \frac{1}{1+d^\beta}$$
 #
-# - $\sigma_1, \sigma_2$: widths in pixels, along axes that may be turned; $\beta$: the shape, 1 for the plain bell
+# - $\sigma_1, \sigma_2$: widths in pixels, along axes that may be turned; $\beta$: the shape, 1 for the plain Gaussian
 # - $\propto$: divided by the sum, so that brightness stays
 
 
 # %%
-def bell_by_hand(sigma, beta, reach=10):
+def gaussian_by_hand(sigma, beta, reach=10):
     y, x = torch.meshgrid(torch.arange(-reach, reach + 1.0), torch.arange(-reach, reach + 1.0), indexing="ij")
     kernel = torch.exp(-(((x / sigma[0]) ** 2 + (y / sigma[1]) ** 2) ** beta) / 2)
     return kernel / kernel.sum()
 
 
 def settings_of(sigma, beta, angle=0.0):
-    """What the functions of distortions.py want for one kernel of 21×21."""
+    """The arguments of the functions of imaging/distortions.py for one kernel of 21×21."""
     return torch.tensor([21]), torch.tensor([sigma]), torch.tensor([angle]), torch.tensor([beta])
 
 
 real = distortions.generalised_gaussian_kernels(*settings_of((3.0, 1.5), 0.7))[0]
-print("largest difference from distortions.py:", (bell_by_hand((3.0, 1.5), 0.7) - real).abs().max().item())
+print("largest difference from distortions.py:", (gaussian_by_hand((3.0, 1.5), 0.7) - real).abs().max().item())
 kernels = {
-    "bell": distortions.generalised_gaussian_kernels(*settings_of((2.0, 2.0), 1.0)),
+    "Gaussian": distortions.generalised_gaussian_kernels(*settings_of((2.0, 2.0), 1.0)),
     "turned": distortions.generalised_gaussian_kernels(*settings_of((4.0, 1.2), 1.0, 0.6)),
     "peaked, β = 0.5": distortions.generalised_gaussian_kernels(*settings_of((2.0, 2.0), 0.5)),
     "plateau, β = 2": distortions.plateau_kernels(*settings_of((3.0, 3.0), 2.0)),
@@ -123,13 +125,13 @@ show_pictures(
 show_pictures([(name, distortions.filter_each(part, kernel)) for name, kernel in kernels.items()])
 
 # %% [markdown]
-# **Sinc** is the odd one: it cuts off every wave finer than a limit, and leaves rings beside edges, like the halos of
-# pictures that were sharpened too much.
+# **Sinc** is the odd one. It cuts off every wave finer than a limit, and leaves **ringing** beside edges: like the
+# halos of pictures that were sharpened too much.
 #
 # ## Noise
 #
-# **Gaussian** noise is as strong in the dark as in the light. **Poisson** noise comes from counting photons: whoever
-# expects $N$ of them counts $N \pm \sqrt N$. So it grows with the root of the brightness:
+# **Gaussian** noise is as strong in the dark as in the light. **Poisson** noise comes from counting photons: where $N$
+# are expected, $N \pm \sqrt N$ are counted. So it grows with the root of the brightness:
 #
 # $$\sigma = s\,\sqrt{b / P}$$
 #
@@ -137,9 +139,9 @@ show_pictures([(name, distortions.filter_each(part, kernel)) for name, kernel in
 
 # %%
 ramp = torch.linspace(0, 1, 256).view(1, 1, 1, 256).expand(1, 3, 2000, 256)
-colour = torch.tensor([False])
-gaussian = distortions.gaussian_noise(ramp, torch.tensor([16 / 255]), colour, seed())
-poisson = distortions.poisson_noise(ramp, torch.tensor([1.0]), colour, seed())
+grey = torch.tensor([False])
+gaussian = distortions.gaussian_noise(ramp, torch.tensor([16 / 255]), grey, seed())
+poisson = distortions.poisson_noise(ramp, torch.tensor([1.0]), grey, seed())
 plt.figure(figsize=(6.4, 3))
 for name, picture in (("Gaussian, σ = 16", gaussian), ("Poisson, s = 1", poisson)):
     plt.plot(255 * ramp[0, 0, 0], 255 * (picture - ramp)[0, 0].std(dim=0), label=name)
@@ -158,7 +160,8 @@ show()
 # %%
 def dct_matrix():
     """Row u is a cosine of u half waves over 8 pixels; an orthogonal matrix."""
-    u, x = torch.arange(8.0)[:, None], torch.arange(8.0)
+    u = torch.arange(8.0)[:, None]
+    x = torch.arange(8.0)
     matrix = torch.cos((2 * x + 1) * u * math.pi / 16) / 2
     matrix[0] /= math.sqrt(2)
     return matrix
@@ -166,7 +169,8 @@ def dct_matrix():
 
 def jpeg_by_hand(grey, quality):
     """Whole levels (H, W), sides that divide by 8 → as JPEG gives them back, and the rounded numbers of all blocks."""
-    steps, dct = distortions.quantisation_tables(torch.tensor([quality]))[0, 0], dct_matrix()
+    steps = distortions.quantisation_tables(torch.tensor([quality]))[0, 0]
+    dct = dct_matrix()
     blocks = (grey - 128).unfold(0, 8, 8).unfold(1, 8, 8)  # (rows, columns, 8, 8)
     numbers = (dct @ blocks @ dct.T / steps).round()
     back = dct.T @ (numbers * steps) @ dct + 128
@@ -175,7 +179,7 @@ def jpeg_by_hand(grey, quality):
 
 camera = crop(photograph("camera.png"), 120, 195, 64)
 levels = (255 * camera[0, 0]).round()
-panels = [("as it was", camera)]
+panels = [("ground truth", camera)]
 for quality in (75, 30, 10):
     own, numbers = jpeg_by_hand(levels, quality)
     real = distortions.jpeg(camera, torch.tensor([quality]))
@@ -185,45 +189,46 @@ for quality in (75, 30, 10):
 show_pictures(panels)
 
 # %% [markdown]
-# A number that became zero is gone. What is left of a block does not meet its neighbour's: these are the blocks that
-# the network drew so carefully. (Colours are stored besides at half the size, with larger steps.)
+# A number that became zero is gone. What is left of a block does not fit its neighbour: these are the **block
+# artifacts** that the network drew so carefully. (JPEG also stores colour at half the size, with larger steps.)
 #
 # ## Two rounds
 #
-# `degrade.second_order` first draws a list of steps and then does them; `step_by_step` shows them one by one. Change
-# the seed: it is the slider of this playground.
+# `degrade.second_order` first samples a list of steps and then applies them; `step_by_step` gives the picture after
+# each. Change the seed: it is the slider of this playground.
 
 # %% tags=["cover"]
-chosen, face = 14, crop(high, 40, 40, 96)
-steps = degrade.sample_second_order(face.shape, 4, seed(chosen))
-stages = [("sharp", face)] + [
+SEED = 14
+face = crop(high, 40, 40, 96)
+steps = degrade.sample_second_order(face.shape, 4, seed(SEED))
+stages = [("ground truth", face)] + [
     (degrade.caption(step, picture), picture) for step, picture in degrade.step_by_step(face, steps)
 ]
 show_pictures(stages[:6], stages[6:], side=96)
 
 # %% [markdown]
-# Above each picture stands what was drawn for it. In between, a picture may be smaller or larger than at the end.
+# Above each picture stands what was sampled for it. On the way, a picture may be smaller or larger than at the end.
 #
-# **Predict before you run.** Bicubic gives one small picture. How far apart, in decibels, are the best and the worst
-# of fifty degraded ones of the same picture?
+# **Predict before you run.** Bicubic gives one small picture. Fifty times we degrade the same picture at random. How
+# far apart, in decibels, are the best and the worst?
 
 # %%
 count = 5 if FAST else 50
 decibels = {}
 for name, method in (("first order", degrade.first_order), ("second order", degrade.second_order)):
-    small = [method(high, 4, seed(number)) for number in range(count)]
-    decibels[name] = [psnr(resize(picture, 4), high, 4).item() for picture in small]
+    lows = [method(high, 4, seed(number)) for number in range(count)]
+    decibels[name] = [psnr(resize(picture, 4), high, 4).item() for picture in lows]
     print(f"{name}: {min(decibels[name]):.1f} to {max(decibels[name]):.1f} dB")
 plt.figure(figsize=(6.4, 2.8))
 plt.hist(decibels.values(), bins=20, label=list(decibels))
 plt.axvline(psnr(resize(low, 4), high, 4).item(), color="black", linestyle="--", label="bicubic alone")
-plt.gca().set(xlabel="PSNR after enlarging, dB", ylabel="pictures", title="How degraded the training pictures are")
+plt.gca().set(xlabel="PSNR after enlarging, dB", ylabel="pictures", title="How much degradation takes away")
 plt.legend()
 show()
 
 # %% [markdown]
-# One network must now restore all of them. It can no longer count on any kind of poverty, so it learns what they have
-# in common. The price: on clean pictures it is worse than its bicubic sister.
+# One network must now restore all of them. It can no longer count on one kind of degradation, so it learns what they
+# have in common. The price: on clean pictures it is worse than a network trained on bicubic alone.
 #
 # ## Exercises
 
@@ -266,10 +271,10 @@ check("11c", quantised)
 
 # %%
 def as_the_camera_does(high, kernel, scale, sigma, quality, generator):
-    """A picture (1, 3, H, W) → first order: filtered by `kernel` (1, K, K), shrunk by bicubic, Gaussian noise in colour
-    of strength `sigma` from 0 to 1, JPEG. Everything is in distortions.py, and `resize` in images.py.
+    """A picture (1, 3, H, W) → degraded by one first-order round.
 
-    Difficulty 2 of 3, 15 minutes.
+    It is filtered by `kernel` (1, K, K), shrunk by bicubic, gets Gaussian noise in colour (`sigma` from 0 to 1), and is
+    saved as JPEG. Everything is in imaging.distortions, and `resize` in imaging.images. Difficulty 2 of 3, 15 minutes.
     """
     raise NotImplementedError
 
@@ -282,8 +287,8 @@ hint("11c")
 # %% [markdown]
 # ## Recap
 #
-# - A network undoes what its training pictures suffered. What it has not seen, it takes for detail.
-# - Blur, resize, noise, JPEG, in this order: the order in which it happens to light.
+# - A network undoes the degradation of its training pictures. Any other degradation it takes for detail.
+# - Blur, resize, noise, JPEG: this is the order in which they happen in a camera.
 # - Twice, because pictures are edited and sent. At random, because nobody knows what was done.
 #
 # Next: [lesson 12](12_real_esrgan.py), a network that learns from such pictures.

@@ -7,9 +7,9 @@
 # ![A cat in tiles: seams without a margin, none with eight pixels](pictures/13_into_use.png)
 #
 # **You will see:** the shipped RRDB in tiles without a margin is wrong by up to 24 ± 3 of 255 levels at the seams.
-# With a margin as wide as it sees, nothing differs.
+# With a margin as wide as its receptive field reaches, nothing differs.
 #
-# Takes a quarter of a minute on two cores. You bring from [lesson 3](03_srcnn.py) the receptive radius, from
+# Takes a quarter of a minute on two cores. You bring from [lesson 3](03_srcnn.py) the receptive field, and from
 # [lesson 6](06_rrdb.py) RRDB.
 
 # %%
@@ -26,7 +26,7 @@ from course import crop, photograph, promise, seed, show, show_pictures
 
 import degrade
 from engine import checkpoints, networks
-from engine.devices import computing_in
+from engine.devices import autocast
 from engine.upscaling import Tiling, in_tiles
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.images import psnr, resize
@@ -36,15 +36,16 @@ from srcnn import SRCNN
 # ## The idea
 #
 # A network's memory grows with its picture: every feature of every pixel is kept. So a large picture is cut into
-# **tiles**. But an output pixel depends on its neighbours, up to the **receptive radius** $r$. A tile therefore gets a
-# **margin** of $m$ pixels on each side, and what the network makes of the margin is thrown away.
+# **tiles**. But an output pixel depends on its neighbours, as far as its **receptive field** reaches: its radius is
+# $r$. A tile therefore gets a **margin** of $m$ pixels on each side. What the network makes of the margin is thrown
+# away.
 #
 # $$m \ge r \;\Rightarrow\; \text{tiles} = \text{whole picture},\qquad r = \sum_l \frac{k_l - 1}{2}$$
 #
 # - $k_l$: the side of the filter of layer $l$, counted in pixels of the small picture
 #
-# Only at the picture's own border is there no margin: there the whole picture has none either, and the network pads
-# both alike. SRCNN sees 8 pixels. An RRDB net of $B$ blocks sees $2 + 15B + 2$: 94 for the shipped one, 349 for the
+# At the picture's own border there is no margin: the whole picture has none there either, and the network pads both
+# alike. For SRCNN $r = 8$. For an RRDB net of $B$ blocks $r = 2 + 15B + 2$: 94 for the shipped one, 349 for the
 # paper's.
 
 
@@ -68,10 +69,11 @@ def by_hand(network, picture, side, margin, scale=1):
 torch.manual_seed(0)
 srcnn = SRCNN().requires_grad_(False)
 luma = torch.rand(1, 1, 90, 70, generator=seed())
-whole, module = srcnn(luma), in_tiles(srcnn, luma, tiling=Tiling(side=32))
+whole = srcnn(luma)
+real = in_tiles(srcnn, luma, tiling=Tiling(side=32))
 for margin in (0, 7, 8):
     tiled = by_hand(srcnn, luma, 32, margin)
-    print(f"margin {margin}: {(tiled - whole).abs().max():.7f} from the whole, {(tiled - module).abs().max():.7f} "
+    print(f"margin {margin}: {(tiled - whole).abs().max():.7f} from the whole, {(tiled - real).abs().max():.7f} "
           "from upscaling.in_tiles")  # fmt: skip
 
 # %% [markdown]
@@ -79,8 +81,8 @@ for margin in (0, 7, 8):
 #
 # Now the network that ships with the program, which enlarges ×4.
 #
-# **Predict before you run.** It can see 94 pixels far. Which margin do you need, until no eye finds the seams? And
-# until no computer does?
+# **Predict before you run.** Its receptive field reaches 94 pixels. How wide a margin do you need until no eye finds
+# the seams? And until no computer does?
 
 # %% tags=["cover"]
 rrdb = networks.load_network(checkpoints.load_checkpoint(checkpoints.PRETRAINED / "rrdb_x4.pt"))
@@ -95,7 +97,8 @@ show_pictures(panels, differences)
 
 # %%
 strip = resize(crop(photograph("coffee.png"), 120, 80, 48, 400), 1 / 2)  # 24×200 pixels, two tiles
-whole, margins = rrdb(strip), (0, 1, 2, 4, 8, 16, 32, rrdb.radius)
+whole = rrdb(strip)
+margins = (0, 1, 2, 4, 8, 16, 32, rrdb.radius)
 errors = [255 * (by_hand(rrdb, strip, 100, margin, scale=4) - whole).abs().max().item() for margin in margins]
 for margin, error in zip(margins, errors, strict=True):
     print(f"margin {margin:2}: {error:.6f} levels")
@@ -108,18 +111,20 @@ show()
 promise("without a margin, in levels", errors[0], 24, 3)
 
 # %% [markdown]
-# The second row of pictures is the difference from the whole picture, six times as strong; grey is none. The last
-# point of the curve is 0, drawn at the lower edge.
+# The second row of pictures shows the difference from the whole picture, six times as strong. Grey is no difference.
+# The last point of the curve is 0; it is drawn at the lower edge.
 #
 # What a network *can* see and what it *looks at* are two things. Every block adds a fifth of a fifth of what it has
-# seen farther away, so eight pixels hide the seam from the eye, and 16 leave only the rounding of the processor. At
-# 94 not even that. Another network may look farther. `in_tiles` asks it: up to 32 pixels its margin is the radius,
-# and the result exact. With deeper networks it cross-fades neighbours as well, so that what is left cannot be a line,
-# and `RRDBNet.margin` says that 16 are enough.
+# seen farther away. So eight pixels hide the seam from the eye, 16 leave only the rounding of the processor, and 94 not
+# even that.
 #
-# **Sizes that do not divide.** A network that folds squares of pixels into channels (Real-ESRGAN's ×2) needs an even
-# size. `RRDBNet` pads on the right and below, and crops the result. A tile must then begin at an even pixel too, or
-# other pixels share a square:
+# Another network may look farther. So `in_tiles` asks the network for its margin. Up to a radius of 32 pixels the
+# margin is the radius, and the result is exact. For deeper networks `RRDBNet.margin` says 16, and neighbouring tiles
+# are cross-faded: what difference is left cannot show as a line.
+#
+# **Sizes that do not divide.** Real-ESRGAN's ×2 network folds squares of 2×2 pixels into channels, so it needs an even
+# size. `RRDBNet` pads on the right and below, and crops the result. A tile must then begin at an even pixel too, or its
+# squares hold other pixels:
 
 # %%
 folding = RRDBNet(scale=2, features=8, growth=4, blocks=1, unshuffle=True).requires_grad_(False)
@@ -132,15 +137,15 @@ for first in (2, 1):
 # %% [markdown]
 # ## Fewer bits to compute with
 #
-# A float32 keeps 24 binary digits of a number, bfloat16 eight, and new processors compute with it up to twice as
-# fast. `computing_in` is what `--precision bf16` switches on. The
-# stored weights stay float32; for computing, they and the features are rounded.
+# A float32 keeps 24 binary digits of a number, a bfloat16 eight. New processors compute with bfloat16 up to twice as
+# fast. The stored weights stay float32; for computing, PyTorch's **autocast** rounds them and the features.
+# `--precision bf16` switches it on, by `autocast` in `engine/devices.py`.
 
 # %%
 high = crop(photograph("astronaut.png"), 20, 160, 128)
 low = degrade.bicubic(high, 4)
 exact = rrdb(low)
-with computing_in("bf16", torch.device("cpu")):
+with autocast("bf16", torch.device("cpu")):
     rough = rrdb(low).float()
 apart = 255 * (rough - exact).abs()
 print(f"bf16: {apart.mean():.2f} levels off, {apart.max():.1f} at most; "
@@ -149,8 +154,8 @@ print("float16 ends at 65504: 70000 becomes", torch.tensor(70000.0).half().item(
 
 # %% [markdown]
 # Less than a level on average: PSNR does not notice. float16 has more digits, but it overflows. An infinity becomes
-# "not a number", and that is written as black: the black tiles of many complaints. `upscaling.run` looks, and computes
-# such a tile again in float32.
+# "not a number" (NaN), and that is written as black: the black tiles of many complaints. `run` in `engine/upscaling.py`
+# looks for them, and computes such a tile again in float32.
 #
 # ## How long must it take?
 #
@@ -160,15 +165,17 @@ print("float16 ends at 65504: 70000 becomes", torch.tensor(70000.0).half().item(
 #
 # - $k$: the filter's side; $i, o$: channels in and out; $H, W$: the picture's sides; 4 bytes are one float32
 #
-# The processor has a peak of operations a second, its memory one of bytes a second. The larger of the two quotients is
-# the shortest time to hope for. We take as peaks what a very wide convolution and a large copy reach.
+# The processor has a peak of operations a second, its memory a peak of bytes a second. Divide each count by its peak:
+# the larger quotient is the shortest time to hope for. As peaks we take what a very wide convolution and a large copy
+# reach.
 
 
 # %%
 def seconds_of(work):
     """The processor's time for one run, the mean of many; what other programs take meanwhile does not count."""
     work()
-    start, runs = time.process_time(), 0
+    start = time.process_time()
+    runs = 0
     while time.process_time() - start < 0.2:
         work()
         runs += 1
@@ -196,14 +203,14 @@ for inputs, outputs, side in ((64, 64, 3), (16, 16, 3), (64, 64, 1), (32, 1, 5))
           f"measured {measured:.2f} ms")  # fmt: skip
 
 # %% [markdown]
-# The convolution of 64 channels comes near what was counted: it can only be made faster by fewer operations. SRCNN's
-# last one, to a single channel, takes many times longer than counted, for it leaves wide arithmetic units empty. Half
-# the operations are seldom half the time.
+# The convolution of 64 channels comes near the count: only fewer operations can make it faster. SRCNN's last one, to a
+# single channel, takes many times longer than the count, for it leaves wide arithmetic units empty. Half the operations
+# are seldom half the time.
 #
 # ## Several machines
 #
-# Two machines with the same weights each take half of a batch. The gradient of a mean is the mean of the gradients,
-# if the shares are equal. In one process:
+# Two machines with the same weights each take half of a batch. If the shares are equal, the mean of their gradients is
+# the gradient of the whole batch. We try it in one process:
 
 
 # %%
@@ -213,31 +220,32 @@ def gradient(low, high):
     return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
 
 
-batch, wanted = torch.rand(8, 1, 25, 25, generator=seed(1)), torch.rand(8, 1, 9, 9, generator=seed(2))
-together = gradient(batch, wanted)
+lows = torch.rand(8, 1, 25, 25, generator=seed(1))
+highs = torch.rand(8, 1, 9, 9, generator=seed(2))
+together = gradient(lows, highs)
 for share in (4, 6):
-    mean = (gradient(batch[:share], wanted[:share]) + gradient(batch[share:], wanted[share:])) / 2
+    mean = (gradient(lows[:share], highs[:share]) + gradient(lows[share:], highs[share:])) / 2
     print(f"shares of {share} and {8 - share}: off by {(mean - together).norm() / together.norm():.1e} of its length")
 
 # %% [markdown]
-# That mean is what `DistributedDataParallel` computes, over the network, while the rest of the gradient is still on its
-# way; `data_parallel` in devices.py wraps the loss in it. Then every machine takes the same step. `-b` must divide among the
-# processes, so shares are equal. What looks across the batch sees only a share: batch norm, and the average logit of
-# the relativistic loss.
+# PyTorch's `DistributedDataParallel` (**DDP**) computes that mean over the network cable, while the rest of the
+# gradient is still being computed. `data_parallel` in `engine/devices.py` wraps the loss in it. Then every machine
+# takes the same step. `-b` must divide among the processes, so that shares are equal. Whatever looks across the batch
+# sees only a share: batch norm, and the average logit of the relativistic loss.
 #
 # ## A phone
 #
 # What would a phone's camera ask for? **Few channels** first: cost goes with their square.
 
 # %%
-networks = {
+candidates = {
     "SRCNN 9-5-5": SRCNN(),
     "RRDB ×4, as shipped": copy.deepcopy(rrdb),
     "SRVGG ×4, 64 features, 16 layers": SRVGGNetCompact(),
     "SRVGG ×4, 16 features, 4 layers": SRVGGNetCompact(4, 16, 4),
 }
 enlarged = {"conv_up1": 4, "conv_up2": 16, "conv_hr": 16, "conv_last": 16}  # pixels that RRDB's last layers make of one
-for name, network in networks.items():
+for name, network in candidates.items():
     layers = [(layer, which) for which, layer in network.named_modules() if isinstance(layer, nn.Conv2d)]
     products = sum(layer.weight.numel() * enlarged.get(which, 1) for layer, which in layers)
     products /= 1 if network.luma else 16  # SRCNN works on the enlarged picture, the others on the small one
@@ -245,32 +253,35 @@ for name, network in networks.items():
     print(f"{name}: {weights:,} weights, {products:,.0f} products a pixel of the result")
 
 # %% [markdown]
-# **Fold what was only for training.** A convolution is linear, so several side by side that are added are *one*
-# convolution. A 3×3, a 1×1 and the identity learn better together (RepVGG, Ding et al., 2021); what ships is a single
-# 3×3. Here a 1×1 beside SRCNN 9-3-5's middle layer:
+# **Fold what was only for training.** A convolution is linear, so the sum of several side by side is *one* convolution.
+# A 3×3, a 1×1 and the identity learn better together than a 3×3 alone (RepVGG, Ding et al., 2021). What ships is a
+# single 3×3. Here we fold a 1×1 beside the middle layer of SRCNN 9-3-5:
 
 # %%
-network, beside, picture = SRCNN((9, 3, 5)), nn.Conv2d(64, 32, 1), torch.rand(1, 1, 40, 40, generator=seed())
+network = SRCNN((9, 3, 5))
+beside = nn.Conv2d(64, 32, 1)
+picture = torch.rand(1, 1, 40, 40, generator=seed())
 with torch.no_grad():
     features = network.extract(picture).relu()
     two = network.map(features) + beside(features)[..., 1:-1, 1:-1]  # valid: the 3×3 has lost a pixel on each side
-    wanted = network.reconstruct(two.relu())
+    expected = network.reconstruct(two.relu())
     network.map.weight += F.pad(beside.weight, [1] * 4)  # a 1×1 filter is a 3×3 with zeros around
     network.map.bias += beside.bias
-    print(f"folded into a plain SRCNN: {(network.forward_valid(picture) - wanted).abs().max():.1e} apart")
+    print(f"folded into a plain SRCNN: {(network.forward_valid(picture) - expected).abs().max():.1e} apart")
 
 # %% [markdown]
-# One after the other folds as well, if nothing stands between: a 1×1 that widens and a 3×3 that narrows again is
-# `einsum("omyx,mi->oiyx", three, one)`, with the weights of both. ECBSR (Zhang et al.,
-# 2021), made for phones, trains that beside its 3×3, and fixed edge filters.
+# Two convolutions one after the other fold as well, if nothing stands between them. A 1×1 that widens and a 3×3 that
+# narrows again become `einsum("omyx,mi->oiyx", three, one)` of their weights. ECBSR (Zhang et al., 2021), made for
+# phones, trains such a pair beside its 3×3, and fixed edge filters too.
 #
-# **Eight bits a weight**: a whole number $q$ from −127 to 127 and for each filter a step $s$, $w \approx s\,q$. A
-# quarter of the memory, and phones have fast units for it.
+# **Eight bits a weight.** Each weight becomes a whole number $q$ from −127 to 127, each filter gets a step $s$, and
+# $w \approx s\,q$. That is a quarter of the memory, and phones have fast units for it.
 #
 # **Predict before you run.** With how many bits do you see it?
 
 # %%
-BITS, panels, losses = (8, 6, 5, 4, 3), [], []
+BITS = (8, 6, 5, 4, 3)
+panels, losses = [], []
 for bits in BITS:
     rounded = copy.deepcopy(rrdb)
     for layer in rounded.modules():
@@ -283,10 +294,11 @@ for bits in BITS:
 show_pictures([("32 bits", exact[..., 60:124, 24:88]), *panels])
 
 # %% [markdown]
-# Eight cost nothing. With four the colours are wrong, and three destroy the picture. Here only weights are rounded.
-# To *compute* in eight bits, the features must be rounded too; their range has to be measured on pictures first.
+# Eight bits cost nothing. With four the colours are wrong, and three destroy the picture. Here only weights are
+# rounded. To *compute* in eight bits, the features must be rounded too, and their range must first be measured on
+# pictures.
 #
-# SRCNN minds more. Three that we trained for 200 steps, as in lesson 3, lost 0.2 to 0.4 dB by eight bits: in each layer
+# SRCNN minds more. Three that we trained for 200 steps, as in lesson 3, lost 0.2 to 0.4 dB by eight bits. In each layer
 # one weight of about 1 hands the picture through, and the step that suits it is coarse for its neighbours.
 #
 # ## Exercises
@@ -294,10 +306,10 @@ show_pictures([("32 bits", exact[..., 60:124, 24:88]), *panels])
 
 # %%
 def window(start, stop, length, margin, fold):
-    """Which pixels first … last − 1 of a line of `length` a tile gets that makes the pixels start … stop − 1.
+    """A tile makes the pixels start … stop − 1 of a line of `length` → the pair (first, last) that it must be given.
 
-    A pair (first, last). `first` is a multiple of `fold`, and so is `last` unless the line ends there; the margin is
-    at least `margin`, except at the ends of the line. Difficulty 2 of 3, 15 minutes.
+    It gets the pixels first … last − 1, with at least `margin` more on each side, except at the ends of the line.
+    `first` is a multiple of `fold`, and so is `last` unless the line ends there. Difficulty 2 of 3, 15 minutes.
     """
     raise NotImplementedError
 
@@ -319,9 +331,9 @@ check("13b", cost)
 
 # %%
 def folded(weight3, bias3, weight1, bias1):
-    """(weight, bias) of the one 3×3 convolution that is conv3(x) + conv1(x) + x, all of them with C channels.
+    """Weights (C, C, 3, 3) and (C, C, 1, 1) and their biases (C,) → (weight, bias) of one 3×3 convolution.
 
-    The weights have the shapes (C, C, 3, 3) and (C, C, 1, 1). Difficulty 2 of 3, 15 minutes.
+    It must give conv3(x) + conv1(x) + x. Difficulty 2 of 3, 15 minutes.
     """
     raise NotImplementedError
 
@@ -346,7 +358,7 @@ hint("13a")
 # %% [markdown]
 # ## Recap
 #
-# - A margin as wide as the network sees makes tiles exact. What it looks at is less.
+# - A margin as wide as the receptive field reaches makes tiles exact. Networks look less far than they can see.
 # - Measure what a lower precision costs, in levels and dB.
 # - Count operations and bytes before you measure, and do not trust operations alone.
 # - Equal shares: the mean of the gradients is the gradient of the mean.

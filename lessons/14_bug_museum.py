@@ -6,7 +6,8 @@
 #
 # ![A cat's eye, once as it should be and once as two ghosts between stripes](pictures/14_bug_museum.png)
 #
-# **You will see:** a careless line costs bicubic itself up to 2.8 ± 0.3 dB. It is a promise for you to break.
+# **You will see:** a careless line costs bicubic itself up to 2.8 ± 0.3 dB. Mend it, and this promise is broken: so it
+# should be.
 #
 # Takes a quarter of a minute on two cores. You bring from [lesson 1](01_pixels.py) how pictures are measured, from
 # [lesson 3](03_srcnn.py) training.
@@ -32,13 +33,13 @@ from srcnn import SRCNN
 # %% [markdown]
 # ## The idea
 #
-# A mistake that stops the program is a kind one. The others give a picture, and a network trains around them. They are
-# found by a **symptom**: something that you can measure, and of which you know beforehand what it should be.
+# A mistake that stops the program is a kind one. The others still give a picture, and a network trains around them.
+# They are found by a **symptom**: something that you can measure, and whose right value you know beforehand.
 #
 # $$\text{symptom} = |\,\text{measured} - \text{known}\,|$$
 #
-# - *known* may be: the same function on an easier case, a trivial method such as bicubic, a run without interruption,
-#   the picture that went in
+# - *known* may come from the same function on an easier case, a trivial method such as bicubic, a run that was never
+#   stopped, or the picture that went in
 #
 # So before you look for the cause, ask: *what do I know that this must give?* Then make the case smaller until the
 # answer fits on one line.
@@ -47,8 +48,8 @@ from srcnn import SRCNN
 # ## Exercises: ten exhibits
 #
 # Each exhibit is a function with a mistake or two, and a cell that shows its symptom. **Change the function itself**
-# and run both cells again. `check` says *not yet* while the symptom is all there, and what is still wrong when only a
-# part is mended.
+# and run both cells again. `check` says *not yet* while nothing has changed. When only a part is mended, it says what
+# is still wrong.
 #
 # **Predict before you run.** Read each function first, and write down what the symptom will be.
 #
@@ -124,12 +125,12 @@ check("14c", as_bytes)
 # %% [markdown]
 # ### d. A table under bicubic
 #
-# A table puts a network at 25.3 dB where others measure 28.4 dB for bicubic. Perhaps the network is not to blame.
+# A table gives a network 25.3 dB where others measure 28.4 dB for bicubic. Perhaps the network is not to blame.
 
 
 # %%
 def baseline(high, scale):
-    """A photograph (1, 3, H, W) with sides of any length → the PSNR in dB of shrinking it and enlarging it again.
+    """A photograph (1, 3, H, W), sides of any length → the PSNR in dB after shrinking it and enlarging it again.
 
     Difficulty 2 of 3, 10 minutes.
     """
@@ -167,9 +168,9 @@ def pair_up(lows, highs):
 names = ("astronaut", "camera", "chelsea", "coffee")
 panels = []
 for low, high in pair_up([f"{name}_x4.png" for name in names if name != "camera"], [f"{name}.png" for name in names]):
-    small, large = (crop(photograph(name.replace("_x4", "")), 40, 120, 160) for name in (low, high))
-    small = resize(resize(small, 1 / 4), 4)
-    panels.append((f"{low} with {high}: {psnr(small, large, 4).item():.1f} dB", torch.cat((small, large), dim=3)))
+    one, other = (crop(photograph(name.replace("_x4", "")), 40, 120, 160) for name in (low, high))
+    one = resize(resize(one, 1 / 4), 4)
+    panels.append((f"{low} with {high}: {psnr(one, other, 4).item():.1f} dB", torch.cat((one, other), dim=3)))
 show_pictures(panels, side=320)
 check("14e", pair_up)
 
@@ -181,7 +182,7 @@ check("14e", pair_up)
 
 # %%
 def run_tiles(network, tiles):
-    """A list of tiles → a list of what the network makes of them; RuntimeError if there is a tile it cannot do.
+    """A list of tiles → the list of the network's results. Raises RuntimeError if the network fails on a tile.
 
     Difficulty 1 of 3, 5 minutes.
     """
@@ -216,7 +217,8 @@ check("14f", run_tiles)
 # %% [markdown]
 # ### g. The dark fringe
 #
-# A yellow sign on a transparent ground, enlarged and laid on white. Where nothing is, a file has black.
+# A yellow sign on a transparent ground is enlarged and laid on white. Where a picture is transparent, its file has
+# black.
 
 
 # %%
@@ -236,14 +238,15 @@ def laid_on(rgba, ground):
 place = torch.linspace(-1.2, 1.2, 24)
 opacity = ((1 - (place**2 + place[:, None] ** 2).sqrt()) * 12 + 0.5).clamp(0, 1)
 sign = torch.stack([1.0 * (opacity > 0), 0.8 * (opacity > 0), 0 * opacity, opacity])[None]
-right, found = resize(laid_on(sign, 1.0), 6).clamp(0, 1), laid_on(enlarge(sign, 6), 1.0)
-show_pictures([("laid on white, then enlarged", right), ("enlarged, then laid on white", found)])
+expected = resize(laid_on(sign, 1.0), 6).clamp(0, 1)
+actual = laid_on(enlarge(sign, 6), 1.0)
+show_pictures([("laid on white, then enlarged", expected), ("enlarged, then laid on white", actual)])
 check("14g", enlarge)
 
 # %% [markdown]
 # ### h. The file that does things
 #
-# Nobody else can load these weights. And whoever loads a file of this kind lets it do whatever it likes:
+# Nobody else can load these weights. And a file of this kind can run any code on the computer of whoever loads it:
 
 
 # %%
@@ -271,7 +274,7 @@ with tempfile.TemporaryDirectory() as folder:
 check("14h", save)
 
 # %% [markdown]
-# ### i. The discriminator who is bribed
+# ### i. The ruler that bends
 #
 # The perceptual loss falls splendidly. The picture hardly changes.
 
@@ -290,17 +293,20 @@ torch.manual_seed(0)
 high = crop(cat, 60, 150, 48)
 low = resize(resize(high, 1 / 3), 3)
 features = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
-network, incorruptible = SRCNN((9, 1, 5)), copy.deepcopy(features)
-optimizer, curves = torch.optim.Adam(to_be_learnt(network, features), lr=5e-4), []
+untouched = copy.deepcopy(features)
+network = SRCNN((9, 1, 5))
+learning_rate = 5e-4
+optimizer = torch.optim.Adam(to_be_learnt(network, features), learning_rate)
+curves = []
 for _ in range(80):
     restored = network(low)
     loss = F.l1_loss(features(restored), features(high))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    curves.append((loss.item(), F.l1_loss(incorruptible(restored), incorruptible(high)).item()))
+    curves.append((loss.item(), F.l1_loss(untouched(restored), untouched(high)).item()))
 plt.figure(figsize=(6, 2.8))
-for curve, name in zip(zip(*curves, strict=True), ("the loss", "as the untouched features see it"), strict=True):
+for curve, name in zip(zip(*curves, strict=True), ("the loss", "the same by untouched features"), strict=True):
     plt.plot([value / curve[0] for value in curve], label=name)
 plt.gca().set(xlabel="step", ylabel="share of the first", ylim=(0, None), title="Perceptual loss")
 plt.legend()
@@ -310,12 +316,12 @@ check("14i", to_be_learnt)
 # %% [markdown]
 # ### j. The jump
 #
-# A run that was stopped goes on, at a loss that it had left behind. (Two mistakes.)
+# A run that was stopped is resumed, and its loss jumps back up. (Two mistakes.)
 
 
 # %%
 def resume(checkpoint, network, optimizer):
-    """Load {"network": state, "optimizer": state, "step": steps that are done}; returns the step to go on with.
+    """Load {"network": state, "optimizer": state, "step": how many steps are done}; return the step to resume at.
 
     Difficulty 1 of 3, 10 minutes.
     """
@@ -353,7 +359,7 @@ stopped = before + train(network, optimizer, step, step + 40)
 plt.figure(figsize=(6, 2.8))
 plt.semilogy(stopped, label="stopped after 40 steps, and resumed")
 plt.semilogy(whole, label="never stopped")
-plt.gca().set(xlabel="step", ylabel="loss", title="Going on")
+plt.gca().set(xlabel="step", ylabel="loss", title="Resuming")
 plt.legend()
 show()
 check("14j", resume)
@@ -371,7 +377,7 @@ hint("14g")
 # | pairs that do not match | the PSNR of each pair: all near bicubic's |
 # | an error that was printed and passed | nothing: let errors out |
 # | a file | open it elsewhere, with `weights_only=True` |
-# | a loss that falls too well | the same distance, measured by somebody who does not learn |
-# | a run that goes on | the run that was never stopped |
+# | a loss that falls too well | the same distance, by a network that does not learn |
+# | a run that is resumed | the run that was never stopped |
 #
-# The project's own tests are such questions: an oracle, a property, a round trip.
+# The project's own tests ask such questions: they compare with an oracle, check a property, or make a round trip.

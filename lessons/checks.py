@@ -14,8 +14,8 @@ In a terminal, for one's own progress, or for a folder with a folder for each st
 The exit code is 1 while anything is unsolved. Of a student's file only imports, functions, classes and CONSTANTS
 are run, not the lesson. That is no sandbox: look at strangers' files before you run them.
 
-What each exercise wants is in lessons/exercises/NN_name.py: a function `check_01a` whose parameter has the name
-of the answer and whose docstring is the hint.
+What each exercise expects is in lessons/exercises/NN_name.py: a function `check_01a`. Its parameter has the name of the
+answer; its docstring is the hint.
 """
 
 import argparse
@@ -24,10 +24,12 @@ import contextlib
 import importlib.util
 import inspect
 import json
+import queue
 import re
 import subprocess
 import sys
 import textwrap
+import threading
 import traceback
 from dataclasses import dataclass, field
 from functools import cache
@@ -38,7 +40,8 @@ from torch import Tensor
 
 from course import LESSONS, show_pictures
 
-SECONDS = 60  # an answer that has not come by then is counted as too slow
+SECONDS = 60  # an answer that has not come by then, counted from when it is begun, is too slow
+SECONDS_TO_START = 300  # for Python, torch and what a file imports
 LESSON_NAME = re.compile(r"(?P<student>.*?)_?(?P<lesson>\d\d_[a-z_]+)$")
 
 
@@ -52,7 +55,7 @@ class Mismatch(Exception):
 
 @dataclass
 class Verdict:
-    """What is thought of an answer: its status is "not yet", "correct" or "wrong"."""
+    """The result of a check: `status` is "not yet", "correct" or "wrong"."""
 
     status: str
     message: str = ""
@@ -65,7 +68,7 @@ class Verdict:
 
 
 def check(identity: str, answer) -> None:
-    """Print whether the answer to exercise `identity` is right; if not, what differs, with a picture of a picture."""
+    """Print whether the answer to exercise `identity` is right; if not, what differs. Pictures are shown."""
     verdict = grade(identity, answer)
     words = {"not yet": f'not yet: hint("{identity}") helps', "correct": "correct", "wrong": "not right yet."}
     print(f"{identity}: {words[verdict.status]}")
@@ -128,33 +131,34 @@ def answer_name(identity: str) -> str:
 # ---------------------------------------------------------------------------------------------
 
 
-def compare(got, wanted, what: str, mistakes: dict | None = None, tolerance: float = 1e-5, picture: bool = False):
-    """Raise Mismatch unless `got` equals `wanted`, numbers or tensors, to within the tolerance.
+def compare(actual, expected, what: str, mistakes: dict | None = None, tolerance: float = 1e-5, picture: bool = False):
+    """Raise Mismatch unless `actual` equals `expected`, numbers or tensors, to within the tolerance.
 
-    `mistakes` maps an explanation to the value that this mistake would give: where one fits, it is named.
+    `mistakes` maps an explanation to the value that this mistake would give. Where one fits, it is named.
     With `picture`, both are shown.
     """
-    if got is None:
+    if actual is None:
         raise Mismatch(f"{what}: your function returns nothing. Is there a `return`?")
-    got, wanted = _as_tensor(got, what), torch.as_tensor(wanted, dtype=torch.float64)
+    actual = _as_tensor(actual, what)
+    expected = torch.as_tensor(expected, dtype=torch.float64)
     for explanation, value in (mistakes or {}).items():
         value = torch.as_tensor(value, dtype=torch.float64)
-        if _close(got, value, tolerance) and not _close(got, wanted, tolerance):
-            raise Mismatch(f"{what}: {explanation}", *(_both(got, wanted) if picture else []))
-    if got.shape != wanted.shape:
-        raise Mismatch(f"{what}: the shape is {_shape(got)}, not {_shape(wanted)}.")
-    if not got.isfinite().all() and wanted.isfinite().all():
+        if _close(actual, value, tolerance) and not _close(actual, expected, tolerance):
+            raise Mismatch(f"{what}: {explanation}", *(_both(actual, expected) if picture else []))
+    if actual.shape != expected.shape:
+        raise Mismatch(f"{what}: the shape is {_shape(actual)}, not {_shape(expected)}.")
+    if not actual.isfinite().all() and expected.isfinite().all():
         raise Mismatch(f"{what}: it is not finite (NaN or infinity).")
-    if _close(got, wanted, tolerance):
+    if _close(actual, expected, tolerance):
         return
-    if wanted.ndim == 0:
-        raise Mismatch(f"{what}: {got.item():.6g}, but it should be {wanted.item():.6g}.")
-    worst = (got - wanted).abs().argmax()
-    place = ", ".join(str(int(index)) for index in torch.unravel_index(worst, wanted.shape))
+    if expected.ndim == 0:
+        raise Mismatch(f"{what}: {actual.item():.6g}, but it should be {expected.item():.6g}.")
+    worst = (actual - expected).abs().argmax()
+    place = ", ".join(str(int(index)) for index in torch.unravel_index(worst, expected.shape))
     raise Mismatch(
-        f"{what}: it differs most at [{place}], where it is {got.flatten()[worst]:.6g} and should be "
-        f"{wanted.flatten()[worst]:.6g}.",
-        *(_both(got, wanted) if picture else []),
+        f"{what}: it differs most at [{place}], where it is {actual.flatten()[worst]:.6g} and should be "
+        f"{expected.flatten()[worst]:.6g}.",
+        *(_both(actual, expected) if picture else []),
     )
 
 
@@ -173,14 +177,14 @@ def _shape(value: Tensor) -> str:
     return "×".join(map(str, value.shape)) if value.ndim else "that of a single number"
 
 
-def _both(got: Tensor, wanted: Tensor) -> list[tuple[str, Tensor]]:
-    """Pictures for the eye; a matrix is made one, black at its least value and white at its largest."""
-    if wanted.ndim == 2:
-        low, high = wanted.min(), wanted.max()
-        got, wanted = (((part - low) / (high - low))[None, None] for part in (got, wanted))
-    panels = [("yours", got[:1]), ("wanted", wanted[:1])]
-    if got.shape == wanted.shape:
-        apart = (got - wanted)[:1]
+def _both(actual: Tensor, expected: Tensor) -> list[tuple[str, Tensor]]:
+    """Both as pictures for the eye. A matrix becomes one, black at its least value and white at its largest."""
+    if expected.ndim == 2:
+        least, most = expected.min(), expected.max()
+        actual, expected = (((part - least) / (most - least))[None, None] for part in (actual, expected))
+    panels = [("yours", actual[:1]), ("expected", expected[:1])]
+    if actual.shape == expected.shape:
+        apart = (actual - expected)[:1]
         factor = max(1, int(0.5 / apart.abs().max().clamp(min=1e-3)))  # so strong that it can be seen
         panels.append((f"difference × {factor}, grey is none", (0.5 + factor * apart).clamp(0, 1)))
     return [(caption, panel.float()) for caption, panel in panels]
@@ -192,7 +196,7 @@ def _both(got: Tensor, wanted: Tensor) -> list[tuple[str, Tensor]]:
 
 
 def find_files(folder: Path) -> dict[str, dict[str, Path]]:
-    """Student → lesson → file. Files in the folder itself count alone; without any, those of its subfolders do."""
+    """Student → lesson → file. If the folder itself has lessons, only those count; else those of its subfolders."""
     files = [path for path in sorted(folder.iterdir()) if path.suffix in (".py", ".ipynb")]
     if not any(LESSON_NAME.match(path.stem) for path in files):
         files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".py", ".ipynb")]
@@ -207,7 +211,7 @@ def find_files(folder: Path) -> dict[str, dict[str, Path]]:
 
 
 def answers_in(path: Path) -> dict:
-    """What a student's file defines: its imports, functions, classes and CONSTANTS; the rest is not run."""
+    """What a student's file defines: imports, functions, classes and CONSTANTS. The rest is not run."""
     source = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         cells = [cell for cell in json.loads(source)["cells"] if cell["cell_type"] == "code"]
@@ -227,16 +231,19 @@ def _is_definition(node: ast.stmt) -> bool:
 
 
 def grade_files(files: list[Path], settled: set[str]) -> None:
-    """What the child process does: discriminator every exercise of the files, one line of JSON each on standard output."""
+    """What the child process does: for every exercise a line of JSON when it is begun, and one with its verdict."""
     for path in files:
         lesson = LESSON_NAME.match(path.stem)["lesson"][:2]
-        wanted = [identity for identity in exercises() if identity[:2] == lesson and identity not in settled]
+        unsettled = [identity for identity in exercises() if identity[:2] == lesson and identity not in settled]
         with contextlib.redirect_stdout(sys.stderr):
             try:
-                names, problem = answers_in(path), None
+                names = answers_in(path)
+                problem = None
             except Exception as error:
-                names, problem = {}, f"The file cannot be read: {type(error).__name__}: {error}"
-        for identity in wanted:
+                names = {}
+                problem = f"The file cannot be read: {type(error).__name__}: {error}"
+        for identity in unsettled:
+            print(json.dumps([identity]), flush=True)  # from now on its time is counted
             with contextlib.redirect_stdout(sys.stderr):
                 answer = names.get(answer_name(identity))
                 verdict = grade(identity, answer) if answer else Verdict("wrong" if problem else "not yet", problem)
@@ -245,25 +252,45 @@ def grade_files(files: list[Path], settled: set[str]) -> None:
 
 def grade_student(files: dict[str, Path]) -> dict[str, Verdict]:
     """Identity → verdict for all exercises of a student's files, graded in a process that may be stopped."""
-    wanted = [identity for identity in exercises() if any(lesson[:2] == identity[:2] for lesson in files)]
+    identities = [identity for identity in exercises() if any(lesson[:2] == identity[:2] for lesson in files)]
     verdicts: dict[str, Verdict] = {}
-    while open_ones := [identity for identity in wanted if identity not in verdicts]:
-        command = [sys.executable, str(LESSONS / "checks.py"), "--grade", ",".join(verdicts) or "-"]
-        late = False
-        try:
-            result = subprocess.run([*command, *map(str, files.values())], capture_output=True, timeout=SECONDS)
-            output = result.stdout
-        except subprocess.TimeoutExpired as expired:
-            output, late = expired.stdout or b"", True
-        for line in output.decode("utf-8", "replace").splitlines():
-            identity, status, message = json.loads(line)
-            verdicts[identity] = Verdict(status, message or "")
-        if open_ones[0] not in verdicts or late:  # the one in hand is what stopped the others
-            stuck = next((identity for identity in open_ones if identity not in verdicts), None)
-            if stuck:
-                why = f"No answer within {SECONDS} seconds." if late else "It ended the whole program."
-                verdicts[stuck] = Verdict("wrong", why)
+    while open_ones := [identity for identity in identities if identity not in verdicts]:
+        in_hand, late = _grade_until_stuck(files, verdicts)
+        stuck = in_hand or next((identity for identity in open_ones if identity not in verdicts), None)
+        if stuck:  # it is what stopped the others
+            why = f"No answer within {SECONDS} seconds." if late else "It ended the whole program."
+            verdicts[stuck] = Verdict("wrong", why)
     return verdicts
+
+
+def _grade_until_stuck(files: dict[str, Path], verdicts: dict[str, Verdict]) -> tuple[str | None, bool]:
+    """Add the verdicts of one process; which exercise was in hand when it ended, and whether for want of time.
+
+    The clock runs from when an answer is begun: starting Python and importing torch is not the student's time.
+    """
+    command = [sys.executable, str(LESSONS / "checks.py"), "--grade", ",".join(verdicts) or "-"]
+    lines: queue.Queue[bytes | None] = queue.Queue()
+    with subprocess.Popen(
+        [*command, *map(str, files.values())], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+
+        def read() -> None:
+            for line in process.stdout:
+                lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        in_hand = None
+        try:
+            while line := lines.get(timeout=SECONDS if in_hand else SECONDS_TO_START):
+                identity, *verdict = json.loads(line)
+                in_hand = None if verdict else identity
+                if verdict:
+                    verdicts[identity] = Verdict(verdict[0], verdict[1] or "")
+        except queue.Empty:
+            process.kill()
+            return in_hand, True
+    return in_hand, False
 
 
 def sheet(folder: Path, verbose: bool) -> bool:

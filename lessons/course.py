@@ -52,10 +52,10 @@ def crop(picture: Tensor, top: int, left: int, height: int, width: int | None = 
     return picture[..., top : top + height, left : left + (width or height)]
 
 
-def trained(**wanted):
-    """The newest network in models/ that is as wanted, else a shipped one, as (path, checkpoint); None without any."""
+def trained(**kind):
+    """(path, checkpoint) of the newest network in models/ that fits, else of a shipped one; None if none fits."""
     with contextlib.chdir(ROOT):
-        return networks.find_trained(**wanted)
+        return networks.find_trained(**kind)
 
 
 def show() -> None:
@@ -78,8 +78,8 @@ _saved: list[Path] = []  # the figures of this run
 def show_pictures(*rows: list[tuple[str, Tensor]], side: int = 180) -> None:
     """Show rows of (caption, picture); a picture is (1, 3, H, W) or (1, 1, H, W) in 0..1.
 
-    All are shown equally wide, about `side` screen pixels: the widest enlarged by a whole number, so that none of its
-    pixels is lost or doubled, which would be a resize of its own.
+    All are shown equally wide, about `side` screen pixels. The widest is enlarged by a whole number, so that none of
+    its pixels is lost or doubled: that would be a resize of its own.
     """
     widest = max(picture.shape[-1] for row in rows for _, picture in row)
     width = widest * max(1, round(side / widest))
@@ -87,7 +87,8 @@ def show_pictures(*rows: list[tuple[str, Tensor]], side: int = 180) -> None:
     captions = [[_wrapped(caption, 2 * width // 11) for caption, _ in row] for row in rows]
     titles = [12 + 14 * max(caption.count("\n") + 1 for caption in row) for row in captions]
     total = max(map(len, rows)) * (width + 10) + 10, sum(heights) + sum(titles) + 10
-    figure, top = plt.figure(figsize=(total[0] / 72, total[1] / 72)), total[1]
+    figure = plt.figure(figsize=(total[0] / 72, total[1] / 72))
+    top = total[1]
     figure.set_layout_engine("none")
     for row, texts, height, title in zip(rows, captions, heights, titles, strict=True):
         top -= title + height
@@ -113,7 +114,7 @@ def promise(what: str, measured: float, expected: float, tolerance: float) -> bo
 
 
 def seed(number: int = 0) -> torch.Generator:
-    """A generator of random numbers that gives the same ones in every run."""
+    """A generator of random numbers, the same ones in every run."""
     return torch.Generator().manual_seed(number)
 
 
@@ -121,9 +122,9 @@ HELD_OUT = ("astronaut.png", "coffee.png")  # no lesson trains on these two
 
 
 def photograph_pairs(scale: int, enlarge: bool) -> tuple[list[Pair], list[Pair]]:
-    """Training pairs, seven photographs, and held-out pairs, the middles of two others.
+    """(training pairs, held-out pairs): seven whole photographs, and the middles of two others.
 
-    Small is shrunk by `scale`, and enlarged again by bicubic if the network wants it so.
+    The low picture is shrunk by `scale`. With `enlarge` it is enlarged again by bicubic, as SRCNN expects it.
     """
     pairs = [Pair(*make_pair(photograph(name), scale, enlarge), name) for name in FREE_PHOTOGRAPHS]
     training = [pair for pair in pairs if pair.photograph not in HELD_OUT]

@@ -160,11 +160,15 @@ def split_without_seed(names, held_out_count, seed):
 
 LESSON_4 = [
     ("04a", split_by_patch, "this is a split by patch"),
-    ("04a", split_always_the_same, "not drawn by chance"),
+    ("04a", split_always_the_same, "not sampled at random"),
     ("04a", split_without_seed, "when it was called again"),
-    ("04b", lambda step, steps, rate: rate * math.cos(math.pi * step / steps), "down to −rate"),
-    ("04b", lambda step, steps, rate: rate * (1 - step / steps), "straight line"),
-    ("04b", lambda step, steps, rate: rate / 2 * (1 + math.cos(180 * step / steps)), "radians"),
+    (
+        "04b",
+        lambda step, steps, learning_rate: learning_rate * math.cos(math.pi * step / steps),
+        "down to −learning_rate",
+    ),
+    ("04b", lambda step, steps, learning_rate: learning_rate * (1 - step / steps), "straight line"),
+    ("04b", lambda step, steps, learning_rate: learning_rate / 2 * (1 + math.cos(180 * step / steps)), "radians"),
     ("04c", lambda plausible, loss: plausible.mean(), "L1 answers the median"),
     ("04c", lambda plausible, loss: plausible.median(), "L2 answers the mean"),
     ("04d", lambda batches: sum(batch.mean() for batch in batches) / len(batches), "counts four times"),
@@ -324,9 +328,9 @@ LESSON_9 = [
 ]
 
 
-def generator_loss(restored, high, discriminator, perceptual, share=0.005, pixels=0.01, game=None):
-    game = game or esrgan.relativistic_generator_loss
-    adversarial = game(discriminator(high), discriminator(restored))
+def generator_loss(restored, high, discriminator, perceptual, share=0.005, pixels=0.01, loss=None):
+    loss = loss or esrgan.relativistic_generator_loss
+    adversarial = loss(discriminator(high), discriminator(restored))
     return perceptual(restored, high) + share * adversarial + pixels * F.l1_loss(restored, high)
 
 
@@ -349,11 +353,11 @@ LESSON_10 = [
     ("10a", partial(generator_loss, share=0.01, pixels=0.005), "changed places"),
     ("10a", partial(generator_loss, share=1, pixels=1), "without their weights"),
     ("10a", partial(generator_loss, pixels=0), "the pixels are missing"),
-    ("10a", partial(generator_loss, game=esrgan.relativistic_discriminator_loss), "the discriminator's own loss"),
-    ("10a", partial(generator_loss, game=lambda real, fake: F.softplus(-fake).mean()), "standard game"),
+    ("10a", partial(generator_loss, loss=esrgan.relativistic_discriminator_loss), "the discriminator's own loss"),
+    ("10a", partial(generator_loss, loss=lambda real, fake: F.softplus(-fake).mean()), "standard adversarial"),
     (
         "10a",
-        partial(generator_loss, game=lambda *logits: esrgan.relativistic_generator_loss(*logits).detach()),
+        partial(generator_loss, loss=lambda *logits: esrgan.relativistic_generator_loss(*logits).detach()),
         "gives no gradient",
     ),
     (
@@ -434,7 +438,7 @@ LESSON_11 = [
     (
         "11a",
         lambda reach, sigma, beta: normalised(torch.exp(-((taps_of(reach) / sigma**2) ** beta) / 2)),
-        "this is the bell",
+        "this is the Gaussian, exp",
     ),
     ("11a", lambda reach, sigma, beta: normalised(1 / (1 + (taps_of(reach) / sigma) ** beta)), "σ is not squared"),
     ("11b", lambda picture, photons, generator: torch.poisson(picture * photons, generator=generator), "Divide by"),
@@ -443,7 +447,7 @@ LESSON_11 = [
         lambda picture, photons, generator: torch.poisson(picture, generator=generator) / photons,
         "multiply by `photons` first",
     ),
-    ("11b", lambda picture, photons, generator: torch.poisson(picture * photons) / photons, "hand on the generator"),
+    ("11b", lambda picture, photons, generator: torch.poisson(picture * photons) / photons, "pass the generator on"),
     ("11b", gaussian_instead, "whole numbers"),
     ("11c", partial(quantised, times=False), "not multiplied by their steps"),
     ("11c", partial(quantised, matrix=DCT.T), "the wrong way first"),
@@ -513,7 +517,7 @@ def without_memory(weight, u):
 LESSON_12 = [
     ("12a", partial(pooled, draw="with repeating"), "comes out twice"),
     ("12a", partial(pooled, draw="the oldest"), "The oldest four"),
-    ("12a", partial(pooled, draw="unseeded"), "hand on the generator"),
+    ("12a", partial(pooled, draw="unseeded"), "pass the generator on"),
     ("12a", partial(pooled, put=False), "not in the pool afterwards"),
     ("12a", partial(pooled, join=False), "do not join the pool"),
     ("12a", lambda pool, size, batch, generator: pool.extend(batch) or list(batch), "the pool has"),
@@ -575,8 +579,8 @@ def baseline(high, scale, shrink, enlarge, border=True):
 
 
 def pair_by_beginning(lows, highs):
-    found = [(low, high) for low in lows for high in sorted(highs) if low.startswith(high.removesuffix(".png"))]
-    return sorted(found)
+    pairs = [(low, high) for low in lows for high in sorted(highs) if low.startswith(high.removesuffix(".png"))]
+    return sorted(pairs)
 
 
 def pair_without_order(lows, highs):

@@ -1,4 +1,4 @@
-"""What the exercises of lesson 1 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 1; each docstring is the hint."""
 
 import torch
 
@@ -15,11 +15,11 @@ def check_01a(luma_of):
     """Multiply the three channels by their three weights, add them up along dimension 1 and keep that dimension.
     Then add 16, then divide everything by 255. White must come out as 235/255."""
     rgb = pictures(2, 3, 5, 4)
-    wanted = rgb_to_luma(rgb)
+    expected = rgb_to_luma(rgb)
     weights = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
     sum_of = (weights * rgb).sum(dim=1, keepdim=True)
     mistakes = {
-        "this is full-range luma, 0 for black. Studio swing is wanted: 16/255 for black, 235/255 for white.": (
+        "this is full-range luma, 0 for black. Studio swing is expected: 16/255 for black, 235/255 for white.": (
             sum_of / 219
         ),
         "the offset of 16 is missing: black must give 16/255.": sum_of / 255,
@@ -27,9 +27,9 @@ def check_01a(luma_of):
         "divide by 255 at the end: our pictures go from 0 to 1.": 16 + sum_of,
         "the colours are taken in the order blue, green, red. Channel 0 is red.": rgb_to_luma(rgb.flip(1)),
         "this is the plain mean of the colours. Green counts most, blue least.": rgb.mean(dim=1, keepdim=True),
-        "the channel dimension is gone: the shape should be (N, 1, H, W). Sum with keepdim=True.": wanted[:, 0],
+        "the channel dimension is gone: the shape should be (N, 1, H, W). Sum with keepdim=True.": expected[:, 0],
     }
-    compare(luma_of(rgb), wanted, "Luma of two random pictures", mistakes)
+    compare(luma_of(rgb), expected, "Luma of two random pictures", mistakes)
     compare(luma_of(torch.ones(1, 3, 2, 2)), torch.full((1, 1, 2, 2), 235 / 255), "Luma of white")
 
 
@@ -41,7 +41,7 @@ def check_01b(psnr_of_each):
     squares = (restored - high).square()
     error = squares.mean(dim=(1, 2, 3))
     mistakes = {
-        "the error is averaged over the whole batch before the logarithm. One value for each picture is wanted.": (
+        "the error is averaged over the whole batch before the logarithm. One value for each picture is expected.": (
             10 * torch.log10(1 / squares.mean())
         ),
         "this is the mean of the three values. Return all three; whoever calls may average them.": (

@@ -1,4 +1,4 @@
-"""What the exercises of lesson 2 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 2; each docstring is the hint."""
 
 import torch
 
@@ -27,18 +27,18 @@ def check_02a(cubic_weight):
     for every element. The kernel is 1 at distance 0 and 0 at the distances 1 and 2."""
     x = torch.linspace(-2.6, 2.6, 53)
     for a in (-0.5, -0.75):
-        wanted = keys(x, a)
-        cut = wanted * (x.abs() <= 1)
+        expected = keys(x, a)
+        cut = expected * (x.abs() <= 1)
         far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
         signed = torch.where(x <= 1, (a + 2) * x**3 - (a + 3) * x**2 + 1, torch.where(x <= 2, far, torch.zeros(())))
-        endless = torch.where(x.abs() <= 1, wanted, a * x.abs() ** 3 - 5 * a * x**2 + 8 * a * x.abs() - 4 * a)
+        endless = torch.where(x.abs() <= 1, expected, a * x.abs() ** 3 - 5 * a * x**2 + 8 * a * x.abs() - 4 * a)
         mistakes = {
             f"a is {a} in this call, but you compute with another one.": keys(x, -1.25 - a),
             "the outer piece, for distances from 1 to 2, is missing.": cut,
             "beyond the distance 2 the weight must be 0; yours goes on.": endless,
             "the absolute value is missing: the kernel is the same to the left and to the right.": signed,
         }
-        compare(cubic_weight(x, a), wanted, f"The kernel with a = {a}", mistakes, 1e-4)
+        compare(cubic_weight(x, a), expected, f"The kernel with a = {a}", mistakes, 1e-4)
     compare(cubic_weight(x.double(), -0.5), cubic(x.double()), "images.cubic on the same distances", tolerance=1e-4)
 
 
@@ -62,8 +62,9 @@ def check_02c(resize_matrix):
     by the stretch, take the kernel, divide each row by its sum. The three thirds of the columns are the mirrored
     picture, the picture, and the mirrored one again: flip the outer two and add all three."""
     for length, new_length in ((12, 24), (12, 6), (20, 5)):
-        wanted = matrix_of(length, new_length)
-        scale, j = new_length / length, torch.arange(-length, 2 * length, dtype=torch.float64)
+        expected = matrix_of(length, new_length)
+        scale = new_length / length
+        j = torch.arange(-length, 2 * length, dtype=torch.float64)
         middle = (torch.arange(new_length, dtype=torch.float64)[:, None] + 0.5) / scale - 0.5
 
         def variant(stretch, border="mirror", normalised=True, middle=middle, j=j, length=length):
@@ -90,10 +91,10 @@ def check_02c(resize_matrix):
                 stretch, "left out"
             ),
             "beyond the border the last pixel is repeated. Mirror the picture there.": variant(stretch, "repeated"),
-            "the matrix is transposed: one row for each new pixel is wanted.": wanted.T,
+            "the matrix is transposed: one row for each new pixel is expected.": expected.T,
         }
         compare(
-            resize_matrix(length, new_length), wanted, f"From {length} to {new_length} pixels", mistakes, 1e-4, True
+            resize_matrix(length, new_length), expected, f"From {length} to {new_length} pixels", mistakes, 1e-4, True
         )
     high = crop(photograph("coffee.png"), 100, 150, 96)
     matrix = torch.as_tensor(resize_matrix(96, 48)).to(high)

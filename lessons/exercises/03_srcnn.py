@@ -1,4 +1,4 @@
-"""What the exercises of lesson 3 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 3; each docstring is the hint."""
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +17,14 @@ def check_03a(receptive_radius):
     layer before it, so the radii add up."""
     for kernels in ((9, 5, 5), (9, 1, 5), (3, 3, 3, 3)):
         mistakes = {
-            "this is the diameter without the middle. Only one direction is wanted: half of it.": sum(kernels)
-            - len(kernels),
+            "this is the diameter without the middle. Only one direction is expected: half of it.": (
+                sum(kernels) - len(kernels)
+            ),
             "the radii are 4, 2 and 2 for 9, 5 and 5: (k − 1)/2 each, not k/2.": sum(kernels) / 2,
             "this is the largest filter alone. The radii of all layers add up.": max(kernels) // 2,
-            "this is the width of the whole field. Only one direction is wanted.": sum(kernels) - len(kernels) + 1,
+            "this is the width of the whole receptive field. Only one direction is expected.": (
+                sum(kernels) - len(kernels) + 1
+            ),
         }
         compare(receptive_radius(kernels), sum(kernel // 2 for kernel in kernels), f"Radius of {kernels}", mistakes)
 
@@ -34,9 +37,9 @@ def check_03b(build_srcnn):
         if not isinstance(network, nn.Module):
             raise Mismatch(f"An nn.Module should come back, not a {type(network).__name__}.")
         real = SRCNN(kernels)
-        own, wanted = ([tuple(part.shape) for part in net.parameters()] for net in (network, real))
-        if own != wanted:
-            raise Mismatch(f"For {kernels} the weights have the shapes {own}; they should have {wanted}.")
+        own, expected = ([tuple(part.shape) for part in net.parameters()] for net in (network, real))
+        if own != expected:
+            raise Mismatch(f"For {kernels} the weights have the shapes {own}; they should have {expected}.")
         with torch.no_grad():
             for part, values in zip(network.parameters(), real.parameters(), strict=True):
                 part.copy_(values)
@@ -53,7 +56,7 @@ def check_03b(build_srcnn):
             }
             restored = network(luma)
             if restored.shape == luma.shape:
-                raise Mismatch("The output is as large as the input: your convolutions pad. Valid ones are wanted.")
+                raise Mismatch("The output is as large as the input: your convolutions pad. Valid ones are expected.")
             # The usual start hides the ReLU: its feature 0 is positive. So shift the last bias under zero.
             compare(restored, valid, "Its output with the weights of the real SRCNN", mistakes)
             for net in (network, real):
@@ -81,11 +84,11 @@ def check_03c(valid_loss):
             "the target is resized to fit. Its pixels must stay what they are: cut it.": F.mse_loss(
                 restored, F.interpolate(high, size=cut.shape[-2:])
             ),
-            "the output is compared with the degraded picture, not with the sharp one.": F.mse_loss(
+            "the output is compared with the low picture, not with the ground truth.": F.mse_loss(
                 restored, low[..., 6:-6, 6:-6]
             ),
-            "this is a sum. The mean is wanted, which does not depend on the size.": squares.sum(),
-            "these are absolute differences. Squared ones are wanted.": (restored - cut).abs().mean(),
+            "this is a sum. The mean is expected, which does not depend on the size.": squares.sum(),
+            "these are absolute differences. Squared ones are expected.": (restored - cut).abs().mean(),
             "this is the root of the mean squared error.": squares.mean().sqrt(),
         }
     loss = valid_loss(network, low, high)
@@ -109,7 +112,7 @@ def check_03d(upscale_colour):
     torch.manual_seed(0)
     network = SRCNN((9, 1, 5)).eval()
     scale = 2
-    wanted = upscale(network, low, scale)
+    expected = upscale(network, low, scale)
     with torch.inference_mode():
         enlarged = resize(low, scale)
         per_colour = torch.cat([network(channel) for channel in enlarged.split(1, dim=1)], dim=1)
@@ -123,4 +126,4 @@ def check_03d(upscale_colour):
             ).clamp(0, 1),
         }
         restored = upscale_colour(network, low, scale)
-        compare(restored, wanted, "A part of the cat, ×2", mistakes, 1e-4, picture=True)
+        compare(restored, expected, "A part of the cat, ×2", mistakes, 1e-4, picture=True)

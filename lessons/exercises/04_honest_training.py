@@ -1,4 +1,4 @@
-"""What the exercises of lesson 4 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 4; each docstring is the hint."""
 
 import math
 
@@ -9,7 +9,7 @@ from checks import Mismatch, compare
 
 def check_04a(split):
     """Make the list of different photographs first, `sorted(set(names))`: a set alone has another order in every run.
-    Draw from it with a generator of your own, `torch.randperm(n, generator=torch.Generator().manual_seed(seed))`.
+    Sample from it with a generator of your own, `torch.randperm(n, generator=torch.Generator().manual_seed(seed))`.
     Then each patch follows its photograph."""
     names = ["cat", "wall", "cat", "sea", "wall", "tree", "sea", "cat", "bird", "tree"]
     for count in (1, 2):
@@ -22,30 +22,30 @@ def check_04a(split):
         if both := sides[0] & sides[1]:
             raise Mismatch(
                 f"The photographs {sorted(both)} are on both sides: this is a split by patch. The network would be "
-                "examined on what it has learnt by heart."
+                "examined on what it has memorised."
             )
         if len(sides[1]) != count:
             raise Mismatch(f"{len(sides[1])} photographs are held out; {count} was asked for.")
         if [training, held_out] != list(map(list, split(names, count, 7))):
             raise Mismatch("The same seed gave another split when it was called again.")
     if len({tuple(split(names, 2, seed)[1]) for seed in range(20)}) < 3:
-        raise Mismatch("Every seed gives the same split: the photographs are not drawn by chance.")
+        raise Mismatch("Every seed gives the same split: the photographs are not sampled at random.")
 
 
 def check_04b(cosine_rate):
     """The cosine goes from 1 to −1 while its angle goes from 0 to π. Add 1 and halve it: it goes from 1 to 0. The
     angle is π · step / steps."""
     for step in (0, 25, 50, 80, 99):
-        wanted = 0.3 * 0.5 * (1 + math.cos(math.pi * step / 100))
+        expected = 0.3 * 0.5 * (1 + math.cos(math.pi * step / 100))
         mistakes = {
-            "this goes down to −rate: add 1 to the cosine and halve it.": 0.3 * math.cos(math.pi * step / 100),
-            "this starts at twice the rate: halve it.": 0.3 * (1 + math.cos(math.pi * step / 100)),
+            "this goes down to −learning_rate: add 1 to the cosine and halve it.": 0.3 * math.cos(math.pi * step / 100),
+            "this starts at twice the learning rate: halve it.": 0.3 * (1 + math.cos(math.pi * step / 100)),
             "this is a quarter of a wave. Use half a wave, (1 + cos) / 2.": 0.3 * math.cos(math.pi * step / 200),
             "math.cos wants radians: half a wave is π, not 180.": 0.15 * (1 + math.cos(180 * step / 100)),
             "this rises: the cosine of 0 is 1.": 0.15 * (1 - math.cos(math.pi * step / 100)),
             "this is a straight line.": 0.3 * (1 - step / 100),
         }
-        compare(cosine_rate(step, 100, 0.3), wanted, f"Step {step} of 100 at the rate 0.3", mistakes, 1e-6)
+        compare(cosine_rate(step, 100, 0.3), expected, f"Step {step} of 100, learning rate 0.3", mistakes, 1e-6)
 
 
 def check_04c(best_guess):

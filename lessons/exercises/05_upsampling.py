@@ -1,4 +1,4 @@
-"""What the exercises of lesson 5 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 5; each docstring is the hint."""
 
 from unittest.mock import patch
 
@@ -27,28 +27,29 @@ def check_05a(shuffle):
     }
     compare(shuffle(x, 2), F.pixel_shuffle(x, 2), "Twelve channels, scale 2", mistakes, picture=True)
     compare(shuffle(torch.arange(18.0).view(1, 18, 1, 1), 3).shape, (1, 2, 3, 3), "The shape for scale 3")
-    network, low = SRVGGNetCompact(scale=2, features=4, convolutions=1), torch.rand(1, 3, 6, 7)
+    network = SRVGGNetCompact(scale=2, features=4, convolutions=1)
+    low = torch.rand(1, 3, 6, 7)
     with torch.no_grad():
-        wanted = network(low)
+        expected = network(low)
         with patch("torch.nn.functional.pixel_shuffle", shuffle):
-            compare(network(low), wanted, "Inside the real SRVGGNetCompact", picture=True)
+            compare(network(low), expected, "Inside the real SRVGGNetCompact", picture=True)
 
 
 def check_05b(stamps):
     """Start with zeros. For every small pixel i, add 1 to the `kernel` places that begin at i · stride."""
     for length, kernel, stride in ((5, 3, 2), (4, 4, 2), (3, 2, 3)):
-        wanted = F.conv_transpose1d(torch.ones(1, 1, length), torch.ones(1, 1, kernel), stride=stride)[0, 0]
+        expected = F.conv_transpose1d(torch.ones(1, 1, length), torch.ones(1, 1, kernel), stride=stride)[0, 0]
         ordinary = F.conv_transpose1d(torch.ones(1, 1, length), torch.ones(1, 1, kernel))[0, 0]
-        once = (wanted > 0).double()
+        once = (expected > 0).double()
         mistakes = {
             "the stamps begin at every pixel. They begin at every `stride`-th one.": ordinary,
             "overlapping stamps add up; yours overwrite each other.": once,
-            "there is one value for each small pixel. One for each large pixel is wanted.": torch.full(
+            "there is one value for each small pixel. One for each large pixel is expected.": torch.full(
                 (length,), float(kernel)
             ),
         }
         what = f"{length} pixels, filter {kernel}, stride {stride}"
-        compare(stamps(length, kernel, stride), wanted, what, mistakes if not torch.equal(once, wanted) else {})
+        compare(stamps(length, kernel, stride), expected, what, mistakes if not torch.equal(once, expected) else {})
 
 
 def check_05c(flat_start):
@@ -63,10 +64,10 @@ def check_05c(flat_start):
         ),
         "each filter is there `scale` times; scale² pixels are needed.": weight.repeat_interleave(2, dim=0),
     }
-    found = flat_start(weight, 2)
-    compare(found, weight.repeat_interleave(4, dim=0), "Three filters, scale 2", mistakes)
+    actual = flat_start(weight, 2)
+    compare(actual, weight.repeat_interleave(4, dim=0), "Three filters, scale 2", mistakes)
     x = torch.rand(1, 2, 6, 6)
-    shuffled = F.pixel_shuffle(F.conv2d(x, found), 2)
+    shuffled = F.pixel_shuffle(F.conv2d(x, actual), 2)
     compare(shuffled, F.interpolate(F.conv2d(x, weight), scale_factor=2), "Convolution and shuffle together")
 
 
@@ -76,7 +77,8 @@ def check_05d(residual_forward):
     low = torch.rand(1, 3, 5, 6)
     body = nn.Conv2d(3, 12, 3, padding=1)
     with torch.no_grad():
-        detail, enlarged = F.pixel_shuffle(body(low), 2), F.interpolate(low, scale_factor=2)
+        detail = F.pixel_shuffle(body(low), 2)
+        enlarged = F.interpolate(low, scale_factor=2)
         bicubic = F.interpolate(low, scale_factor=2, mode="bicubic")
         mistakes = {
             "the enlarged input is not added: this is the residual alone.": detail,

@@ -1,4 +1,4 @@
-"""What the exercises of lesson 6 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 6; each docstring is the hint."""
 
 from unittest.mock import patch
 
@@ -32,15 +32,16 @@ def check_06a(dense_inputs):
             ],
             "these are the channels that come out, not those that go in.": [*[growth] * 4, features],
         }
-        wanted = [features + growth * number for number in range(5)]
-        compare(dense_inputs(features, growth), wanted, f"{features} features, growth {growth}", mistakes)
+        expected = [features + growth * number for number in range(5)]
+        compare(dense_inputs(features, growth), expected, f"{features} features, growth {growth}", mistakes)
 
 
 def check_06b(dense_block):
     """Keep a tensor `known`, at first x. Four times: convolve it, apply F.leaky_relu with slope 0.2, and concatenate
     along dimension 1 behind what is known. Then x + beta · fifth(known), without an activation."""
     torch.manual_seed(2)
-    block, x = random_block(6, 3), torch.randn(2, 6, 9, 8)
+    block = random_block(6, 3)
+    x = torch.randn(2, 6, 9, 8)
     convolutions = list(block.children())
 
     def variant(beta=0.2, slope=0.2, last=False, front=False, shortcut=True):
@@ -64,10 +65,11 @@ def check_06b(dense_block):
         "the residual scaling is on the wrong side: x must stay whole.": 0.2 * x + variant(1.0, shortcut=False),
     }
     compare(dense_block(x, convolutions, 0.2), block(x), "A block with 6 features and growth 3", mistakes, 1e-4)
-    network, low = RRDBNet(2, 6, 3, 2).requires_grad_(False), torch.rand(1, 3, 8, 8)
-    wanted = network(low)
+    network = RRDBNet(2, 6, 3, 2).requires_grad_(False)
+    low = torch.rand(1, 3, 8, 8)
+    expected = network(low)
     with patch.object(DenseBlock, "forward", lambda self, x: dense_block(x, list(self.children()), 0.2)):
-        compare(network(low), wanted, "Inside the real RRDBNet", tolerance=1e-4)
+        compare(network(low), expected, "Inside the real RRDBNet", tolerance=1e-4)
 
 
 def check_06c(residual_in_residual):
@@ -101,5 +103,5 @@ def check_06d(weights_of_rrdb):
             "the fifth convolution gives `features` channels, not `growth`.": 3
             * sum(9 * i * growth + growth for i in inputs),
         }
-        wanted = sum(parameter.numel() for parameter in RRDB(features, growth).parameters())
-        compare(weights_of_rrdb(features, growth), wanted, f"{features} features, growth {growth}", mistakes)
+        expected = sum(parameter.numel() for parameter in RRDB(features, growth).parameters())
+        compare(weights_of_rrdb(features, growth), expected, f"{features} features, growth {growth}", mistakes)

@@ -1,4 +1,4 @@
-"""What the exercises of lesson 7 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 7; each docstring is the hint."""
 
 import torch
 
@@ -26,12 +26,12 @@ def check_07a(with_foreign_detail):
         "the two pictures have changed places: large shapes from `high`, detail from `other`.": shown(other)
         + high
         - shown(high),
-        "the whole of `other` is added. Only what shrinking takes from it is wanted.": shown(high) + other,
+        "the whole of `other` is added. Only what shrinking takes from it is expected.": shown(high) + other,
         "`high` keeps its own detail too: shrink and enlarge it first.": high + other - shown(other),
         "the detail is subtracted.": shown(high) - other + shown(other),
     }
-    wanted = shown(high) + other - shown(other)
-    compare(with_foreign_detail(high, other, 4), wanted, "Two patches of grass", mistakes, 1e-4, picture=True)
+    expected = shown(high) + other - shown(other)
+    compare(with_foreign_detail(high, other, 4), expected, "Two patches of grass", mistakes, 1e-4, picture=True)
 
 
 def check_07b(expected_error):
@@ -45,10 +45,10 @@ def check_07b(expected_error):
             (guess - plausible.mean(dim=0)).square().mean()
         ),
         "this is a sum. Each picture counts 1/n, each pixel too.": squares.sum(),
-        "this is the error against the nearest picture. We do not know which one is true.": (
+        "this is the error against the nearest picture. Any of them may be the ground truth.": (
             squares.mean(dim=(1, 2, 3)).min()
         ),
-        "these are absolute differences. Squared ones are wanted.": (guess - plausible).abs().mean(),
+        "these are absolute differences. Squared ones are expected.": (guess - plausible).abs().mean(),
     }
     compare(expected_error(guess, plausible), squares.mean(), "A grey guess for seven pictures", mistakes)
 
@@ -58,12 +58,14 @@ def check_07c(best_answer):
     need the shape (n, 1, 1, 1); to keep the first dimension, sum with keepdim=True."""
     plausible = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(5))
     probabilities = torch.tensor([0.6, 0.3, 0.1])
-    wanted = (plausible * probabilities.view(3, 1, 1, 1)).sum(dim=0, keepdim=True)
+    expected = (plausible * probabilities.view(3, 1, 1, 1)).sum(dim=0, keepdim=True)
     mistakes = {
         "this is the most probable picture. It is sharp, but its expected squared error is larger.": plausible[:1],
         "the probabilities are not used: this is the plain mean.": plausible.mean(dim=0, keepdim=True),
         "this is the median, which belongs to the absolute error.": plausible.median(dim=0, keepdim=True).values,
-        "the products are averaged, not summed: the probabilities sum to 1 already.": wanted / 3,
-        "the first dimension is gone. Sum with keepdim=True.": wanted[0],
+        "the products are averaged, not summed: the probabilities sum to 1 already.": expected / 3,
+        "the first dimension is gone. Sum with keepdim=True.": expected[0],
     }
-    compare(best_answer(plausible, probabilities), wanted, "Three pictures with 0.6, 0.3, 0.1", mistakes, picture=False)
+    compare(
+        best_answer(plausible, probabilities), expected, "Three pictures with 0.6, 0.3, 0.1", mistakes, picture=False
+    )

@@ -1,4 +1,4 @@
-"""What the exercises of lesson 8 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 8; each docstring is the hint."""
 
 import torch
 import torch.nn.functional as F
@@ -31,24 +31,25 @@ def check_08a(standard_loss):
     }
     compare(standard_loss(real, fake), esrgan.vanilla_discriminator_loss(real, fake), "Eight logits each", mistakes)
     large = torch.tensor([200.0])
-    found = standard_loss(-large, large)
-    if not torch.isfinite(torch.as_tensor(found)):
+    actual = standard_loss(-large, large)
+    if not torch.isfinite(torch.as_tensor(actual)):
         raise Mismatch("Logits of ±200 give infinity or NaN: σ is rounded to 0 before the logarithm. Use softplus.")
-    compare(found, 400.0, "A discriminator that is certain and wrong")
+    compare(actual, 400.0, "A discriminator that is certain and wrong")
 
 
 def check_08b(hinge_loss):
-    """A real logit costs how much it is below 1, a fake one how much it is above −1; nothing if it is beyond. F.relu
-    is max(0, ·)."""
+    """A real logit below 1 costs its distance from 1. A fake logit above −1 costs its distance from −1. Others cost
+    nothing: F.relu is max(0, ·)."""
     real, fake = logits()
     mistakes = {
-        "beyond ±1 nothing more may be gained: cut off at zero with relu.": (1 - real).mean() + (1 + fake).mean(),
+        "beyond ±1 a logit must neither cost nor gain: cut off at zero with relu.": (1 - real).mean()
+        + (1 + fake).mean(),
         "fake logits should be below −1: relu(1 + fake).": F.relu(1 - real).mean() + F.relu(1 - fake).mean(),
         "real and fake have changed places.": F.relu(1 - fake).mean() + F.relu(1 + real).mean(),
         "the margin of 1 is missing.": F.relu(-real).mean() + F.relu(fake).mean(),
     }
-    wanted = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-    compare(hinge_loss(real, fake), wanted, "Eight logits each", mistakes)
+    expected = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+    compare(hinge_loss(real, fake), expected, "Eight logits each", mistakes)
 
 
 def check_08c(relativistic_loss):
@@ -60,7 +61,7 @@ def check_08c(relativistic_loss):
         "this is the standard loss: the mean of the other side is not subtracted.": (
             esrgan.vanilla_discriminator_loss(real, fake) / 2
         ),
-        "each picture is compared with its partner. The average of the other side is wanted.": (
+        "each picture is compared with its partner. The average of the other side is expected.": (
             F.softplus(-(real - fake)).mean() + F.softplus(fake - real).mean()
         )
         / 2,
@@ -76,13 +77,13 @@ def check_08c(relativistic_loss):
         / 2,
         "only the real half is there.": F.softplus(-a).mean() / 2,
     }
-    wanted = esrgan.relativistic_discriminator_loss(real, fake)
-    compare(relativistic_loss(real, fake), wanted, "Eight logits each", mistakes)
+    expected = esrgan.relativistic_discriminator_loss(real, fake)
+    compare(relativistic_loss(real, fake), expected, "Eight logits each", mistakes)
 
 
 def check_08d(relativistic_for_generator):
-    """Exchange real and fake in the discriminator's loss. The real half matters: raising the average of the fake logits makes
-    the real pictures look less real."""
+    """Exchange real and fake in the discriminator's loss. The real half matters too: raising the average of the fake
+    logits makes the real pictures look less real."""
     real, fake = logits()
     b, a = fake - real.mean(), real - fake.mean()
     mistakes = {
@@ -93,14 +94,13 @@ def check_08d(relativistic_for_generator):
         "this is the discriminator's loss. For the generator the answers are exchanged.": (
             esrgan.relativistic_discriminator_loss(real, fake)
         ),
-        "this is the discriminator's loss with a minus. It has no limit below, and fades where the discriminator is certain.": (
-            -esrgan.relativistic_discriminator_loss(real, fake)
-        ),
+        "this is the discriminator's loss with a minus. It has no limit below, and its gradient fades where the "
+        "discriminator is certain.": (-esrgan.relativistic_discriminator_loss(real, fake)),
         "the terms are added. Our code takes their mean.": F.softplus(a).mean() + F.softplus(-b).mean(),
     }
-    wanted = esrgan.relativistic_generator_loss(real, fake)
+    expected = esrgan.relativistic_generator_loss(real, fake)
     fake.requires_grad_(True)
-    found = relativistic_for_generator(real, fake)
-    compare(found, wanted, "Eight logits each", mistakes)
-    if not found.requires_grad:
+    actual = relativistic_for_generator(real, fake)
+    compare(actual, expected, "Eight logits each", mistakes)
+    if not actual.requires_grad:
         raise Mismatch("The number is right, but no gradient reaches the fake logits: do not detach them.")

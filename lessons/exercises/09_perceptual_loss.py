@@ -1,4 +1,4 @@
-"""What the exercises of lesson 9 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 9; each docstring is the hint."""
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,8 @@ DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
 
 def check_09a(normalised):
-    """Subtract ImageNet's mean of each colour and divide by its deviation. Both need the shape (1, 3, 1, 1) to meet
-    the channels."""
+    """Subtract ImageNet's mean of each colour and divide by its standard deviation. Both need the shape (1, 3, 1, 1) to
+    meet the channels."""
     picture = torch.rand(2, 3, 4, 4)
     mistakes = {
         "nothing has changed: this is the mistake that tints pictures.": picture,
@@ -29,8 +29,8 @@ def check_09a(normalised):
 
 
 def check_09b(perceptual_loss):
-    """Get both dictionaries. Sum over the layers: weight times the mean absolute difference. The true picture needs no
-    gradient (torch.no_grad), the restored one does; never wrap the result in torch.tensor(…)."""
+    """Get both dictionaries. Sum over the layers: weight times the mean absolute difference. The ground truth needs
+    no gradient (torch.no_grad), the restored picture does. Never wrap the result in torch.tensor(…)."""
     weights = {"conv1_1": 0.5, "conv1_2": 2.0}
     vgg = VGG19Features(weights)
     randomise(vgg)
@@ -55,8 +55,8 @@ def check_09b(perceptual_loss):
     }
     mistakes = {text: value.detach() for text, value in mistakes.items()}
     loss = perceptual_loss(vgg, restored, high, weights)
-    wanted = PerceptualLoss(vgg, weights)(restored, high)
-    compare(loss, wanted.detach(), "Two layers of a random VGG19", mistakes, 1e-4)
+    expected = PerceptualLoss(vgg, weights)(restored, high)
+    compare(loss, expected.detach(), "Two layers of a random VGG19", mistakes, 1e-4)
     if not isinstance(loss, torch.Tensor) or not loss.requires_grad:
         raise Mismatch("The number is right, but its gradient is lost: the loss would train nothing.")
 
@@ -71,7 +71,7 @@ def check_09c(gram):
     mistakes = {
         "it is not divided by C·H·W: a larger picture would have a larger Gram matrix.": product,
         "it is divided by H·W only.": product / 20,
-        "places are compared with places. Features with features are wanted: (N, C, C).": (
+        "places are compared with places. Features with features are expected: (N, C, C).": (
             flat.transpose(1, 2) @ flat / 60
         ),
         "the mean is subtracted first: that is a covariance.": centred @ centred.transpose(1, 2) / 60,

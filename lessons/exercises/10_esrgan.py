@@ -1,4 +1,4 @@
-"""What the exercises of lesson 10 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 10; each docstring is the hint."""
 
 import copy
 
@@ -14,7 +14,7 @@ from esrgan import PerceptualLoss, VGG19Features
 
 
 def players():
-    """Restored pictures with a gradient, true ones, a small discriminator and a small perceptual loss."""
+    """Restored pictures with a gradient, their ground truth, a small discriminator and a small perceptual loss."""
     generator = torch.Generator().manual_seed(10)
     restored, high = (torch.rand(3, 3, 32, 32, generator=generator) for _ in range(2))
     torch.manual_seed(10)
@@ -27,48 +27,47 @@ def players():
 
 
 def check_10a(generator_loss):
-    """The perceptual loss of restored and true, plus 0.005 times the relativistic loss of the discriminator's logits for true
-    and restored, plus 0.01 times the mean absolute difference of the pixels."""
+    """Add three terms: the perceptual loss; 0.005 times the relativistic generator loss of the discriminator's logits,
+    real first and restored second; 0.01 times the mean absolute difference of the pixels."""
     restored, high, discriminator, perceptual = players()
     real, fake = discriminator(high), discriminator(restored)
-    features, pixel = perceptual(restored, high), F.l1_loss(restored, high)
+    features = perceptual(restored, high)
+    pixel = F.l1_loss(restored, high)
     adversarial = esrgan.relativistic_generator_loss(real, fake)
-    wanted = features + 0.005 * adversarial + 0.01 * pixel
-    discriminators = esrgan.relativistic_discriminator_loss(real, fake)
+    expected = features + 0.005 * adversarial + 0.01 * pixel
+    opposite = esrgan.relativistic_discriminator_loss(real, fake)
     mistakes = {
-        "the weights of the discriminator and the pixels have changed places.": features
-        + 0.01 * adversarial
-        + 0.005 * pixel,
-        "the three are added without their weights.": features + adversarial + pixel,
-        "the pixels are missing: nothing but features would hold the colours.": wanted - 0.01 * pixel,
-        "the discriminator is missing: this is a perceptual loss with pixels.": wanted - 0.005 * adversarial,
-        "the discriminator's own loss is in it: the generator wants the answers exchanged.": (
-            wanted + 0.005 * (discriminators - adversarial)
+        "the weights of the discriminator and the pixels have changed places.": (
+            features + 0.01 * adversarial + 0.005 * pixel
         ),
-        "this is the loss of the standard game. ESRGAN's compares with the real pictures.": (
-            wanted + 0.005 * (esrgan.vanilla_generator_loss(fake) - adversarial)
+        "the three are added without their weights.": features + adversarial + pixel,
+        "the pixels are missing: nothing but features would hold the colours.": expected - 0.01 * pixel,
+        "the discriminator is missing: this is a perceptual loss with pixels.": expected - 0.005 * adversarial,
+        "the discriminator's own loss is in it. For the generator, real and fake are exchanged.": (
+            expected + 0.005 * (opposite - adversarial)
+        ),
+        "this is the standard adversarial loss. ESRGAN's compares with the real pictures.": (
+            expected + 0.005 * (esrgan.vanilla_generator_loss(fake) - adversarial)
         ),
         "the pixels' differences are squared. ESRGAN's are absolute.": (
-            wanted + 0.01 * (F.mse_loss(restored, high) - pixel)
+            expected + 0.01 * (F.mse_loss(restored, high) - pixel)
         ),
     }
     mistakes = {text: value.detach() for text, value in mistakes.items()}
-    found = generator_loss(restored, high, discriminator, perceptual)
-    compare(found, wanted.detach(), "Three random pictures", mistakes, 1e-6)
-    (gradient,) = torch.autograd.grad(wanted, restored)
-    if not getattr(found, "requires_grad", False):
+    actual = generator_loss(restored, high, discriminator, perceptual)
+    compare(actual, expected.detach(), "Three random pictures", mistakes, 1e-6)
+    (gradient,) = torch.autograd.grad(expected, restored)
+    if not getattr(actual, "requires_grad", False):
         raise Mismatch("The number is right, but its gradient is lost: the loss would train nothing.")
-    (own,) = torch.autograd.grad(found, restored)
-    message = (
-        "the discriminator's part gives no gradient: the loss must run through the discriminator into the picture."
-    )
+    (own,) = torch.autograd.grad(actual, restored)
+    message = "the discriminator's part gives no gradient: it must run through the discriminator into the picture."
     without = torch.autograd.grad(perceptual(restored, high) + 0.01 * F.l1_loss(restored, high), restored)[0]
     compare(1e3 * own, 1e3 * gradient, "Its gradient for the pictures", {message: 1e3 * without})
 
 
 def check_10b(discriminator_loss):
-    """Detach the restored pictures, and only for this loss. Ask the discriminator for logits of the true ones, then of the
-    restored ones, and give both to relativistic_discriminator_loss of esrgan.py."""
+    """Detach the restored pictures, for this loss only. Ask the discriminator for the logits of the real ones, then of
+    the restored ones. Give both to relativistic_discriminator_loss of esrgan.py."""
     restored, high, discriminator, _ = players()
     fresh = copy.deepcopy(discriminator.state_dict())
     real, fake = discriminator(high), discriminator(restored)
@@ -78,23 +77,23 @@ def check_10b(discriminator_loss):
         "real and restored have changed places: this is the generator's loss.": (
             esrgan.relativistic_discriminator_loss(fake, real)
         ),
-        "real and restored pictures went through the discriminator in one batch, and batch norm mixed their statistics.": (
+        "real and restored pictures went through the discriminator in one batch: batch norm mixed their statistics.": (
             esrgan.relativistic_discriminator_loss(both[:3], both[3:])
         ),
-        "this is the standard game's loss. ESRGAN's discriminator is relativistic.": (
+        "this is the standard adversarial loss. ESRGAN's discriminator is relativistic.": (
             esrgan.vanilla_discriminator_loss(real, fake)
         ),
         "the terms are added. Our code takes their mean.": 2 * esrgan.relativistic_discriminator_loss(real, fake),
     }
     mistakes = {text: value.detach() for text, value in mistakes.items()}
-    wanted = esrgan.relativistic_discriminator_loss(real, fake).detach()
-    found = discriminator_loss(restored, high, discriminator)
-    compare(found, wanted, "Three random pictures", mistakes, 1e-4)
-    if not getattr(found, "requires_grad", False):
+    expected = esrgan.relativistic_discriminator_loss(real, fake).detach()
+    actual = discriminator_loss(restored, high, discriminator)
+    compare(actual, expected, "Three random pictures", mistakes, 1e-4)
+    if not getattr(actual, "requires_grad", False):
         raise Mismatch(
             "The number is right, but no gradient reaches the discriminator: detach the pictures, not the logits."
         )
-    found.backward()
+    actual.backward()
     if restored.grad is not None:
         raise Mismatch(
             "The number is right, but its gradient reaches the restored pictures: the generator would learn to be "
@@ -109,9 +108,9 @@ def check_10c(interpolated):
     torch.manual_seed(4)
     one, other = (networks.build_network("rrdb", shape).state_dict() for _ in range(2))
     before = copy.deepcopy(one), copy.deepcopy(other)
-    found = interpolated(one, other, 0.3)
-    if not isinstance(found, dict) or set(found) != set(one):
-        raise Mismatch("A dictionary with the keys of the two is wanted.")
+    actual = interpolated(one, other, 0.3)
+    if not isinstance(actual, dict) or set(actual) != set(one):
+        raise Mismatch("A dictionary with the keys of the two is expected.")
     for state, old in zip((one, other), before, strict=True):
         if any(not torch.equal(state[key], old[key]) for key in old):
             raise Mismatch("One of the given networks has changed: make new tensors, and leave both as they are.")
@@ -125,8 +124,9 @@ def check_10c(interpolated):
             "the first network counts whole: its share is 1 − alpha.": first + 0.3 * second,
         }
         mistakes = {} if torch.equal(first, second) else mistakes  # biases that are all zero tell nothing
-        compare(found[key], 0.7 * first + 0.3 * second, f"alpha = 0.3, {key}", mistakes)
-    network, low = networks.build_network("rrdb", shape).requires_grad_(False), torch.rand(1, 3, 8, 8)
+        compare(actual[key], 0.7 * first + 0.3 * second, f"alpha = 0.3, {key}", mistakes)
+    network = networks.build_network("rrdb", shape).requires_grad_(False)
+    low = torch.rand(1, 3, 8, 8)
     network.load_state_dict(interpolated(one, other, 0.8))
     own = network(low)
     network.load_state_dict(weights.blend(other, one, 0.8))
@@ -158,7 +158,7 @@ def check_10d(not_beaten):
                 points, lambda a, b: a[0] > b[0] or a[1] < b[1]
             ),
             "these are the points with the best PSNR alone.": kept(points, lambda a, b: a[0] > b[0]),
-            "these are the points themselves. Their indices are wanted.": [
+            "these are the points themselves. Their indices are expected.": [
                 list(points[i]) for i in kept(points, beats)
             ],
             "these are the points that are beaten.": sorted(set(range(len(points))) - set(kept(points, beats))),

@@ -1,4 +1,4 @@
-"""What the exercises of lesson 11 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 11; each docstring is the hint."""
 
 import torch
 
@@ -21,50 +21,51 @@ def check_11a(plateau_kernel):
         size = torch.tensor([2 * reach + 1]), torch.tensor([[sigma, sigma]]), torch.tensor([0.0]), torch.tensor([beta])
         whole = distortions.plateau_kernels(*size)[0]
         cut = distortions.REACH - reach
-        wanted = whole[cut : len(whole) - cut, cut : len(whole) - cut]
+        expected = whole[cut : len(whole) - cut, cut : len(whole) - cut]
         mistakes = {
             "it is not divided by its sum: pictures would become brighter.": 1 / (1 + d**beta),
             "it is divided by its largest value, not by its sum.": (1 / (1 + d**beta)) / (1 / (1 + d**beta)).max(),
-            "this is the bell, exp(−d^β/2).": normalised(torch.exp(-(d**beta) / 2)),
+            "this is the Gaussian, exp(−d^β/2).": normalised(torch.exp(-(d**beta) / 2)),
             "the distance is not squared: d = (x² + y²)/σ².": normalised(1 / (1 + d.sqrt() ** beta)),
             "σ is not squared: d = (x² + y²)/σ².": normalised(1 / (1 + (d * sigma) ** beta)),
             "β is not used.": normalised(1 / (1 + d)),
         }
-        compare(plateau_kernel(reach, sigma, beta), wanted, f"reach {reach}, σ {sigma}, β {beta}", mistakes)
+        compare(plateau_kernel(reach, sigma, beta), expected, f"reach {reach}, σ {sigma}, β {beta}", mistakes)
 
 
 def check_11b(counted):
     """The expected number of photons of a pixel is picture · photons. Count them with torch.poisson, and divide by
     `photons` again, so that white is 1."""
-    picture, photons = torch.linspace(0.1, 0.9, 9).expand(4000, 9), 40
+    picture = torch.linspace(0.1, 0.9, 9).expand(4000, 9)
+    photons = 40
 
     def source():
         return torch.Generator().manual_seed(11)
 
-    wanted = torch.poisson(picture * photons, generator=source()) / photons
+    expected = torch.poisson(picture * photons, generator=source()) / photons
     plain = torch.randn(picture.shape, generator=source())
     mistakes = {
-        "these are numbers of photons. Divide by `photons`, so that white is 1 again.": wanted * photons,
+        "these are numbers of photons. Divide by `photons`, so that white is 1 again.": expected * photons,
         "the picture itself is counted: with one photon at white. Multiply by `photons` first.": (
             torch.poisson(picture, generator=source())
         ),
         "the picture is counted as it is, and then divided: multiply by `photons` first.": (
             torch.poisson(picture, generator=source()) / photons
         ),
-        "these are the errors alone: without the picture.": wanted - picture,
-        "the noise is added to the picture, which is in the counts already.": wanted + picture,
+        "these are the errors alone: without the picture.": expected - picture,
+        "the noise is added to the picture, which is in the counts already.": expected + picture,
         "this is Gaussian noise of the right strength. Photons come in whole numbers.": (
             picture + (picture / photons).sqrt() * plain
         ),
         "this is Gaussian noise, equally strong in the dark and in the light.": picture + plain / photons**0.5,
-        "it is clipped to 0..1. Here it should not be: an average would become too dark.": wanted.clamp(0, 1),
+        "it is clipped to 0..1. Here it should not be: an average would become too dark.": expected.clamp(0, 1),
     }
-    found = counted(picture, photons, source())
-    if isinstance(found, torch.Tensor) and found.shape == picture.shape and not torch.equal(found, wanted):
+    actual = counted(picture, photons, source())
+    if isinstance(actual, torch.Tensor) and actual.shape == picture.shape and not torch.equal(actual, expected):
         again = counted(picture, photons, source())
-        if isinstance(again, torch.Tensor) and not torch.equal(found, again):
-            raise Mismatch("The same seed gives other noise when it is called again: hand on the generator.")
-    compare(found, wanted, "Nine brightnesses, 40 photons at white", mistakes)
+        if isinstance(again, torch.Tensor) and not torch.equal(actual, again):
+            raise Mismatch("The same seed gives other noise when it is called again: pass the generator on.")
+    compare(actual, expected, "Nine brightnesses, 40 photons at white", mistakes)
 
 
 def check_11c(quantised):
@@ -135,7 +136,7 @@ def check_11d(as_the_camera_does):
     def saved(picture):
         return distortions.jpeg(picture, torch.tensor([50]))
 
-    wanted = saved(noisy(shrunk(filtered(high))))
+    expected = saved(noisy(shrunk(filtered(high))))
     mistakes = {
         "the noise comes after JPEG. The sensor is noisy, and the file is written last.": (
             noisy(saved(shrunk(filtered(high))))
@@ -157,9 +158,9 @@ def check_11d(as_the_camera_does):
                 torch.Generator().manual_seed(7),
             )
         ),
-        "it is shrunk by PyTorch, which does not anti-alias. Use resize of images.py.": saved(
+        "it is shrunk by PyTorch, which does not anti-alias. Use resize of imaging.images.": saved(
             noisy(distortions.rescale(filtered(high), (48, 48), 1 / 4, "bicubic"))
         ),
     }
-    found = as_the_camera_does(high, kernel, 4, 0.05, 50, torch.Generator().manual_seed(7))
-    compare(found, wanted, "A picture of 48×48, ×4, σ = 0.05, quality 50", mistakes, 1e-5, True)
+    actual = as_the_camera_does(high, kernel, 4, 0.05, 50, torch.Generator().manual_seed(7))
+    compare(actual, expected, "A picture of 48×48, ×4, σ = 0.05, quality 50", mistakes, 1e-5, True)

@@ -1,4 +1,4 @@
-"""What the exercises of lesson 12 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 12; each docstring is the hint."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import nn
 
 from checks import Mismatch, compare
 
-import degrade
+from imaging import distortions
 
 
 def check_12a(pooled):
@@ -16,7 +16,9 @@ def check_12a(pooled):
 
     def run(number):
         """Eight batches of four through a pool of twelve: what comes out of each, and the pool after it."""
-        generator, pool, told = torch.Generator().manual_seed(number), [], []
+        generator = torch.Generator().manual_seed(number)
+        pool = []
+        told = []
         for first in range(0, 32, 4):
             out = pooled(pool, 12, list(range(first, first + 4)), generator)
             if out is None:
@@ -28,7 +30,8 @@ def check_12a(pooled):
 
     told = run(0)
     for number, (out, pool) in enumerate(told):
-        batch, before = list(range(4 * number, 4 * number + 4)), told[number - 1][1] if number else []
+        batch = list(range(4 * number, 4 * number + 4))
+        before = told[number - 1][1] if number else []
         what = f"Batch {number + 1} of four pairs, a pool for twelve"
         if number < 3:
             if out != batch:
@@ -41,11 +44,11 @@ def check_12a(pooled):
                 f"{what}: the pool has {len(pool)} pairs: new ones must take the places of those that leave."
             )
         if len(out) != 4:
-            raise Mismatch(f"{what}: {len(out)} pairs come out. As many as go in are wanted.")
+            raise Mismatch(f"{what}: {len(out)} pairs come out. As many as go in are expected.")
         if out == batch:
             raise Mismatch(f"{what}: the pool is full, and still the batch itself comes out.")
         if len(set(out)) < 4:
-            raise Mismatch(f"{what}: a pair comes out twice, {out}. Draw places without repeating: torch.randperm.")
+            raise Mismatch(f"{what}: a pair comes out twice, {out}. Sample places without repeating: torch.randperm.")
         if not set(batch) <= set(pool):
             raise Mismatch(f"{what}: the new ones are not in the pool afterwards.")
         if set(out) & set(pool):
@@ -54,11 +57,11 @@ def check_12a(pooled):
             raise Mismatch(f"{what}: pairs have been lost.")
     leaving = [out for out, _ in told[3:]]
     if any(out == list(range(4 * number, 4 * number + 4)) for number, out in enumerate(leaving)):
-        raise Mismatch("The oldest four leave together, as a batch: nothing is mixed. Draw the places at random.")
+        raise Mismatch("The oldest four leave together, as a batch: nothing is mixed. Sample the places at random.")
     if run(1) == told:
-        raise Mismatch("Another seed draws the same: the places are not drawn by `generator`.")
+        raise Mismatch("Another seed gives the same places: they are not sampled with `generator`.")
     if run(0) != told:
-        raise Mismatch("The same seed draws other places when called again: hand on the generator.")
+        raise Mismatch("The same seed gives other places when called again: pass the generator on.")
 
 
 def check_12b(sharpened_like_usm):
@@ -67,7 +70,7 @@ def check_12b(sharpened_like_usm):
     high = torch.rand(1, 3, 60, 60).cumsum(-1) % 1
     high[..., 30:] = high[..., 30:] * 0.02 + 0.6  # a nearly flat part, where nothing may happen
 
-    def variant(clip=True, soft=True, masked=True, sign=1.0, unit=255, absolute=True, blur=degrade._wide_blur):
+    def variant(clip=True, soft=True, masked=True, sign=1.0, unit=255, absolute=True, blur=distortions.wide_blur):
         detail = high - blur(high)
         large = unit * (detail.abs() if absolute else detail) > 20
         mask = blur(large.float()) if soft else large.float()
@@ -84,13 +87,13 @@ def check_12b(sharpened_like_usm):
         "detail below zero counts too: take its absolute value for the mask.": variant(absolute=False),
         "the threshold is turned round: only flat places are sharpened.": (
             high
-            + degrade._wide_blur((255 * (high - degrade._wide_blur(high)).abs() <= 20).float())
-            * ((high + 0.7 * (high - degrade._wide_blur(high))).clamp(0, 1) - high)
+            + distortions.wide_blur((255 * (high - distortions.wide_blur(high)).abs() <= 20).float())
+            * ((high + 0.7 * (high - distortions.wide_blur(high))).clamp(0, 1) - high)
         ),
     }
-    wanted = degrade.usm_sharpen(high, 0.7, 20.0)
-    found = sharpened_like_usm(high, degrade._wide_blur, 0.7, 20.0)
-    compare(found, wanted, "Weight 0.7, threshold 20", mistakes, 1e-5, True)
+    expected = distortions.usm_sharpen(high, 0.7, 20.0)
+    actual = sharpened_like_usm(high, distortions.wide_blur, 0.7, 20.0)
+    compare(actual, expected, "Weight 0.7, threshold 20", mistakes, 1e-5, True)
 
 
 def check_12c(normalised_by_stretch):
@@ -98,7 +101,8 @@ def check_12c(normalised_by_stretch):
     next u = F.normalize(matrix @ v, dim=0), and σ = u @ matrix @ v."""
     torch.manual_seed(12)
     layer = nn.utils.spectral_norm(nn.Conv2d(5, 7, 3, bias=False)).requires_grad_(False)
-    weight, u = layer.weight_orig.clone(), layer.weight_u.clone()
+    weight = layer.weight_orig.clone()
+    u = layer.weight_u.clone()
     matrix = weight.flatten(1)
     exact = weight / torch.linalg.matrix_norm(matrix, 2)
     v = F.normalize(matrix.T @ u, dim=0)
@@ -107,26 +111,26 @@ def check_12c(normalised_by_stretch):
     for _ in range(3):
         layer.weight_u.copy_(u)
         layer(torch.zeros(1, 5, 3, 3))  # PyTorch's own round
-        found = normalised_by_stretch(weight.clone(), u.clone())
-        if not isinstance(found, tuple | list) or len(found) != 2:
-            raise Mismatch("Two things are wanted: the weight divided by σ, and the next u.")
+        actual = normalised_by_stretch(weight.clone(), u.clone())
+        if not isinstance(actual, tuple | list) or len(actual) != 2:
+            raise Mismatch("Two things are expected: the weight divided by σ, and the next u.")
         mistakes = {
             "the weight is multiplied by σ. Divide.": weight * (weight.norm() / layer.weight.norm()),
             "this is the Frobenius norm, the root of the sum of all squares. It is larger than σ.": (
                 weight / weight.norm()
             ),
-            "this is exact, by a decomposition. One round of power iteration is wanted: it is cheaper.": exact,
+            "this is exact, by a decomposition. One round of power iteration is expected: it is cheaper.": exact,
             "σ is computed with the old u.": weight / (u @ matrix @ F.normalize(matrix.T @ u, dim=0)),
             "the weight comes back undivided.": weight,
             "the matrix must have a row for each channel that comes out.": weight
             / torch.linalg.matrix_norm(swapped, 2),
         }
-        compare(found[0], layer.weight, "A weight of 7×5×3×3", mistakes)
+        compare(actual[0], layer.weight, "A weight of 7×5×3×3", mistakes)
         unscaled = {
             "the next u is not normalised to length 1.": matrix @ F.normalize(matrix.T @ u, dim=0),
             "the same u comes back: the next round would begin where this one did.": u,
         }
-        compare(found[1], layer.weight_u, "The next u", unscaled)
-        u = found[1].clone()
+        compare(actual[1], layer.weight_u, "The next u", unscaled)
+        u = actual[1].clone()
     if torch.equal(u, last):
         raise Mismatch("u stands still from round to round.")

@@ -1,4 +1,4 @@
-"""What the exercises of lesson 13 want; each docstring is the hint."""
+"""The checks of the exercises of lesson 13; each docstring is the hint."""
 
 from unittest.mock import patch
 
@@ -23,27 +23,30 @@ def check_13a(window):
         (0, 9, 9, 5, 2),
     ):
         what = f"start {start}, stop {stop}, length {length}, margin {margin}, fold {fold}"
-        found = window(start, stop, length, margin, fold)
-        if not isinstance(found, tuple | list) or len(found) != 2:
-            raise Mismatch(f"{what}: a pair (first, last) is wanted.")
+        actual = window(start, stop, length, margin, fold)
+        if not isinstance(actual, tuple | list) or len(actual) != 2:
+            raise Mismatch(f"{what}: a pair (first, last) is expected.")
         first, last = max(0, start - margin), stop + margin
-        wanted = first - first % fold, min(length, last + -last % fold)
+        expected = first - first % fold, min(length, last + -last % fold)
         mistakes = {
             "there is no margin.": (start - start % fold, min(length, stop + -stop % fold)),
             "the tile begins before the line: indices below 0 count from its end.": (
-                start - margin - (start - margin) % fold, wanted[1]
+                start - margin - (start - margin) % fold, expected[1]
             ),
-            "the tile ends after the line does. Cut it off at the length.": (wanted[0], last + -last % fold),
+            "the tile ends after the line does. Cut it off at the length.": (expected[0], last + -last % fold),
             "the multiples of `fold` are not respected.": (first, min(length, last)),
-            "first is rounded up to a multiple: the margin becomes too narrow.": (first + -first % fold, wanted[1]),
+            "first is rounded up to a multiple: the margin becomes too narrow.": (first + -first % fold, expected[1]),
             "last is rounded down to a multiple: the margin becomes too narrow.": (
-                wanted[0], min(length, last - last % fold)
+                expected[0], min(length, last - last % fold)
             ),
-            "last is the last pixel's own index. It is the one after it, as in a slice.": (wanted[0], wanted[1] - 1),
+            "last is the last pixel's own index. It is the one after it, as in a slice.": (
+                expected[0], expected[1] - 1
+            ),
         }  # fmt: skip
-        compare(torch.tensor(found), torch.tensor(wanted), what, mistakes)
+        compare(torch.tensor(actual), torch.tensor(expected), what, mistakes)
     network = RRDBNet(2, 4, 2, 1, unshuffle=True).requires_grad_(False)
-    network.radius, picture = 20, torch.rand(1, 3, 57, 90)  # it sees 38 pixels; 20 suffice to 6 digits
+    network.radius = 20  # it sees 38 pixels; 20 suffice to 6 digits
+    picture = torch.rand(1, 3, 57, 90)
 
     def seen(network, start, stop, scale, length):
         return window(start // scale, -(-stop // scale), length, network.radius, network.fold)
@@ -58,7 +61,8 @@ def check_13b(cost):
     features are read and written once, (inputs + outputs)·height·width numbers, and the weights are read. A number has
     four bytes."""
     for inputs, outputs, kernel, height, width in ((64, 32, 5, 48, 40), (3, 64, 3, 17, 20)):
-        products, features = kernel**2 * inputs * outputs * height * width, (inputs + outputs) * height * width
+        products = kernel**2 * inputs * outputs * height * width
+        features = (inputs + outputs) * height * width
         weights = kernel**2 * inputs * outputs
         right = 2 * products, 4 * (features + weights)
         mistakes = {
@@ -71,11 +75,11 @@ def check_13b(cost):
             "what goes out must be written too.": (right[0], 4 * (inputs * height * width + weights)),
             "operations and bytes have changed places.": right[::-1],
         }  # fmt: skip
-        found = cost(inputs, outputs, kernel, height, width)
+        actual = cost(inputs, outputs, kernel, height, width)
         what = f"{inputs} to {outputs} channels, {kernel}×{kernel}, {height}×{width} pixels"
-        if not isinstance(found, tuple | list) or len(found) != 2:
-            raise Mismatch(f"{what}: a pair (operations, bytes) is wanted.")
-        compare(torch.tensor(found, dtype=torch.float64), right, what, mistakes, 1e-9)
+        if not isinstance(actual, tuple | list) or len(actual) != 2:
+            raise Mismatch(f"{what}: a pair (operations, bytes) is expected.")
+        compare(torch.tensor(actual, dtype=torch.float64), right, what, mistakes, 1e-9)
 
 
 def check_13c(folded):
@@ -84,11 +88,12 @@ def check_13c(folded):
     channels = 5
     weight3, weight1 = torch.randn(channels, channels, 3, 3), torch.randn(channels, channels, 1, 1)
     bias3, bias1 = torch.randn(channels), torch.randn(channels)
-    padded, identity = F.pad(weight1, [1] * 4), nn.init.dirac_(torch.empty_like(weight3))
-    found = folded(weight3, bias3, weight1, bias1)
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise Mismatch("A pair (weight, bias) is wanted.")
-    weight, bias = found
+    padded = F.pad(weight1, [1] * 4)
+    identity = nn.init.dirac_(torch.empty_like(weight3))
+    actual = folded(weight3, bias3, weight1, bias1)
+    if not isinstance(actual, tuple | list) or len(actual) != 2:
+        raise Mismatch("A pair (weight, bias) is expected.")
+    weight, bias = actual
     everywhere = torch.zeros_like(weight3)
     everywhere[:, :, 1, 1] = 1
     mistakes = {
@@ -112,32 +117,33 @@ def check_13d(to_8_bits):
     """The step of a filter is its largest absolute weight, weight.abs().amax(dim=(1, 2, 3), keepdim=True), divided by
     127. Divide by it, round, and convert with .to(torch.int8)."""
     weight = torch.randn(6, 3, 3, 3) * torch.tensor([1, 0.1, 2, 0.5, 1, 3]).view(6, 1, 1, 1)
-    found = to_8_bits(weight)
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise Mismatch("A pair (numbers, steps) is wanted.")
-    numbers, steps = map(torch.as_tensor, found)
+    actual = to_8_bits(weight)
+    if not isinstance(actual, tuple | list) or len(actual) != 2:
+        raise Mismatch("A pair (numbers, steps) is expected.")
+    numbers, steps = map(torch.as_tensor, actual)
     if numbers.dtype != torch.int8:
         raise Mismatch(
             f"The numbers have the type {numbers.dtype}, not torch.int8: they take as much memory as before."
         )
-    wanted = weight.abs().amax(dim=(1, 2, 3), keepdim=True) / 127
+    expected = weight.abs().amax(dim=(1, 2, 3), keepdim=True) / 127
     mistakes = {
         "there is one step for the whole layer. Each filter has its own.": weight.abs().max() / 127,
         "the same step is used for all filters.": (weight.abs().max() / 127).expand(6, 1, 1, 1),
-        "127 steps reach from 0 to the largest weight, not 255 or 256.": wanted * 127 / 255,
+        "127 steps reach from 0 to the largest weight, not 255 or 256.": expected * 127 / 255,
         "127 steps reach from 0 to the largest weight; yours are 128, and +128 does not exist in 8 bits.": (
-            wanted * 127 / 128
+            expected * 127 / 128
         ),
         "the steps come from the largest weight, not from the largest absolute one.": (
             weight.amax(dim=(1, 2, 3), keepdim=True) / 127
         ),
-        "these are the inverse steps.": 1 / wanted,
+        "these are the inverse steps.": 1 / expected,
     }
-    compare(steps, wanted, "The steps of six filters", mistakes)
-    exact = weight / wanted
+    compare(steps, expected, "The steps of six filters", mistakes)
+    exact = weight / expected
     mistakes = {"the numbers are cut off, not rounded: all weights become smaller.": exact.trunc()}
     compare(numbers, exact.round(), "The numbers", mistakes)
-    network, luma = SRCNN((9, 1, 5)).requires_grad_(False), torch.rand(1, 1, 24, 24)
+    network = SRCNN((9, 1, 5)).requires_grad_(False)
+    luma = torch.rand(1, 1, 24, 24)
     before = network(luma)
     for layer in (network.extract, network.map, network.reconstruct):
         numbers, steps = to_8_bits(layer.weight)

@@ -1,4 +1,4 @@
-"""What the exercises of lesson 14 want; each docstring is the hint.
+"""The checks of the exercises of lesson 14; each docstring is the hint.
 
 A stub here is a function with a mistake. While an answer still does what that did, it is "not yet" solved.
 """
@@ -26,24 +26,24 @@ def not_yet_if(unchanged: bool) -> None:
         raise NotImplementedError
 
 
-def equal(got, other: torch.Tensor) -> bool:
+def equal(actual, other: torch.Tensor) -> bool:
     """Whether an answer, whatever it is, is that tensor."""
-    return isinstance(got, torch.Tensor) and got.shape == other.shape and torch.allclose(got.to(other), other)
+    return isinstance(actual, torch.Tensor) and actual.shape == other.shape and torch.allclose(actual.to(other), other)
 
 
 def check_14a(as_floats):
     """How many bits a picture has is not written in its values: pixels.dtype says it. The largest value of each type
     becomes 1, 255 for numpy.uint8 and 65535 for numpy.uint16."""
     dark = numpy.array([[0, 17, 150, 200]], dtype=numpy.uint16)
-    wanted = torch.tensor([[0, 17, 150, 200]]) / 65535
-    found = as_floats(dark)
-    if isinstance(found, numpy.ndarray):
-        found = torch.from_numpy(found)
-    not_yet_if(equal(found, 65535 * wanted / 255))
+    expected = torch.tensor([[0, 17, 150, 200]]) / 65535
+    actual = as_floats(dark)
+    if isinstance(actual, numpy.ndarray):
+        actual = torch.from_numpy(actual)
+    not_yet_if(equal(actual, 65535 * expected / 255))
     mistakes = {
-        "it is divided by its own largest value: every picture becomes equally bright.": wanted / wanted.max(),
+        "it is divided by its own largest value: every picture becomes equally bright.": expected / expected.max(),
     }
-    compare(found, wanted, "A 16-bit picture whose brightest pixel is 200", mistakes, 1e-7)
+    compare(actual, expected, "A 16-bit picture whose brightest pixel is 200", mistakes, 1e-7)
     eight = numpy.array([[0, 3, 255]], dtype=numpy.uint8)
     white = torch.tensor([[0, 3 / 255, 1]])
     mistakes = {
@@ -62,15 +62,15 @@ def check_14a(as_floats):
 def check_14b(in_rows):
     """Pillow gives (width, height), tensors have (height, width). Which of the two is how long a row is?"""
     picture = torch.arange(12.0).view(3, 4)
-    found = in_rows(picture.flatten(), (4, 3))
-    not_yet_if(equal(found, picture.flatten().view(4, 3)))
+    actual = in_rows(picture.flatten(), (4, 3))
+    not_yet_if(equal(actual, picture.flatten().view(4, 3)))
     mistakes = {
         "the shape is right now, but the rows are still cut at the wrong length before they are turned.": (
             picture.flatten().view(4, 3).T
         ),
         "the picture lies on its side: nothing needs to be turned.": picture.T,
     }
-    compare(found, picture, "A picture 4 wide and 3 high", mistakes)
+    compare(actual, picture, "A picture 4 wide and 3 high", mistakes)
     compare(in_rows(torch.arange(4.0), (2, 2)), torch.arange(4.0).view(2, 2), "A square picture")
 
 
@@ -79,10 +79,10 @@ def check_14c(as_bytes):
     int() cuts off the digits behind the point, 254.9 becomes 254: round first."""
     picture = torch.tensor([[-0.01, 0.0, 100.7 / 255, 101.2 / 255, 1.0, 1.01]])
     cut, rounded = (255 * picture).int().to(torch.uint8), (255 * picture).round().int().to(torch.uint8)
-    found = as_bytes(picture)
-    not_yet_if(equal(found, cut))
-    if isinstance(found, torch.Tensor) and found.dtype != torch.uint8:
-        raise Mismatch(f"The type is {found.dtype}. A file wants torch.uint8.")
+    actual = as_bytes(picture)
+    not_yet_if(equal(actual, cut))
+    if isinstance(actual, torch.Tensor) and actual.dtype != torch.uint8:
+        raise Mismatch(f"The type is {actual.dtype}. A file wants torch.uint8.")
     mistakes = {
         "what is under 0 or over 1 still wraps around, white to black.": rounded,
         "the digits behind the point are still cut off, not rounded: half a level too dark on average.": (
@@ -95,7 +95,7 @@ def check_14c(as_bytes):
             255 * (picture - picture.min()) / (picture.max() - picture.min())
         ).round(),
     }
-    compare(found, to_bytes(picture), "Six pixels from −0.01 to 1.01", mistakes)
+    compare(actual, to_bytes(picture), "Six pixels from −0.01 to 1.01", mistakes)
 
 
 def check_14d(baseline):
@@ -107,10 +107,11 @@ def check_14d(baseline):
         small = resize(high, size=(side // scale, side // scale))
         enlarged, fitted = resize(small, scale), resize(small, size=(side, side))
         even = crop_to_multiple(high, scale)
-        wanted = psnr(resize(resize(even, 1 / scale), scale), even, scale)
-        found, what = baseline(high, scale), f"A photograph of {side}×{side}, scale {scale}"
+        expected = psnr(resize(resize(even, 1 / scale), scale), even, scale)
+        actual = baseline(high, scale)
+        what = f"A photograph of {side}×{side}, scale {scale}"
         shipped = psnr(enlarged, high[..., : enlarged.shape[-2], : enlarged.shape[-1]], scale)
-        not_yet_if(side % scale > 0 and equal(found, shipped))
+        not_yet_if(side % scale > 0 and equal(actual, shipped))
         shrunk = resize(high, 1 / scale)  # rounded up
         larger = resize(shrunk, scale)[..., :side, :side]
         mistakes = {
@@ -124,32 +125,33 @@ def check_14d(baseline):
                 resize(resize(even, 1 / scale), scale), even
             ),
         }
-        compare(found, wanted, what, {k: v for k, v in mistakes.items() if side % scale}, 1e-4)
+        compare(actual, expected, what, {k: v for k, v in mistakes.items() if side % scale}, 1e-4)
 
 
 def check_14e(pair_up):
     """Sorting is no pairing: one missing file moves all that follow. Make a dictionary from the name without _x4.png
     to the low file, and look up each high one by its name without .png."""
-    lows, highs = ["10_x4.png", "1_x4.png", "b_x4.png", "d_x4.png"], ["d.png", "10.png", "a.png", "b.png", "1.png"]
+    lows = ["10_x4.png", "1_x4.png", "b_x4.png", "d_x4.png"]
+    highs = ["d.png", "10.png", "a.png", "b.png", "1.png"]
     try:
-        found = pair_up(list(lows), list(highs))
+        actual = pair_up(list(lows), list(highs))
     except (ValueError, KeyError, AssertionError, IndexError) as error:
         if isinstance(error, ValueError) and "zip()" in str(error):
             raise Mismatch(f"It stops: {error}. Better than before, but the others still have partners.") from error
         raise
-    if not isinstance(found, list):
-        raise Mismatch(f"A {type(found).__name__} came back, not a list of pairs.")
-    found = [tuple(pair) for pair in found]
-    not_yet_if(found == list(zip(sorted(lows), sorted(highs), strict=False)))
-    wanted = [("10_x4.png", "10.png"), ("1_x4.png", "1.png"), ("b_x4.png", "b.png"), ("d_x4.png", "d.png")]
-    for low, high in found:
-        if (low, high) not in wanted:
+    if not isinstance(actual, list):
+        raise Mismatch(f"A {type(actual).__name__} came back, not a list of pairs.")
+    actual = [tuple(pair) for pair in actual]
+    not_yet_if(actual == list(zip(sorted(lows), sorted(highs), strict=False)))
+    expected = [("10_x4.png", "10.png"), ("1_x4.png", "1.png"), ("b_x4.png", "b.png"), ("d_x4.png", "d.png")]
+    for low, high in actual:
+        if (low, high) not in expected:
             raise Mismatch(f"{low} is paired with {high}." + (" A name begins like another." if "1" in low else ""))
-    if missing := [pair for pair in wanted if pair not in found]:
+    if missing := [pair for pair in expected if pair not in actual]:
         raise Mismatch(f"{missing[0][0]} and {missing[0][1]} have been left out.")
-    if found != sorted(found):
+    if actual != sorted(actual):
         raise Mismatch("The pairs are right, but not sorted: the order would change from machine to machine.")
-    if len(found) != len(wanted):
+    if len(actual) != len(expected):
         raise Mismatch("A pair is there twice.")
     compare(len(pair_up(["a_x4.png", "c_x4.png"], ["b.png", "c.png"])), 1, "Where one low has no high, the pairs")
 
@@ -166,17 +168,17 @@ def check_14f(run_tiles):
     compare(run_tiles(network, [1, 2, 4]), [10, 20, 40], "Three tiles without an error")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the exhibit prints
-            found = run_tiles(network, [1, 2, 3, 4])
+            actual = run_tiles(network, [1, 2, 3, 4])
     except RuntimeError as error:
         if "out of memory" not in str(error):
             raise Mismatch(f'The error says "{error}". What the network said is lost.') from error
     else:
-        not_yet_if(found == [10, 20, 20, 40])
+        not_yet_if(actual == [10, 20, 20, 40])
         told = {
             3: "the tile is left out, and the others move up.",
             4: "a tile stands there that the network has not made; nobody will notice it.",
         }
-        raise Mismatch(f"The third of four tiles fails: {told.get(len(found), 'nobody is told.')} Let the error out.")
+        raise Mismatch(f"The third of four tiles fails: {told.get(len(actual), 'nobody is told.')} Let the error out.")
     try:
         run_tiles(network, [3])
     except RuntimeError:
@@ -196,8 +198,8 @@ def check_14g(enlarge):
     def laid_on(rgba, ground):
         return rgba[:, :3] * rgba[:, 3:] + ground * (1 - rgba[:, 3:])
 
-    found = enlarge(rgba, 4)
-    not_yet_if(equal(found, resize(rgba, 4).clamp(0, 1)))
+    actual = enlarge(rgba, 4)
+    not_yet_if(equal(actual, resize(rgba, 4).clamp(0, 1)))
     new_opacity = resize(rgba[:, 3:], 4).clamp(0, 1)
     multiplied = resize(rgba[:, :3] * rgba[:, 3:], 4).clamp(0, 1)
     mistakes = {
@@ -209,16 +211,16 @@ def check_14g(enlarge):
         ),
     }
     for explanation, wrong in mistakes.items():
-        if equal(found, wrong):
+        if equal(actual, wrong):
             raise Mismatch(f"A yellow disc: {explanation}")
-    compare(torch.as_tensor(found).shape, (1, 4, 96, 96), "The shape")
-    compare(found[:, 3:], new_opacity, "The opacity of a yellow disc", tolerance=0.02)
-    if not found.isfinite().all() or found.min() < 0 or found.max() > 1:
+    compare(torch.as_tensor(actual).shape, (1, 4, 96, 96), "The shape")
+    compare(actual[:, 3:], new_opacity, "The opacity of a yellow disc", tolerance=0.02)
+    if not actual.isfinite().all() or actual.min() < 0 or actual.max() > 1:
         raise Mismatch("It leaves 0..1, or is no number, where the opacity is near 0. Divide by at least 0.001; clamp.")
     for ground in (1.0, 0.0):
-        wanted = resize(laid_on(rgba, ground), 4).clamp(0, 1)
+        expected = resize(laid_on(rgba, ground), 4).clamp(0, 1)
         compare(
-            laid_on(found, ground), wanted, f"Laid on {'white' if ground else 'black'}", tolerance=0.03, picture=True
+            laid_on(actual, ground), expected, f"Laid on {'white' if ground else 'black'}", tolerance=0.03, picture=True
         )
 
 
@@ -255,10 +257,11 @@ def check_14i(to_be_learnt):
     """Adam changes every parameter that it is given, so that the loss falls. The features are the ruler that the loss
     measures with: only the network's own parameters may be among them."""
     torch.manual_seed(0)
-    network, features = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 4, 3)
+    network = nn.Conv2d(1, 1, 3, padding=1)
+    features = nn.Conv2d(1, 4, 3)
     given = to_be_learnt(network, features)
     if given is None or isinstance(given, str):
-        raise Mismatch("A list of parameters is wanted.")
+        raise Mismatch("A list of parameters is expected.")
     given = list(given)
     own = {id(part) for part in network.parameters()}
     ruler = {id(part) for part in features.parameters() if part.requires_grad}
@@ -302,14 +305,15 @@ def check_14j(resume):
     network, optimizer = fresh()
     run(network, optimizer, 0, 5)
     checkpoint = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": 5}
-    checkpoint, stopped_at = copied(checkpoint), copied(network.state_dict())
-    wanted = run(network, optimizer, 5, 9)
+    checkpoint = copied(checkpoint)
+    stopped_at = copied(network.state_dict())
+    expected = run(network, optimizer, 5, 9)
     network, optimizer = fresh()
     step = resume(copied(checkpoint), network, optimizer)
     if not all(torch.equal(part, stopped_at[name]) for name, part in network.state_dict().items()):
         raise Mismatch("The weights of the network are not those of the checkpoint.")
     if step is None:
-        raise Mismatch("Your function returns nothing: the step to go on with is wanted.")
+        raise Mismatch("Your function returns nothing: the step to go on with is expected.")
     remembers = bool(optimizer.state)
     not_yet_if(step == 0 and not remembers)
     mistakes = {
@@ -320,7 +324,7 @@ def check_14j(resume):
     compare(step, 5, "After five steps", mistakes)
     if not remembers:
         raise Mismatch("The optimiser has forgotten everything: Adam's means of past gradients begin at zero again.")
-    compare(run(network, optimizer, step, 9), wanted, "Stopped after five of nine steps: the weights", tolerance=1e-7)
+    compare(run(network, optimizer, step, 9), expected, "Stopped after five of nine steps: the weights", tolerance=1e-7)
 
 
 def _through_bytes(state):

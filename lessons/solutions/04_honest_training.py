@@ -13,8 +13,8 @@ def split(names, held_out_count, seed):
     return training, [index for index, name in enumerate(names) if name in chosen]
 
 
-def cosine_rate(step, steps, rate):
-    return rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+def cosine_rate(step, steps, learning_rate):
+    return learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def best_guess(plausible, loss):

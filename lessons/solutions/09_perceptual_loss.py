@@ -11,9 +11,9 @@ def normalised(picture):
 
 def perceptual_loss(vgg, restored, high, weights):
     with torch.no_grad():
-        wanted = vgg(high)
-    found = vgg(restored)
-    return sum(weight * (found[layer] - wanted[layer]).abs().mean() for layer, weight in weights.items())
+        expected = vgg(high)
+    actual = vgg(restored)
+    return sum(weight * (actual[layer] - expected[layer]).abs().mean() for layer, weight in weights.items())
 
 
 def gram(values):

@@ -20,7 +20,8 @@ def counted(picture, photons, generator):
 
 
 def dct_matrix():
-    u, x = torch.arange(8.0)[:, None], torch.arange(8.0)
+    u = torch.arange(8.0)[:, None]
+    x = torch.arange(8.0)
     matrix = torch.cos((2 * x + 1) * u * math.pi / 16) / 2
     matrix[0] /= math.sqrt(2)
     return matrix
