@@ -581,3 +581,27 @@ def test_an_interrupted_epoch_took_the_time_of_both_parts(photographs, monkeypat
     save_checkpoint(checkpoint, path)
     first, second = load_checkpoint(train(RRDB, [photographs], 2, False, [], CPU))["history"]
     assert first["seconds"] < 100 and 1000 < second["seconds"] < 1100
+
+
+def test_a_run_that_an_older_version_began_goes_on_to_the_same_weights(photographs, monkeypatch):
+    """Its settings, parts and figures have the names of then."""
+    whole = load_checkpoint(train(ADVERSARIAL, [photographs], 2, True, [], CPU))
+    unfinished(photographs, monkeypatch, settings=ADVERSARIAL)
+    path, checkpoint = checkpoints.find_latest(checkpoints.MODELS, model="esrgan")
+    old = {new: old for old, new in checkpoints.NEW_NAMES.items()}
+
+    def renamed(entries):
+        return {old.get(name, name): value for name, value in entries.items()}
+
+    state = checkpoint["training"]
+    for name in ("settings", "parts", "sums"):
+        state[name] = renamed(state[name])
+    state["settings"]["adversarial"] = renamed(state["settings"]["adversarial"])
+    del state["seconds"]  # there was no such entry before the first save of a run
+    save_checkpoint({**checkpoint, "history": [renamed(entry) for entry in checkpoint["history"]]}, path)
+    assert "judge_optimizer" in torch.load(path, weights_only=True)["training"]["parts"]
+    assert train(ADVERSARIAL, [photographs], 2, False, [], CPU) == path
+    resumed = load_checkpoint(path)
+    assert same_weights(whole, resumed)
+    assert resumed["history"][0].keys() == whole["history"][0].keys()
+    assert "discriminator_loss" in resumed["history"][0]
