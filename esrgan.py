@@ -3,10 +3,12 @@
 Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks" (ECCV workshops 2018) and
 "Real-ESRGAN" (ICCV workshops 2021). From small to large, as it is read in class:
 
-    DenseBlock → RRDB → RRDBNet     the generator            SRVGGNetCompact     Real-ESRGAN's fast one
-    VGGDiscriminator                ESRGAN's discriminator           UNetDiscriminator   Real-ESRGAN's, pixel by pixel
+    DenseBlock → RRDB → RRDBNet     the generator             SRVGGNetCompact     Real-ESRGAN's fast one
+    VGGDiscriminator                ESRGAN's discriminator    UNetDiscriminator   Real-ESRGAN's, pixel by pixel
     the adversarial losses          which of the two pictures is the real one?
-    perceptual.py                   does it look alike, as a network sees it that has learnt to name things?
+    PerceptualLoss                  do both look alike to VGG19, which has learnt to name things?
+
+What only makes it fast and exact on a processor is at the foot.
 
 Pictures are RGB in 0..1, (N, 3, H, W); nothing here clips them. Where paper and authors' code disagree, a comment
 says which is followed. Generators have BasicSR's parameter names: its weights load here and ours load there.
@@ -23,8 +25,6 @@ from torch.nn.utils import spectral_norm  # the older form: its parameters have 
 # The generator
 # ---------------------------------------------------------------------------------------------
 
-STRIP = 2**16  # about so many pixels are computed at once,
-MIN_ROWS = 8  # but at least so many times as many rows as a strip needs of each neighbour, for those are extra work
 MAX_MARGIN = 32  # pixels around a tile: of a network that sees farther, this or less must do
 RESIDUAL_SCALING = 0.2  # β in section 3.1 of the paper: how much of what a block computes is added to its input
 
@@ -37,21 +37,6 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
 def leaky(x: Tensor) -> Tensor:
     """LeakyReLU with slope 0.2 below zero; in place, for nobody else needs what a convolution has just made."""
     return F.leaky_relu(x, 0.2, inplace=True)
-
-
-def to_autocast_dtype(x: Tensor) -> Tensor:
-    """x in the precision that convolutions compute in: see `autocast` in engine/devices.py."""
-    half = torch.is_autocast_enabled(x.device.type)
-    return x.to(torch.get_autocast_dtype(x.device.type)) if half else x
-
-
-def in_full_precision(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """conv(x) in the weights' own precision, float32, whatever the others compute in.
-
-    For the outermost layers: they are a small part of the work, and what they round is the picture itself.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        return conv(x.to(conv.weight.dtype))
 
 
 class DenseBlock(nn.Module):
@@ -147,55 +132,6 @@ class RRDBNet(nn.Module):
             # Nearest neighbour and then a convolution: a transposed one would leave a chequered pattern.
             x = F.leaky_relu(convolve_doubled(x, getattr(self, f"conv_up{number}")), 0.2)
         return in_full_precision(self.conv_last, leaky(self.conv_hr(x)))
-
-
-def in_strips(function, x: Tensor, reach: int, factor: int = 1) -> Tensor:
-    """function(x), which enlarges by `factor`, a few rows at a time, if it sees no farther than `reach` pixels of x.
-
-    The feature maps of a whole tile are too large for a processor's cache: in strips dense blocks take four fifths of
-    the time and the enlarging two thirds (×4 on two CPU cores, bfloat16), in a fraction of the memory. With gradients,
-    which need every feature kept, it is one piece.
-    """
-    height, parts = x.shape[-2], []
-    # Enlarged pixels count for less, as they go through few layers and are not joined to others: `factor`, not its
-    # square, is what was fastest.
-    rows = max(MIN_ROWS * reach, STRIP // (len(x) * factor * x.shape[-1]))
-    if x.requires_grad or rows >= height:
-        return function(x)
-    rows = math.ceil(height / round(height / rows))  # none much narrower than the others
-    for top in range(0, height, rows):
-        first, bottom = max(0, top - reach), min(height, top + rows)
-        result = function(x[..., first : bottom + reach, :])
-        parts.append(result[..., factor * (top - first) : factor * (bottom - first), :])
-    return torch.cat(parts, dim=-2)
-
-
-def convolve_doubled(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """conv(F.interpolate(x, scale_factor=2, mode="nearest")) for a 3×3 `conv`, with 4/9 of the multiplications.
-
-    Among equal neighbours two of the three taps see the same pixel, so their weights are added first: a 2×2 filter for
-    each of the four places in a doubled pixel. All are computed at once, and their results put side by side.
-    """
-
-    def pairs(weight: Tensor) -> Tensor:
-        """Filters for the second and the first place along axis 3: a, b, c → (a + b, c) and (a, b + c)."""
-        a, b, c = weight.unbind(3)
-        return torch.stack((torch.stack((a + b, c), 3), torch.stack((a, b + c), 3)), dim=1)
-
-    # Columns, then rows: (outputs, inputs, 3, 3) → (outputs, 2, inputs, 3, 2) → (outputs, 2, 2, inputs, 2, 2).
-    filters = pairs(pairs(conv.weight)).flatten(0, 2)
-    places = F.conv2d(x, filters, conv.bias.repeat_interleave(4), padding=1)
-    # The grid of 2×2 windows begins with the second place of a pixel beyond the border: one row and column too many.
-    return F.pixel_shuffle(places, 2)[..., 1:-1, 1:-1]
-
-
-def pad_to_multiple(picture: Tensor, multiple: int) -> Tensor:
-    """Add pixels on the right and below until both sides divide: mirrored, replicated where there are too few."""
-    down, right = (-side % multiple for side in picture.shape[-2:])
-    if not down and not right:
-        return picture
-    large_enough = picture.shape[-2] > down and picture.shape[-1] > right
-    return F.pad(picture, (0, right, 0, down), mode="reflect" if large_enough else "replicate")
 
 
 class SRVGGNetCompact(nn.Module):
@@ -353,13 +289,13 @@ def vanilla_generator_loss(fake_logits: Tensor) -> Tensor:
     return should_be_real(fake_logits)
 
 
+# ---------------------------------------------------------------------------------------------
+# The perceptual loss: does it look alike?
+# ---------------------------------------------------------------------------------------------
+
 # Layer → weight. The deeper the layer, the less it minds where exactly a texture lies.
 ESRGAN_LAYERS = {"conv5_4": 1.0}
-
-
 REAL_ESRGAN_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
-
-
 VGG19_WIDTHS = (64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4
 
 
@@ -429,3 +365,75 @@ class PerceptualLoss(nn.Module):
         expected = expected.float()
         size = expected.std().clamp_min(1e-8) if self.relative else 1.0
         return F.l1_loss(actual.float(), expected) / size
+
+
+# ---------------------------------------------------------------------------------------------
+# For a processor: fewer multiplications, less memory, exact where it counts
+# ---------------------------------------------------------------------------------------------
+
+STRIP = 2**16  # about so many pixels are computed at once,
+MIN_ROWS = 8  # but at least so many times as many rows as a strip needs of each neighbour, for those are extra work
+
+
+def to_autocast_dtype(x: Tensor) -> Tensor:
+    """x in the precision that convolutions compute in: see `autocast` in engine/devices.py."""
+    half = torch.is_autocast_enabled(x.device.type)
+    return x.to(torch.get_autocast_dtype(x.device.type)) if half else x
+
+
+def in_full_precision(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """conv(x) in the weights' own precision, float32, whatever the others compute in.
+
+    For the outermost layers: they are a small part of the work, and what they round is the picture itself.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return conv(x.to(conv.weight.dtype))
+
+
+def in_strips(function, x: Tensor, reach: int, factor: int = 1) -> Tensor:
+    """function(x), which enlarges by `factor`, a few rows at a time, if it sees no farther than `reach` pixels of x.
+
+    The feature maps of a whole tile are too large for a processor's cache: in strips dense blocks take four fifths of
+    the time and the enlarging two thirds (×4 on two CPU cores, bfloat16), in a fraction of the memory. With gradients,
+    which need every feature kept, it is one piece.
+    """
+    height, parts = x.shape[-2], []
+    # Enlarged pixels count for less, as they go through few layers and are not joined to others: `factor`, not its
+    # square, is what was fastest.
+    rows = max(MIN_ROWS * reach, STRIP // (len(x) * factor * x.shape[-1]))
+    if x.requires_grad or rows >= height:
+        return function(x)
+    rows = math.ceil(height / round(height / rows))  # none much narrower than the others
+    for top in range(0, height, rows):
+        first, bottom = max(0, top - reach), min(height, top + rows)
+        result = function(x[..., first : bottom + reach, :])
+        parts.append(result[..., factor * (top - first) : factor * (bottom - first), :])
+    return torch.cat(parts, dim=-2)
+
+
+def convolve_doubled(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """conv(F.interpolate(x, scale_factor=2, mode="nearest")) for a 3×3 `conv`, with 4/9 of the multiplications.
+
+    Among equal neighbours two of the three taps see the same pixel, so their weights are added first: a 2×2 filter for
+    each of the four places in a doubled pixel. All are computed at once, and their results put side by side.
+    """
+
+    def pairs(weight: Tensor) -> Tensor:
+        """Filters for the second and the first place along axis 3: a, b, c → (a + b, c) and (a, b + c)."""
+        a, b, c = weight.unbind(3)
+        return torch.stack((torch.stack((a + b, c), 3), torch.stack((a, b + c), 3)), dim=1)
+
+    # Columns, then rows: (outputs, inputs, 3, 3) → (outputs, 2, inputs, 3, 2) → (outputs, 2, 2, inputs, 2, 2).
+    filters = pairs(pairs(conv.weight)).flatten(0, 2)
+    places = F.conv2d(x, filters, conv.bias.repeat_interleave(4), padding=1)
+    # The grid of 2×2 windows begins with the second place of a pixel beyond the border: one row and column too many.
+    return F.pixel_shuffle(places, 2)[..., 1:-1, 1:-1]
+
+
+def pad_to_multiple(picture: Tensor, multiple: int) -> Tensor:
+    """Add pixels on the right and below until both sides divide: mirrored, replicated where there are too few."""
+    down, right = (-side % multiple for side in picture.shape[-2:])
+    if not down and not right:
+        return picture
+    large_enough = picture.shape[-2] > down and picture.shape[-1] > right
+    return F.pad(picture, (0, right, 0, down), mode="reflect" if large_enough else "replicate")

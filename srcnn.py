@@ -11,8 +11,9 @@ bicubic interpolation first; three convolutions then restore the detail:
 Colour is left to bicubic interpolation: the eye sees fine detail in brightness alone.
 
 What differs from the paper, and why:
-- Adam with one learning rate and a cosine decay, told of differences from grey (`AdamFromGrey`), instead of
-  plain gradient descent with 1e-4 and 1e-5 for 8·10⁸ back-propagations: minutes on a laptop instead of days on a GPU.
+- Adam with one learning rate and a cosine decay, told of differences from grey (`AdamFromGrey` in
+  engine/optimizers.py). The paper takes plain gradient descent with 1e-4 and 1e-5 for 8·10⁸ back-propagations: days
+  on a GPU, where this takes minutes on a laptop.
 - It starts as bicubic: the first filter of every layer passes the picture on, the last layer's other weights are a
   tenth of PyTorch's usual size, and no feature is dead. The paper starts from noise of deviation 0.001 and has to
   learn first what a picture is. The network is the same: what is learnt still flows through three layers.
@@ -51,7 +52,8 @@ class SRCNN(nn.Module):
         self.map = nn.Conv2d(64, 32, kernels[1])
         self.reconstruct = nn.Conv2d(32, 1, kernels[2])
         self._start_as_bicubic()
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in which the two wide layers are fastest
+        # In channels-last memory the two wide layers are fastest. (PyTorch's types do not know this form of `to`.)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _start_as_bicubic(self) -> None:
         """Feature 0 carries the picture through all layers by Dirac kernels; luma is positive, so no ReLU cuts it.
@@ -105,6 +107,11 @@ class SRCNN(nn.Module):
 
     def forward(self, luma: Tensor) -> Tensor:
         return self.forward_valid(F.pad(luma, [self.radius] * 4, mode="replicate"))
+
+
+# ---------------------------------------------------------------------------------------------
+# For a processor, and for features that are alive from the start
+# ---------------------------------------------------------------------------------------------
 
 
 def constant_response(even: Tensor, layer: nn.Conv2d) -> Tensor:

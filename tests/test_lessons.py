@@ -182,7 +182,10 @@ def test_a_lessons_promise_is_the_one_in_the_text_and_in_the_readme(script):
     assert promises
 
 
-PAGES = [LESSONS / "README.md", LESSONS / "DIFFERENCES.md", LESSONS / "SPEED.md", ROOT / "models/pretrained/README.md"]
+PAGES = [
+    *(LESSONS / f"{name}.md" for name in ("README", "DIFFERENCES", "RESULTS", "SPEED", "TRAINING")),
+    *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "models/pretrained/README.md")),
+]
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES, *SCRIPTS], ids=lambda path: path.stem)

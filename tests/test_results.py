@@ -1,4 +1,4 @@
-"""The script that makes the README's results: its tables reach their places, its pictures show what they should."""
+"""The script that makes lessons/RESULTS.md: its tables reach their places, its pictures show what they should."""
 
 import re
 import sys
@@ -21,9 +21,9 @@ SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1, "unshuffle": False
 
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
-    """Three untrained networks as if they shipped, and a README with places for the tables."""
+    """Three untrained networks as if they shipped, and a page of results with places for the tables."""
     monkeypatch.setattr(results.checkpoints, "PRETRAINED", tmp_path)
-    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "RESULTS.md")
     for model, degradation in ("esrgan", "bicubic"), ("rrdb", "bicubic"), ("rrdb", "real"):
         torch.manual_seed(0)
         checkpoint = {"model": model, "scale": 4, "degradation": degradation, "shape": SMALL, "history": []}
@@ -31,7 +31,7 @@ def shipped(tmp_path, monkeypatch):
             {**checkpoint, "params": RRDBNet(**SMALL).state_dict()}, tmp_path / f"{model}-{degradation}_x4.pt"
         )
     marks = [f"<!-- {name} -->\nold\n<!-- end of {name} -->\n" for name in ("clean pictures", "degraded pictures")]
-    (tmp_path / "README.md").write_text("before\n" + "between\n".join(marks) + "after\n")
+    results.RESULTS.write_text("before\n" + "between\n".join(marks) + "after\n", encoding="utf-8")
     return results.shipped()
 
 
@@ -41,12 +41,20 @@ def test_networks_come_in_the_order_of_the_course(shipped):
 
 def test_a_table_replaces_what_was_between_its_marks_alone(shipped, tmp_path):
     for _ in range(2):
-        results.write_into_readme("clean pictures", "| new |\n")
-    text = (tmp_path / "README.md").read_text()
+        results.write_into_results("clean pictures", "| new |\n")
+    text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert text.count("| new |") == 1 and text.count("old") == 1 and text.startswith("before\n<!-- clean pictures -->")
     assert "between" in text and text.endswith("after\n")
     with pytest.raises(UserError, match="no place for nothing"):
-        results.write_into_readme("nothing", "")
+        results.write_into_results("nothing", "")
+
+
+def test_the_page_of_results_has_the_places_and_what_it_links_to():
+    text = results.RESULTS.read_text(encoding="utf-8")
+    for name in ("clean pictures", "degraded pictures"):
+        assert text.count(f"<!-- {name} -->\n") == text.count(f"<!-- end of {name} -->") == 1
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        assert re.match(r"https?:|#", link) or (results.RESULTS.parent / link.split("#")[0]).exists(), link
 
 
 def test_the_tables_hold_what_was_measured(shipped, photograph, tmp_path, monkeypatch):
@@ -64,7 +72,7 @@ def test_the_tables_hold_what_was_measured(shipped, photograph, tmp_path, monkey
     ]  # fmt: skip
 
 
-def test_the_poor_photograph_is_poor_and_the_same_every_time(photograph):
+def test_the_degraded_photograph_is_degraded_and_the_same_every_time(photograph):
     high = results.crop(photograph, 0, 0, 96)
     low, again = results.degraded_copy(high), results.degraded_copy(high)
     assert torch.equal(low, again) and low.shape[-2:] == (high.shape[-2] // 4, high.shape[-1] // 4)
@@ -75,6 +83,6 @@ def test_the_poor_photograph_is_poor_and_the_same_every_time(photograph):
 def test_the_pictures_have_a_column_for_each_way(shipped, tmp_path):
     results.draw_gallery(shipped, tmp_path / "gallery.png")
     results.draw_degraded_photograph(shipped, tmp_path / "degraded.png")
-    for name, columns, rows in ("gallery", 5, 3), ("degraded", 5, 2):
+    for name, columns, rows, side in ("gallery", 5, 3, 256), ("degraded", 5, 2, 192):
         width, height = Image.open(tmp_path / f"{name}.png").size
-        assert columns - 0.5 < width / height * rows < columns + 0.5
+        assert 1 < width / (columns * side) < 1.2 and 1 < height / (rows * side) < 1.25  # captions and gaps besides

@@ -1,8 +1,9 @@
-"""The README's results, measured anew: `python tools/results.py -i SET5 [--perceptual VGG19.pth]`.
+"""The results, measured anew: `python tools/results.py -i SET5 [--perceptual VGG19.pth]`.
 
-Every network in models/pretrained/ is evaluated; the tables go into README.md, between their marks, and the pictures
-into lessons/pictures/: the trade of PSNR for looks, a gallery of details, and a degraded photograph. The details are of
-photographs that come with scikit-image, on which no network here was trained. Five minutes on two CPU cores.
+Every network in models/pretrained/ is evaluated. The tables go into lessons/RESULTS.md, between their marks, and the
+pictures into lessons/pictures/: the trade of PSNR for looks, a gallery of details, and a degraded photograph. The
+details are of photographs that come with scikit-image, on which no network here was trained. Five minutes on two CPU
+cores.
 """
 
 import argparse
@@ -20,8 +21,6 @@ import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
-from engine import networks
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "lessons")]
 
@@ -31,6 +30,7 @@ import degrade
 from engine import checkpoints, weights
 from engine.devices import choose_precision
 from engine.evaluation import EvaluationSettings, evaluate_folder
+from engine.networks import load_network
 from engine.progress import enlarged
 from engine.upscaling import Tiling, upscale
 from engine.weights import load_vgg19
@@ -38,6 +38,7 @@ from imaging.console import UserError, replacing, run_command
 from imaging.images import psnr, resize, to_image
 from imaging.sheets import draw_sheet
 
+RESULTS = LESSONS / "RESULTS.md"
 PICTURES = LESSONS / "pictures"
 CPU = torch.device("cpu")
 LAYERS = ("conv3_4", "conv5_4")
@@ -110,7 +111,7 @@ def clean_table(folder: Path, networks: dict, vgg: nn.Module | None) -> str:
     for (model, degradation, scale), checkpoint in networks.items():
         if degradation != "bicubic":
             continue
-        network = networks.load_network(checkpoint)
+        network = load_network(checkpoint)
         figures = evaluate_folder(folder, EvaluationSettings(scale, network, vgg))["model"]
         title, took = TITLES[model, degradation], seconds(network, scale)
         rows.append(row(title, model, scale, figures, took, f"-m {model} -s {scale}"))
@@ -124,7 +125,7 @@ def degraded_table(folder: Path, networks: dict) -> str:
     for (model, degradation, scale), checkpoint in networks.items():
         if scale != 4 or model == "srcnn":
             continue
-        network = networks.load_network(checkpoint)
+        network = load_network(checkpoint)
         report = evaluate_folder(folder, EvaluationSettings(scale, network, degradation="real"))
         found |= {"bicubic": report["bicubic"], TITLES[model, degradation]: report["model"]}
         print(TITLES[model, degradation], report["model"], flush=True)
@@ -135,18 +136,17 @@ def degraded_table(folder: Path, networks: dict) -> str:
     return table(["", "PSNR / SSIM on degraded pictures"], rows)
 
 
-def write_into_readme(name: str, text: str) -> None:
-    """Put a table between its marks in README.md."""
-    path = ROOT / "README.md"
+def write_into_results(name: str, text: str) -> None:
+    """Put a table between its marks in lessons/RESULTS.md."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     whole = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    old = path.read_text(encoding="utf-8")
+    old = RESULTS.read_text(encoding="utf-8")
     new, count = whole.subn(lambda _: f"{begin}\n{text}\n{end}", old)
     if count != 1:
         raise UserError(
-            f"README.md: has no place for {name}: put <!-- {name} --> and <!-- end of {name} --> where it goes"
+            f"{RESULTS}: has no place for {name}: put <!-- {name} --> and <!-- end of {name} --> where it goes"
         )
-    with replacing(path) as temporary:
+    with replacing(RESULTS) as temporary:
         temporary.write_text(new, encoding="utf-8")
 
 
@@ -160,7 +160,7 @@ def draw_trade(folder: Path, faithful: dict, sharp: dict, vgg: nn.Module, path: 
     points = []
     for alpha in numpy.linspace(0, 1, 9):
         params = weights.blend(sharp["params"], faithful["params"], float(alpha))
-        network = networks.load_network({**sharp, "params": params})
+        network = load_network({**sharp, "params": params})
         points.append((alpha, evaluate_folder(folder, EvaluationSettings(4, network, vgg))["model"]))
         print(f"α = {alpha:.3f}:", points[-1][1], flush=True)
     figure, axis = plt.subplots(figsize=(8, 5))
@@ -186,7 +186,7 @@ DETAILS = ("chelsea.png", 92, 120), ("astronaut.png", 60, 160), ("coffee.png", 1
 def draw_gallery(networks: dict, path: Path) -> None:
     """The same detail by every way of enlarging ×4, with its own PSNR."""
     ways = {
-        TITLES[model, "bicubic"]: networks.load_network(networks[model, "bicubic", 4])
+        TITLES[model, "bicubic"]: load_network(networks[model, "bicubic", 4])
         for model in ("srcnn", "rrdb", "esrgan")
         if (model, "bicubic", 4) in networks
     }
@@ -199,7 +199,7 @@ def draw_gallery(networks: dict, path: Path) -> None:
         row = [
             (f"{way}, {psnr(picture, high, 4).item():.2f} dB", crop(picture, 16, 16, 128)) for way, picture in pictures
         ]
-        rows.append([*row, ("as it was", crop(high, 16, 16, 128))])
+        rows.append([*row, ("ground truth", crop(high, 16, 16, 128))])
     draw_sheet(rows, path)
 
 
@@ -222,14 +222,14 @@ def degraded_copy(photograph: Tensor) -> Tensor:
 def draw_degraded_photograph(networks: dict, path: Path) -> None:
     """A degraded photograph, and what is made of it: by networks that have only seen clean ones, and by the others."""
     ways = {
-        TITLES[kind].split(",")[0]: networks.load_network(networks[*kind, 4])
+        TITLES[kind].split(",")[0]: load_network(networks[*kind, 4])
         for kind in (("rrdb", "bicubic"), ("rrdb", "real"), ("esrgan", "real"))
         if (*kind, 4) in networks
     }
     faithful, sharp = (networks.get((model, "real", 4)) for model in ("rrdb", "esrgan"))
     if faithful and sharp:
         mixed = weights.blend(sharp["params"], faithful["params"], 0.5)
-        ways["half of each"] = networks.load_network({**sharp, "params": mixed})
+        ways["half of each"] = load_network({**sharp, "params": mixed})
     rows = []
     for name, top, left in ("astronaut.png", 8, 124), ("chelsea.png", 56, 100):
         high = crop(photograph(name), top, left, 192)
@@ -239,7 +239,7 @@ def draw_degraded_photograph(networks: dict, path: Path) -> None:
             *((way, upscale(network, low, 4)) for way, network in ways.items()),
         ]
         row = [(f"{way}, {psnr(picture, high, 4).item():.2f} dB", picture) for way, picture in pictures]
-        rows.append([("the degraded photograph", low), *row, ("as it was", high)])
+        rows.append([("as it came", F.interpolate(low, scale_factor=4)), *row, ("ground truth", high)])
     draw_sheet(rows, path)
 
 
@@ -258,8 +258,8 @@ def main(options: argparse.Namespace) -> None:
     if not options.input:
         return
     vgg = load_vgg19(options.perceptual, LAYERS) if options.perceptual else None
-    write_into_readme("clean pictures", clean_table(options.input, networks, vgg))
-    write_into_readme("degraded pictures", degraded_table(options.input, networks))
+    write_into_results("clean pictures", clean_table(options.input, networks, vgg))
+    write_into_results("degraded pictures", degraded_table(options.input, networks))
     pair = [networks.get((model, "bicubic", 4)) for model in ("rrdb", "esrgan")]
     if vgg and all(pair):
         draw_trade(options.input, *pair, vgg, PICTURES / "perception_distortion.png")
