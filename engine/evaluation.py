@@ -138,6 +138,24 @@ def perceptual_metrics(restored: Tensor, high: Tensor, vgg: nn.Module) -> dict[s
     return figures
 
 
+def grid_ratio(restored: Tensor, scale: int) -> float:
+    """How much an enlarged picture (1, 3 or 1, H, W) shows the grid of the pixels that it was made from.
+
+    The mean step of luma between neighbours that lie in two low pixels, over the mean step between neighbours in one:
+    1 if nothing tells where the grid is, as in the ground truth and in a flat picture. Bicubic has 1.2 on Set5 ×4, for
+    what is smooth is steepest half-way between two low pixels.
+    """
+    luma = rgb_to_luma(restored) if restored.shape[1] == 3 else restored
+    across, inside = [], []
+    for axis in (-2, -1):
+        steps = luma.diff(dim=axis).abs().movedim(axis, 0).flatten(1)
+        at_border = (torch.arange(len(steps)) + 1) % scale == 0
+        across.append(steps[at_border].flatten())
+        inside.append(steps[~at_border].flatten())
+    tiny = 1e-6  # a thousandth of a level
+    return ((torch.cat(across).mean() + tiny) / (torch.cat(inside).mean() + tiny)).item()
+
+
 def _fine_detail(picture: Tensor) -> Tensor:
     """Mean square of what a 3×3 binomial blur takes away from luma: the top octave of frequencies."""
     luma = rgb_to_luma(picture)
