@@ -129,7 +129,12 @@ def kill_and_go_on(model: str, generator: random.Random) -> dict:
     raise AssertionError("every run was finished before it could be killed")
 
 
-@pytest.mark.parametrize("model", ["srcnn", "rrdb", "esrgan", "esrgan-real"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "model", ["srcnn", *(pytest.param(one, marks=SLOW) for one in ("rrdb", "esrgan", "esrgan-real"))]
+)
 def test_a_killed_run_goes_on_to_the_same_weights(photographs, model):
     finish(start(model, "-n"))
     whole = newest(model)[1]
@@ -239,6 +244,7 @@ def test_two_processes_make_the_update_of_one(photographs):
             torch.testing.assert_close(share["gradient"][name], gradient, atol=1e-10, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["esrgan", "esrgan-real"])
 def test_two_processes_train_and_the_first_alone_writes(photographs, model):
     told = finish(start(model, "-n", launcher=TORCHRUN))
