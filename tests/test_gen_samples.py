@@ -94,6 +94,7 @@ def test_a_folder_with_anything_in_it_is_not_filled(place):
     assert len(list((place / "images_raw").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_the_script(place, photographs):
     (place / "images_raw").mkdir()
     (photographs / "0.png").rename(place / "images_raw" / "0.png")  # 70×60: no room for 64×64

@@ -153,7 +153,7 @@ def test_a_run_may_be_killed_at_any_moment(photographs, model):
         assert_same(whole, kill_and_go_on(model, generator))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=SLOW), signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_go_on(photographs, number):
     process = start("srcnn", "-n")
     wait_for_step(process, 0)
@@ -164,6 +164,7 @@ def test_an_interrupted_run_says_how_to_go_on(photographs, number):
     assert checkpoint["training"]["step"] < 24
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_checkpoint(photographs, monkeypatch):
     finish(start("srcnn", "-n"))
     path, before = newest("srcnn")
@@ -179,6 +180,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(photographs, monkeypatch):
     assert sorted(path.parent.iterdir()) == sorted(path.parent.glob(f"{path.stem}.*"))  # nothing half-written is left
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_not_be_written_is_one_line(photographs):
     finish(start("srcnn", "-n"))
     path, _ = newest("srcnn")
@@ -230,6 +232,7 @@ with devices.joined_processes(device):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_update_of_one(photographs):
     Path("share.py").write_text(SHARE)
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
@@ -255,6 +258,7 @@ def test_two_processes_train_and_the_first_alone_writes(photographs, model):
     assert len(newest(model)[1]["history"]) == 8
 
 
+@pytest.mark.slow
 def test_a_mistake_in_two_processes_is_told_once(photographs):
     process = start("esrgan", launcher=TORCHRUN)  # there is no rrdb to start from
     told = process.communicate(timeout=120)[1]
