@@ -339,6 +339,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     from engine.weights import load_vgg19
     from imaging.console import UsageError, note, replacing
 
+    fill_if_named(options.input)
     device = choose_device(options.cpu)
     chosen = choose_network(options, options.scale, options.degradation)
     network, checkpoint = chosen or (None, None)

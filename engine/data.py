@@ -300,7 +300,7 @@ class Data:
 
     def hold_out(self, photographs: set[str]) -> None:
         """Measure on these photographs and learn from the others, if all are there: what a run began with, it keeps."""
-        if not photographs <= {pair.photograph for pair in self.pairs}:
+        if not photographs or not photographs <= {pair.photograph for pair in self.pairs}:
             return
         settings = self.settings
         self.training, held_out = split_by_photograph(self.pairs, photographs)

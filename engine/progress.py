@@ -67,6 +67,8 @@ def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
 
 
 SHOWN_SIDE = 144  # pixels a side of a held-out picture that are shown, twice enlarged
+STRIDE = 8
+SEARCHED_SIDE = 512  # pixels a side of its middle, of which the liveliest part is shown
 
 
 def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
@@ -74,9 +76,11 @@ def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> Non
     network = load_network(checkpoint)
     scale = checkpoint["scale"]
     photographs = {pair.photograph: pair for pair in sorted(held_out, key=liveliness)}  # the last of each stays
-    pairs = [large_enough(pair, scale) for pair in photographs.values()]
+    liveliest = sorted(photographs.values(), key=liveliness, reverse=True)[:3]
+    if checkpoint["degradation"] == "bicubic":  # degraded pictures are shown as they were measured
+        liveliest = [large_enough(pair, scale) for pair in liveliest]
     rows = []
-    for pair in sorted(pairs, key=liveliness, reverse=True)[:3]:
+    for pair in liveliest:
         small, large = liveliest_part(pair, SHOWN_SIDE).pictures()
         bicubic = enlarged(small, large)
         restored = restore(network, small, "fp32")
@@ -101,7 +105,10 @@ def large_enough(pair: Pair, scale: int) -> Pair:
     if min(pair.large.shape[-2:]) >= SHOWN_SIDE or not path.is_file():
         return pair
     try:
-        return Pair(*make_pair(read_picture(path), scale, pair.small.shape == pair.large.shape), pair.photograph)
+        high = read_picture(path)
+        top, left = (max(0, length - SEARCHED_SIDE) // 2 for length in high.shape[-2:])
+        high = high[..., top : top + SEARCHED_SIDE, left : left + SEARCHED_SIDE]
+        return Pair(*make_pair(high, scale, pair.small.shape == pair.large.shape), pair.photograph)
     except UserError:
         return pair
 
@@ -111,9 +118,10 @@ def liveliest_part(pair: Pair, side: int) -> Pair:
     scale = pair.large.shape[-1] // pair.small.shape[-1]
     low = from_bytes(pair.small[None])
     window = min(side // scale, *low.shape[-2:])
-    mean, mean_of_squares = (F.avg_pool2d(picture, window, stride=1) for picture in (low, low.square()))
+    # Every eighth window is enough: each costs as many operations as it has pixels.
+    mean, mean_of_squares = (F.avg_pool2d(picture, window, stride=STRIDE) for picture in (low, low.square()))
     spread = (mean_of_squares - mean.square()).sum(dim=1)[0]
-    top, left = divmod(int(spread.argmax()), spread.shape[1])
+    top, left = (STRIDE * place for place in divmod(int(spread.argmax()), spread.shape[1]))
     small = pair.small[:, top : top + window, left : left + window]
     top, left, window = scale * top, scale * left, scale * window
     return Pair(small, pair.large[:, top : top + window, left : left + window], pair.photograph)

@@ -72,7 +72,7 @@ def find_or_start_run(
     found = None if new or start else find_latest(checkpoints.MODELS, **settings.kind())
     if found and "training" in found[1]:
         path, checkpoint = found
-        state = RunState.from_dict(checkpoint["training"])
+        state = RunState.from_dict(checkpoint.pop("training"))
         data.hold_out(set(state.data.get("held_out", ())))
         target = continue_run(checkpoint, state, path, settings, data, given)
         goal = "finishing" if target == path else "going on from"
