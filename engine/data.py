@@ -296,11 +296,14 @@ class Data:
         pairs, samples_only = read_pairs(sources, settings.scale, self.enlarge, min_side)
         self.pairs = pairs
         self.samples_only = samples_only
+        self.held_out: list[Pair] = []
         self.hold_out(choose_held_out(pairs, settings.seed))
 
     def hold_out(self, photographs: set[str]) -> None:
         """Measure on these photographs and learn from the others, if all are there: what a run began with, it keeps."""
         if not photographs or not photographs <= {pair.photograph for pair in self.pairs}:
+            return
+        if photographs == {pair.photograph for pair in self.held_out}:  # as it is already: nothing to do again
             return
         settings = self.settings
         self.training, held_out = split_by_photograph(self.pairs, photographs)
