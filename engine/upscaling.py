@@ -18,6 +18,10 @@ from imaging.images import apply_taps, cut_taps, resize_taps, rgb_to_ycbcr, size
 
 FADE = 4  # where a network sees farther than its margin, so many more pixels are mixed with the neighbour's: no seam
 MIN_TILE = 32
+# A picture is mirrored by so many pixels beyond its edges, and the surplus is cut off: convolutions pad with zeros, and
+# a row of black around a white sheet colours its rim. Wider changes nothing that can be seen.
+BORDER = 8
+LEVEL = 9  # pixels a side of the squares of the low picture whose means a network must keep
 
 
 # ---------------------------------------------------------------------------------------------
@@ -142,11 +146,14 @@ def _fade(network: Network, unit: float) -> int:
     return 0 if network.margin >= network.radius else int(FADE * unit)
 
 
-def _seen(network: Network, start: int, stop: int, scale: int, length: int) -> tuple[int, int]:
-    """First and last row (or column) of the low picture that the network gets for rows start:stop of its result."""
+def _seen(network: Network, start: int, stop: int, scale: int, length: int, border: int = 0) -> tuple[int, int]:
+    """First and last row (or column) of the low picture that the network gets for rows start:stop of its result.
+
+    They reach at most `border` beyond the picture.
+    """
     margin = max(1, network.margin)
-    first, last = max(0, start // scale - margin), -(-stop // scale) + margin
-    return first - first % network.fold, min(length, last + -last % network.fold)
+    first, last = max(-border, start // scale - margin), -(-stop // scale) + margin
+    return first - first % network.fold, min(length + border, last + -last % network.fold)
 
 
 def crop(picture: Tensor, top: int, height: int, left: int, width: int) -> Tensor:
@@ -193,6 +200,25 @@ def one_of_three(read):
         return read(top, bottom, left, right)[:, 2:]
 
     return read_one
+
+
+def mirrored(read, size: tuple[int, int]):
+    """What reads windows of a picture of `size`, with a mirror at its edges: ... c b a | a b c ..."""
+
+    def read_over_edges(top: int, bottom: int, left: int, right: int) -> Tensor:
+        rows, columns = _mirrored(top, bottom, size[0]), _mirrored(left, right, size[1])
+        row, column = int(rows.min()), int(columns.min())
+        window = read(row, int(rows.max()) + 1, column, int(columns.max()) + 1)
+        inside = top >= 0 and bottom <= size[0] and left >= 0 and right <= size[1]
+        return window if inside else window[..., rows - row, :][..., columns - column]
+
+    return read_over_edges
+
+
+def _mirrored(start: int, stop: int, length: int) -> Tensor:
+    """Places start:stop on a line that continues 0 … length − 1 by its mirror image, again and again."""
+    places = torch.arange(start, stop) % (2 * length)
+    return torch.minimum(places, 2 * length - 1 - places)
 
 
 def thrice(planes: Tensor) -> Tensor:
@@ -253,11 +279,9 @@ class Enlarged:
             row, column = max(0, top - margin), max(0, left - margin)
             seen = self.bicubic(row, min(scale * height, bottom + margin), column, min(scale * width, right + margin))
         else:
-            rows, columns = (
-                _seen(self.network, top, bottom, scale, height),
-                _seen(self.network, left, right, scale, width),
-            )
-            seen = self.read(*rows, *columns)
+            rows = _seen(self.network, top, bottom, scale, height, BORDER)
+            columns = _seen(self.network, left, right, scale, width, BORDER)
+            seen = mirrored(self.read, self.size)(*rows, *columns)
             row, column = scale * rows[0], scale * columns[0]
 
         def cut(planes: Tensor) -> Tensor:
@@ -299,7 +323,8 @@ def restore(network: Network, seen: Tensor, precision: str) -> Tensor:
     """One plane of grey or alpha, or three of RGB, in 0..1, through a network on luma or RGB, and back."""
     grey = seen.shape[1] == 1
     if not network.luma:
-        restored = run(network, seen.expand(-1, 3, -1, -1), precision)
+        rgb = seen.expand(-1, 3, -1, -1)
+        restored = keep_level(run(network, rgb, precision), rgb)
         restored = restored.mean(dim=1, keepdim=True) if grey else restored
     elif grey:  # from 0..1 to the studio swing of luma, 16/255..235/255, and back
         restored = (run(network, (seen * 219 + 16) / 255, precision) * 255 - 16) / 219
@@ -308,3 +333,19 @@ def restore(network: Network, seen: Tensor, precision: str) -> Tensor:
         ycbcr[:, :1] = run(network, ycbcr[:, :1], precision)
         restored = ycbcr_to_rgb(ycbcr)
     return restored.clamp(0, 1)
+
+
+def keep_level(restored: Tensor, low: Tensor) -> Tensor:
+    """(1, C, scale·H, scale·W) moved, smoothly, to the local means of the low picture (1, C, H, W) that it shows.
+
+    A network may be a few levels off wherever it is; in a flat colour that is seen, and a loss hardly sees it. Back-
+    projection (Irani and Peleg 1991) corrects every pixel by what the result, shrunk again, differs from the input.
+    Corrected here is only the mean over LEVEL × LEVEL pixels, twice averaged: noise and JPEG blocks do not come back.
+    """
+    scale = restored.shape[-1] // low.shape[-1]
+    restored = restored.clamp_(0, 1)
+    difference = low - F.avg_pool2d(restored, scale)
+    for kernel in ((LEVEL, 1), (1, LEVEL)) * 2:
+        padding = kernel[0] // 2, kernel[1] // 2
+        difference = F.avg_pool2d(difference, kernel, 1, padding, count_include_pad=False)
+    return restored.add_(F.interpolate(difference, scale_factor=scale, mode="bilinear", align_corners=False))

@@ -1,9 +1,12 @@
 """Upscaling and evaluation with networks made by hand, whose results are known."""
 
+import numpy
 import pytest
 import torch
+import torch.nn.functional as F
 from test_checkpoints import make_checkpoint
 from test_srcnn import delta_network
+from torch import nn
 
 from engine import batch, devices, upscaling
 from esrgan import RRDBNet, SRVGGNetCompact
@@ -240,3 +243,61 @@ def test_grey_stays_grey(photograph, luma):
     assert torch.equal(restored[:, 0], restored[:, 1]) and torch.equal(restored[:, 0], restored[:, 2])
     coloured = upscaling.upscale(network, photograph, 2)
     assert not torch.equal(coloured[:, 0], coloured[:, 1])
+
+
+# ---------------------------------------------------------------------------------------------
+# Edges and levels
+# ---------------------------------------------------------------------------------------------
+
+
+def test_a_mirror_continues_a_picture_beyond_its_edges():
+    picture = torch.arange(12.0).view(1, 1, 3, 4)
+
+    def read(top, bottom, left, right):
+        assert 0 <= top < bottom <= 3 and 0 <= left < right <= 4
+        return picture[..., top:bottom, left:right]
+
+    read_over_edges = upscaling.mirrored(read, (3, 4))
+    expected = torch.from_numpy(numpy.pad(picture.numpy()[0, 0], ((7, 5), (9, 3)), mode="symmetric"))
+    torch.testing.assert_close(read_over_edges(-7, 8, -9, 7)[0, 0], expected, atol=0, rtol=0)
+    torch.testing.assert_close(read_over_edges(1, 3, 0, 2), picture[..., 1:3, :2], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_the_level_is_that_of_the_low_picture_and_detail_is_the_networks(scale):
+    low = resize(torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(3)), size=(50, 60)).clamp(0.1, 0.9)
+    detail = 0.02 * (-1) ** torch.arange(60 * scale)  # of mean 0 within a low pixel or two
+    restored = resize(low, scale) + detail
+    shifted = upscaling.keep_level(restored + torch.tensor([0.05, -0.03, 0.01]).view(1, 3, 1, 1), low)
+    torch.testing.assert_close(shifted, upscaling.keep_level(restored.clone(), low), atol=1e-6, rtol=0)
+    assert (shifted - restored).abs().max() < 2 / 255
+
+
+class Shifting(nn.Module):
+    """Enlarges by two, a third darker at its edges, as zeros beyond them make it, and ten levels too light."""
+
+    luma, scale, radius, margin, tile, fold = False, 2, 1, 8, 64, 1
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, picture):
+        return F.interpolate(F.avg_pool2d(picture, 3, 1, 1), scale_factor=2, mode="nearest") + 10 / 255
+
+
+@pytest.mark.parametrize("colour", [(0.0, 0.0, 1.0), (1.0, 1.0, 1.0), (0.2, 0.6, 0.4)])
+def test_flat_colours_keep_their_level_to_the_very_edge(colour):
+    network = Shifting()
+    low = torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, 20, 23)
+    assert (expected_of(network, low) - low[..., :1, :1]).abs().max() > 8 / 255
+    result = upscaling.upscale(network, low, 2)
+    torch.testing.assert_close(result, low[..., :1, :1].expand_as(result), atol=2 / 255, rtol=0)
+
+
+def test_levels_do_not_depend_on_tiles(photograph):
+    torch.manual_seed(2)
+    network = SRVGGNetCompact(scale=2, features=8, convolutions=12).eval()
+    low = photograph[..., :90, :100]
+    whole = upscaling.upscale(network, low, 2, upscaling.Tiling(500))
+    torch.testing.assert_close(upscaling.upscale(network, low, 2, upscaling.Tiling(32)), whole, atol=1e-4, rtol=0)
