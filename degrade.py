@@ -355,6 +355,19 @@ def some_grey(high: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return torch.where(grey.view(-1, 1, 1, 1), to_grey(high), high)
 
 
+def real_or_mild(high: Tensor, scale: int, generator: torch.Generator, mild: float) -> Tensor:
+    """`second_order`, but for that share of the pictures `photo`, drawn for each.
+
+    A network that has seen nothing but bad pictures paints over what was sound in a good one.
+    """
+    is_mild = _chance(len(high), mild, generator).to(high.device)
+    low = high.new_empty(*high.shape[:2], *_low_size(high.shape, scale))
+    for chosen, chain in ((is_mild, photo), (~is_mild, second_order)):
+        if chosen.any():
+            low[chosen] = chain(high[chosen], scale, generator)
+    return low
+
+
 # What `-d` names beside bicubic, which has nothing random about it.
 DEGRADATIONS: dict[str, Callable[..., Tensor]] = {"photo": photo, "real": second_order}
 

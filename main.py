@@ -30,16 +30,19 @@ gets -e more epochs, in a new file. Ctrl-C saves and stops.
   srcnn    three convolutions that sharpen the luma of a picture enlarged by bicubic interpolation
   rrdb     ESRGAN's generator, stage one: it learns to give the right pixels, and where it cannot know them,
            the average of all that could be right, which is blurred
-  esrgan   stage two, from the latest rrdb: it learns to look right, to a network that knows pictures (VGG19) and to
-           a discriminator that learns beside it to tell restored pictures from real ones
   srvgg    Real-ESRGAN's small and fast generator, stage one
+  esrgan   stage two, from the latest rrdb, or srvgg with --generator srvgg: it learns to look right, to a network that
+           knows pictures (VGG19) and to a discriminator that learns beside it to tell restored pictures from real ones
 
 -d says how the low-quality pictures of the training are made. Runs of one degradation never mix with another's.
 
   bicubic  only shrunk, as in the published tables
   photo    as a camera or a web site makes them: a little blurred, sharpened or noisy, and most of them JPEG
-  real     Real-ESRGAN's second-order degradation: blurred, noisy and compressed, and all that twice. rrdb is then
-           Real-ESRNet and starts from the latest bicubic rrdb, if there is one; esrgan is Real-ESRGAN
+  real     Real-ESRGAN's second-order degradation: blurred, noisy and compressed, and all that twice; three in ten as
+           in photo, none with --paper. rrdb is then Real-ESRNet, esrgan is Real-ESRGAN
+
+On photo and real a network starts from the latest of its kind on bicubic pictures, if there is one; esrgan from the
+latest of its generator on the same degradation.
 
 An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the newest
 samples, samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
@@ -128,6 +131,10 @@ def add_train_flags(add) -> None:
     add("--blocks", type=console.positive, help="of rrdb and esrgan (default 6)")
     add("--features", type=console.positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
     add("--growth", type=console.positive, help="channels that a convolution adds in a dense block (default 16)")
+    add(
+        "--generator", choices=("rrdb", "srvgg"), help="of esrgan: rrdb, or the smaller and faster srvgg (default rrdb)"
+    )
+    add("--convolutions", type=console.positive, help="of srvgg between its first and last (default 16)")
     add("--paper", action="store_true", help="the published rrdb, esrgan and defaults; give -e 4000 and -e 1600")
     add(
         "--perceptual", metavar="imagenet|random|FILE",
@@ -224,18 +231,15 @@ def chosen_settings(options: argparse.Namespace, device):
     from imaging.console import UsageError
     from srcnn import KERNELS
 
+    refuse_misplaced(options)
     model, scale = options.model, options.scale or (2 if options.model == "srcnn" else 4)
-    if model in ("rrdb", "esrgan") and scale not in (2, 4, 8):
-        raise UsageError(f"-s {scale}: {model} enlarges by 2, 4 or 8")
-    if options.paper and model not in ("rrdb", "esrgan"):
-        raise UsageError(f"--paper: {model} has no such preset, only rrdb and esrgan")
-    settings = preset(model, scale, options.paper, options.degradation)
+    settings = preset(model, scale, options.paper, options.degradation, options.generator)
     shape = dict(settings.shape)
     if options.kernels:
         if model != "srcnn":
             raise UsageError(f"--kernels: {model} has none")
         shape["kernels"] = list(KERNELS[options.kernels])
-    for name in ("blocks", "features", "growth"):
+    for name in ("blocks", "features", "growth", "convolutions"):
         if (value := getattr(options, name)) is not None:
             if name not in shape:
                 raise UsageError(f"--{name}: {model} has none")
@@ -251,6 +255,19 @@ def chosen_settings(options: argparse.Namespace, device):
     settings = replace(settings, clip=options.clip, seed=options.seed)
     given = {name: getattr(options, name) for name in ("batch", "learning_rate") if getattr(options, name) is not None}
     return replace(settings, **given)
+
+
+def refuse_misplaced(options: argparse.Namespace) -> None:
+    """Raise UsageError for flags that do not go with the model."""
+    from imaging.console import UsageError
+
+    model, generator = options.model, options.generator or options.model
+    if generator in ("rrdb", "esrgan") and options.scale not in (None, 2, 4, 8):
+        raise UsageError(f"-s {options.scale}: {model} enlarges by 2, 4 or 8")
+    if options.generator and model != "esrgan":
+        raise UsageError("--generator: is for -m esrgan")
+    if options.paper and generator not in ("rrdb", "esrgan"):
+        raise UsageError(f"--paper: {generator} has no such preset, only rrdb and esrgan")
 
 
 def fill_if_named(inputs: list[Path]) -> None:

@@ -45,9 +45,21 @@ def now() -> str:
     return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
+def generator_of(model: str, shape: dict) -> str:
+    """Whose layers a network has: ESRGAN's generator is RRDB, or SRVGG where its shape says so; else its own."""
+    if model != "esrgan":
+        return model
+    return "srvgg" if "convolutions" in shape else "rrdb"
+
+
 def model_name(checkpoint: dict) -> str:
-    """srcnn, or srcnn-real where it was trained on real pictures' degradation, srcnn-photo on photographs'."""
-    return checkpoint["model"] + ("" if checkpoint["degradation"] == "bicubic" else f"-{checkpoint['degradation']}")
+    """What a network is called: srcnn, rrdb-photo by what it was trained on, esrgan-srvgg-real by its generator too."""
+    words = [checkpoint["model"]]
+    if words == ["esrgan"] and generator_of("esrgan", checkpoint["shape"]) == "srvgg":
+        words.append("srvgg")
+    if checkpoint["degradation"] != "bicubic":
+        words.append(checkpoint["degradation"])
+    return "-".join(words)
 
 
 def new_path(checkpoint: dict) -> Path:

@@ -8,9 +8,10 @@ Every random choice of a step comes from a generator seeded with (seed, step): a
 """
 
 import csv
+import math
 import zlib
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy
@@ -350,23 +351,30 @@ class Data:
         if self.settings.degradation == "photo":
             high = degrade.some_grey(high, degrade.PHOTO.grey, generator)
         # Of the sharpened picture, if that is what the network is to give: see updates.sharp_target.
-        whole = self._degraded(distortions.usm_sharpen(high) if self.settings.sharpen else high, generator)
+        sharp = distortions.usm_sharpen(high) if self.settings.sharpen else high
+        whole = self._degraded(sharp, generator, self.settings.mild)
         low, high = (self._middle(to_bytes(part), whole.shape[-1]) for part in (whole, high))
         return self.pool.exchange(low, high, generator) if self.pool else (low, high)
 
     def degraded_pairs(self, pairs: list[Pair]) -> list[Pair]:
-        """Pairs to measure on: with degraded pictures where the run is on such, always the same for the same seed."""
+        """Pairs to measure on: with degraded pictures where the run is on such, always the same for the same seed.
+
+        Few pictures are drawn several times each, ten pairs in all: one draw may be of a picture that stays clean.
+        """
         if not self.degrades:
             return pairs
         degraded = []
-        for number, pair in enumerate(pairs):
-            large = crop_to_multiple(pair.large, self.settings.scale)
-            small = self._degraded(from_bytes(large[None]), seeded(self.settings.seed, number, 0x7E57))
-            degraded.append(Pair(to_bytes(small)[0], large, pair.photograph))
+        for draw in range(math.ceil(MAX_HELD_OUT / len(pairs))):
+            for number, pair in enumerate(pairs):
+                large = crop_to_multiple(pair.large, self.settings.scale)
+                generator = seeded(self.settings.seed, number, 0x7E57, *[draw] * (draw > 0))
+                small = self._degraded(from_bytes(large[None]), generator)
+                degraded.append(Pair(to_bytes(small)[0], large, pair.photograph))
         return degraded
 
-    def _degraded(self, high: Tensor, generator: torch.Generator) -> Tensor:
-        low = degrade.DEGRADATIONS[self.settings.degradation](high, self.settings.scale, generator)
+    def _degraded(self, high: Tensor, generator: torch.Generator, mild: float = 0.0) -> Tensor:
+        chain = partial(degrade.real_or_mild, mild=mild) if mild else degrade.DEGRADATIONS[self.settings.degradation]
+        low = chain(high, self.settings.scale, generator)
         return resize(low, size=size_of(high)) if self.enlarge else low
 
     def _middle(self, picture: Tensor, low_side: int) -> Tensor:

@@ -7,13 +7,14 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from engine import checkpoints
-from engine.checkpoints import find_latest, fitting_checkpoints, load_checkpoint, model_name
+from engine.checkpoints import find_latest, fitting_checkpoints, generator_of, load_checkpoint, model_name
 from engine.weights import blend
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UsageError, UserError
 from srcnn import SRCNN
 
-CLASSES = {"srcnn": SRCNN, "rrdb": RRDBNet, "esrgan": RRDBNet, "srvgg": SRVGGNetCompact}
+CLASSES = {"srcnn": SRCNN, "rrdb": RRDBNet, "srvgg": SRVGGNetCompact}
+KINDS = (*CLASSES, "esrgan")  # what `-m` names: ESRGAN is the second stage of an RRDB or of an SRVGG
 
 
 class Network(Protocol):
@@ -45,7 +46,7 @@ AnyNetwork = SRCNN | RRDBNet | SRVGGNetCompact  # each is an nn.Module too, whic
 
 def build_network(model: str, shape: dict) -> AnyNetwork:
     """An untrained network: `shape` holds the keyword arguments of its class."""
-    return CLASSES[model](**shape)
+    return CLASSES[generator_of(model, shape)](**shape)
 
 
 def load_network(checkpoint: dict) -> AnyNetwork:
@@ -97,7 +98,7 @@ def choose_checkpoint(
     Of a kind, rather one that was trained on this degradation. None if there is none. Raises UserError for a file
     that cannot be used.
     """
-    if model is not None and model not in CLASSES:
+    if model is not None and model not in KINDS:
         return Path(model), load_checkpoint(model)
     wanted = {"model": model, "scale": scale}
     wanted = {name: value for name, value in wanted.items() if value is not None}

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from engine import checkpoints
-from engine.checkpoints import find_latest, load_checkpoint, new_path, with_new_names
+from engine.checkpoints import find_latest, generator_of, load_checkpoint, new_path, with_new_names
 from engine.data import Data
 from engine.devices import rank_and_size
 from engine.networks import build_network, find_trained
@@ -91,7 +91,8 @@ def find_or_start_run(
 def starting_weights(settings: Settings, new: bool, start: Path | None) -> dict:
     """What a new run begins with: `start`'s weights; the latest of the stage before; else a seeded draw.
 
-    The stage before esrgan is rrdb; before rrdb on degraded pictures it is rrdb on bicubic ones, if there is one.
+    The stage before esrgan is that of its generator, rrdb or srvgg, on the same degradation. Before any network on
+    degraded pictures it is the same network on bicubic ones, if there is one.
     Raises UsageError if ESRGAN has none to begin with and `new` does not say that noise is meant.
     """
     if start and start != UNTRAINED:
@@ -100,18 +101,18 @@ def starting_weights(settings: Settings, new: bool, start: Path | None) -> dict:
             raise UsageError(f"--from {start}: is {checkpoint['shape']}, not {settings.shape}")
         note(f"starting from {start}")
         return checkpoint["params"]
-    before = None
+    before, generator = None, generator_of(settings.model, settings.shape)
     if start != UNTRAINED and settings.model == "esrgan":
-        before = {"model": "rrdb"}
+        before = {"model": generator}
     elif start != UNTRAINED and settings.degradation != "bicubic":
         before = {"degradation": "bicubic"}
     if before and (found := find_trained(**{**settings.kind(), **before})):
         note(f"starting from {found[0]}")
         return found[1]["params"]
     if settings.model == "esrgan" and not new and start != UNTRAINED:
-        first = "train -m rrdb" + ("" if settings.degradation == "bicubic" else f" -d {settings.degradation}")
+        first = f"train -m {generator}" + ("" if settings.degradation == "bicubic" else f" -d {settings.degradation}")
         raise UsageError(
-            f"esrgan starts from a trained rrdb, and there is none of this shape: `{first}` first, "
+            f"esrgan starts from a trained {generator}, and there is none of this shape: `{first}` first, "
             "or give --from FILE, or -n to start from noise, which seldom ends well"
         )
     with torch.random.fork_rng(devices=[]):
@@ -127,13 +128,16 @@ def starting_weights(settings: Settings, new: bool, start: Path | None) -> dict:
 def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settings, data: Data, given=()) -> Path:
     """Prepare a checkpoint for more training; returns the file to write: its own if its run is unfinished.
 
-    An unfinished run keeps its learning rate unless it is among what was `given` on the command line, and may change
-    its precision, for another machine may have no bf16. Raises UsageError where anything else has changed.
+    An unfinished run keeps its learning rate unless it is among what was `given` on the command line, and its share of
+    mild degradation, which no flag names. It may change its precision, for another machine may have no bf16. Raises
+    UsageError where anything else has changed.
     """
     same_data = same_pictures(state.data, data.summary())
     before, now = state.settings, asdict(settings)
     if state.unfinished and "learning_rate" not in given:
         now["learning_rate"] = before["learning_rate"]
+    if state.unfinished:
+        now["mild"] = before.get("mild", 0.0)  # there was none before it was a setting
     changed = changes(before, now) + ([] if same_data else ["other pictures"])
     if state.unfinished and changed:
         raise UsageError(

@@ -33,6 +33,7 @@ class Settings:
     model: str = "srcnn"
     scale: int = 2
     degradation: str = "bicubic"
+    mild: float = 0.0  # share of patches that `real` degrades as `photo` does, so that what is intact stays as it is
     sharpen: bool = False  # the target, by unsharp masking: the low picture is made of the sharpened one too
     shape: dict = field(default_factory=lambda: {"kernels": [9, 5, 5]})
     batch: int = 16  # SRCNN's paper does not say; its released settings take 128
@@ -75,12 +76,17 @@ COMPACT_REAL_ADVERSARIAL = replace(
 )
 
 
-def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicubic") -> Settings:
-    """Settings for a kind of network: compact ones for two CPU cores, or the paper's, for GPUs and days."""
+def preset(
+    model: str, scale: int, paper: bool = False, degradation: str = "bicubic", generator: str | None = None
+) -> Settings:
+    """Settings for a kind of network: compact ones for two CPU cores, or the paper's, for GPUs and days.
+
+    `generator` is esrgan's, rrdb if not given; `paper` knows no other.
+    """
     if model == "srcnn":
         return Settings(scale=scale, degradation=degradation)
     shape: dict[str, Any]
-    if model == "srvgg":
+    if "srvgg" in (model, generator):
         shape = {"scale": scale, "features": 64, "convolutions": 16}
     else:
         features, growth, blocks = (64, 32, 23) if paper else (32, 16, 6)
@@ -92,6 +98,7 @@ def preset(model: str, scale: int, paper: bool = False, degradation: str = "bicu
     # has one aim, the right pixels, and those of a photograph are not sharpened: 0.02 dB less in 375 updates.
     common["sharpen"] = degradation == "real" and (adversarial or paper)
     if not paper:
+        common["mild"] = 0.3 if degradation == "real" else 0.0
         # Muon learns several times as much in a step as Adam at 4e-4 does; at 4e-3 it came to grief after 400 steps.
         common |= {"learning_rate": 1e-3 if adversarial else 1.5e-3, "warm_up": 50, "muon": True}
         common |= {"batch": 8, "patch": 32}

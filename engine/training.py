@@ -97,7 +97,8 @@ def train(
     data.hold_out(set(state.data.get("held_out", ())))
     if not same_pictures(state.data, data.summary()):
         raise UserError("the processes have unlike photographs: every machine needs the same")
-    used = replace(settings, patch=data.patch, learning_rate=state.settings["learning_rate"])
+    kept = {name: state.settings[name] for name in ("learning_rate", "mild")}
+    data.settings = used = replace(settings, patch=data.patch, **kept)
     stage = make_stage(used, checkpoint["params"], device)
     if data.pool:
         stage.parts["pool"] = data.pool

@@ -30,3 +30,11 @@ def photographs(place, photograph):
         part = resize(photograph, size=(60 + 4 * number, 70)).roll(7 * number, -1)
         write_picture(place / "photographs" / f"{number}.png", part)
     return place / "photographs"
+
+
+@pytest.fixture
+def large_photographs(place, photograph):
+    """Three different photographs, large enough for patches with a margin."""
+    for number in range(3):
+        write_picture(place / "large" / f"{number}.png", resize(photograph, 2).roll(40 * number, -1).clamp(0, 1))
+    return place / "large"

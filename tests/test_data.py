@@ -154,14 +154,6 @@ def test_seeded_generators_depend_on_every_number():
 # ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def large_photographs(place, photograph):
-    """Three different photographs, large enough for patches with a margin."""
-    for number in range(3):
-        write_picture(place / "large" / f"{number}.png", resize(photograph, 2).roll(40 * number, -1).clamp(0, 1))
-    return place / "large"
-
-
 @pytest.mark.parametrize("settings", [
     Settings("rrdb", 4, "real", batch=2, patch=8),
     Settings("srcnn", 2, "real", batch=2, patch=20),
@@ -197,7 +189,7 @@ def test_only_where_the_target_is_sharpened_the_poor_picture_is_made_of_a_sharpe
     torch.testing.assert_close(made_of[0], distortions.usm_sharpen(data.cut(0)[1] / 255))
 
 
-def test_poor_pictures_are_the_same_for_the_same_step_and_seed(large_photographs):
+def test_degraded_pictures_are_the_same_for_the_same_step_and_seed(large_photographs):
     settings = Settings("rrdb", 4, "real", batch=2, patch=8)
 
     def batch(settings, step):
@@ -214,7 +206,16 @@ def test_poor_pictures_are_the_same_for_the_same_step_and_seed(large_photographs
     assert torch.equal(one[0].large, bicubic.large) and not torch.equal(one[0].small, bicubic.small)
 
 
-def test_poor_pictures_are_not_made_of_ready_made_pairs(photographs, place):
+@pytest.mark.parametrize("count, draws", [(1, 10), (3, 4), (10, 1), (12, 1)])
+def test_few_held_out_pictures_are_degraded_several_times(large_photographs, count, draws):
+    data = Data([large_photographs], Settings("rrdb", 4, "real", batch=2, patch=8))
+    pairs = [replace(data.pairs[0], photograph=f"{number}.png") for number in range(count)]
+    degraded = data.degraded_pairs(pairs)
+    assert [pair.photograph for pair in degraded] == [pair.photograph for pair in pairs] * draws
+    assert len({pair.small.numpy().tobytes() for pair in degraded}) == len(degraded)
+
+
+def test_degraded_pictures_are_not_made_of_ready_made_pairs(photographs, place):
     cut_samples(4, 32, 2, 0, photographs, place / "samples")
     with pytest.raises(UsageError, match="give photographs, not folders of pairs"):
         Data([place / "samples"], Settings("srcnn", 2, "real"))

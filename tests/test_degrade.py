@@ -401,6 +401,20 @@ def test_a_photographs_distortions_are_drawn_with_their_odds_for_each_picture():
     assert_odds(compress["quality"].tolist(), dict.fromkeys(range(60, 99), 1 / 39))
 
 
+@pytest.mark.parametrize("mild, expected", [(0.0, "real"), (1.0, "photo"), (0.5, "both")])
+def test_some_pictures_are_degraded_mildly_beside_real_ones(mild, expected, monkeypatch):
+    """Each chain here gives its own number, so that it can be told which made what."""
+    monkeypatch.setattr(degrade, "photo", lambda high, scale, generator: high[..., ::scale, ::scale] + 10)
+    monkeypatch.setattr(degrade, "second_order", lambda high, scale, generator: high[..., ::scale, ::scale] + 20)
+    high = torch.rand(200, 3, 8, 12)
+    low = degrade.real_or_mild(high, 4, torch.Generator().manual_seed(0), mild)
+    assert low.shape == (200, 3, 2, 3)
+    made_by = (low - high[..., ::4, ::4]).round()
+    assert all(len(made.unique()) == 1 for made in made_by)  # a picture is whole
+    share = (made_by[:, 0, 0, 0] == 10).float().mean().item()
+    assert share == pytest.approx({"real": 0, "photo": 1, "both": 0.5}[expected], abs=0.1)
+
+
 def test_a_clean_photograph_is_only_shrunk_by_bicubic():
     clean = degrade.photo(few(3), 4, seeded(), replace(degrade.PHOTO, clean=1.0))
     torch.testing.assert_close(clean, degrade.bicubic(few(3), 4), atol=1e-6, rtol=0)

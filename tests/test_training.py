@@ -605,3 +605,28 @@ def test_a_run_that_an_older_version_began_goes_on_to_the_same_weights(photograp
     assert same_weights(whole, resumed)
     assert resumed["history"][0].keys() == whole["history"][0].keys()
     assert "discriminator_loss" in resumed["history"][0]
+
+
+def test_esrgan_of_srvgg_starts_from_the_latest_srvgg(photographs, place, capsys):
+    shape = {"scale": 4, "features": 8, "convolutions": 1}
+    second = replace(ADVERSARIAL, shape=shape)
+    with pytest.raises(UsageError, match="train -m srvgg"):
+        train(second, [photographs], 1, False, [], CPU)
+    train(RRDB, [photographs], 1, False, [], CPU)
+    first = train(replace(RRDB, model="srvgg", shape=shape), [photographs], 1, False, [], CPU)
+    path = train(replace(second, learning_rate=1e-30), [photographs], 1, False, [], CPU)
+    assert f"starting from {first}" in capsys.readouterr().err and path.name.startswith("esrgan-srvgg_x4.")
+    low = torch.rand(1, 3, 9, 7)
+    torch.testing.assert_close(load_network(load_checkpoint(path))(low), load_network(load_checkpoint(first))(low))
+
+
+def test_an_unfinished_run_keeps_its_share_of_mild_degradation(large_photographs, monkeypatch):
+    real = replace(RRDB, degradation="real", mild=0.0)
+    unfinished(large_photographs, monkeypatch, settings=real)
+    path, checkpoint = checkpoints.find_latest(checkpoints.MODELS)
+    del checkpoint["training"]["settings"]["mild"]  # as runs were before there was such a share
+    save_checkpoint(checkpoint, path)
+    shares = []
+    monkeypatch.setattr("degrade.real_or_mild", lambda *_, mild: shares.append(mild))
+    assert train(replace(real, mild=0.5), [large_photographs], 1, False, [], CPU) == path
+    assert load_checkpoint(path)["training"]["settings"]["mild"] == 0 and not shares
