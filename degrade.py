@@ -21,6 +21,11 @@ import sys
 if sys.version_info < (3, 11):  # noqa: UP036 (who has an older one should be told, not shown a traceback)
     sys.exit("error: needs Python 3.11 or newer; see Start in README.md")
 
+from imaging import console
+
+if __name__ == "__main__":
+    console.explain_missing_packages()
+
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

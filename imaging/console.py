@@ -1,7 +1,8 @@
-"""What a program says and how it writes: errors in one line, exit codes, files that are whole or not there, locks.
+"""How a program deals with the person at the keyboard and with the disk.
 
-    with replacing("photo.png") as temporary:      # written beside it, then renamed
-        ...
+    run_command     errors in one line, exit codes
+    positive …      numbers on the command line: types for argparse
+    replacing       a file is written whole or not at all; locked: by one program at a time
 
 Imports nothing that has to be installed, so that a command can complain before it is.
 """
@@ -69,8 +70,7 @@ def run_command(command, options) -> int:
         note(f"error: {error}")
         return error.exit_code
     except ModuleNotFoundError as error:
-        note(f"error: {error.name} is not installed here: activate .venv, or see Start in README.md")
-        return 1
+        return tell_missing(error)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -85,6 +85,24 @@ def run_command(command, options) -> int:
     except OSError as error:
         note(f"error: {error.filename or 'file system'}: {error.strerror or error}")
         return 1
+
+
+def tell_missing(error: ModuleNotFoundError) -> int:
+    """Say in one line which package is not installed; returns the exit code."""
+    note(f"error: {error.name} is not installed here: activate .venv, or see Start in README.md")
+    return 1
+
+
+def explain_missing_packages() -> None:
+    """Have a package that is missing told in one line; for scripts that import some on top: call it before that."""
+
+    def hook(kind, error, traceback) -> None:
+        if isinstance(error, ModuleNotFoundError):
+            tell_missing(error)
+        else:
+            sys.__excepthook__(kind, error, traceback)
+
+    sys.excepthook = hook
 
 
 # ---------------------------------------------------------------------------------------------

@@ -14,11 +14,11 @@
 # %%
 import math
 
-import torch
-import torch.nn.functional as F
-
 from checks import check, hint
 from course import crop, photograph, promise, seed, show_pictures
+
+import torch
+import torch.nn.functional as F
 
 from imaging import images
 

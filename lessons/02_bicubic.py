@@ -14,14 +14,14 @@
 # %%
 import math
 
+from checks import check, hint
+from course import crop, photograph, promise, show, show_pictures
+
 import matplotlib.pyplot as plt
 import numpy
 import torch
 import torch.nn.functional as F
 from PIL import Image
-
-from checks import check, hint
-from course import crop, photograph, promise, show, show_pictures
 
 from imaging import images
 

@@ -13,13 +13,13 @@
 # %%
 import math
 
+from checks import check, hint
+from course import FAST, crop, photograph, promise, seed, show, show_pictures
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import check, hint
-from course import FAST, crop, photograph, promise, seed, show, show_pictures
 
 import degrade
 from engine.data import Pair, center_crop, make_pair, sample_batch

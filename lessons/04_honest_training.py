@@ -14,12 +14,12 @@
 # %%
 import math
 
+from checks import check, hint
+from course import FAST, photograph_pairs, promise, seed, show
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-
-from checks import check, hint
-from course import FAST, photograph_pairs, promise, seed, show
 
 from engine.data import sample_batch
 from engine.optimizers import AdamFromGrey

@@ -12,13 +12,13 @@
 # Takes half a minute on two cores. You bring from [lesson 4](04_honest_training.py): held-out photographs and curves.
 
 # %%
+from checks import check, hint
+from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import check, hint
-from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
 
 from engine.data import sample_batch
 from engine.training import validate

@@ -14,13 +14,13 @@
 # %%
 from unittest.mock import patch
 
+from checks import check, hint
+from course import FAST, photograph_pairs, promise, seed, show
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import check, hint
-from course import FAST, photograph_pairs, promise, seed, show
 
 import esrgan
 from engine.data import sample_batch

@@ -13,12 +13,12 @@
 # from [lesson 6](06_rrdb.py) the RRDB generator.
 
 # %%
+from checks import check, hint
+from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures, trained
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-
-from checks import check, hint
-from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures, trained
 
 from engine import networks
 from engine.data import sample_batch

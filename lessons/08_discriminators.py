@@ -13,13 +13,13 @@
 # none of them.
 
 # %%
+from checks import check, hint
+from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import check, hint
-from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
 
 import esrgan
 from engine.data import sample_batch

@@ -14,11 +14,11 @@
 # %%
 import os
 
-import matplotlib.pyplot as plt
-import torch
-
 from checks import check, hint
 from course import crop, photograph, promise, show, show_pictures
+
+import matplotlib.pyplot as plt
+import torch
 
 from engine.weights import load_vgg19
 from esrgan import ESRGAN_LAYERS, PerceptualLoss

@@ -15,12 +15,12 @@
 # %%
 import copy
 
+from checks import check, hint
+from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-
-from checks import check, hint
-from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
 
 import degrade
 import esrgan

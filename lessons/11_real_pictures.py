@@ -15,11 +15,11 @@
 # %%
 import math
 
-import matplotlib.pyplot as plt
-import torch
-
 from checks import check, hint
 from course import FAST, crop, photograph, promise, seed, show, show_pictures, trained
+
+import matplotlib.pyplot as plt
+import torch
 
 import degrade
 from engine import networks

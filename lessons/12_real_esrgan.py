@@ -12,13 +12,13 @@
 # degradation, and from [lesson 8](08_discriminators.py) the discriminator.
 
 # %%
+from checks import check, hint
+from course import FAST, crop, photograph, promise, seed, show, show_pictures, trained
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import check, hint
-from course import FAST, crop, photograph, promise, seed, show, show_pictures, trained
 
 import degrade
 import esrgan

@@ -16,13 +16,13 @@
 import copy
 import time
 
+from checks import check, hint
+from course import crop, photograph, promise, seed, show, show_pictures
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import check, hint
-from course import crop, photograph, promise, seed, show, show_pictures
 
 import degrade
 from engine import checkpoints, networks

@@ -18,14 +18,14 @@ import pickle
 import tempfile
 from pathlib import Path
 
+from checks import check, hint
+from course import crop, photograph, promise, show, show_pictures
+
 import matplotlib.pyplot as plt
 import numpy
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import check, hint
-from course import crop, photograph, promise, show, show_pictures
 
 from imaging.images import from_bytes, psnr, resize, rgb_to_luma
 from srcnn import SRCNN

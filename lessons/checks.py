@@ -35,10 +35,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from course import LESSONS, show_pictures
+
 import torch
 from torch import Tensor
-
-from course import LESSONS, show_pictures
 
 SECONDS = 60  # an answer that has not come by then, counted from when it is begun, is too slow
 SECONDS_TO_START = 300  # for Python, torch and what a file imports

@@ -20,9 +20,14 @@ LESSONS = Path(__file__).resolve().parent
 ROOT = LESSONS.parent
 sys.path[:0] = [folder for folder in (str(ROOT), str(LESSONS)) if folder not in sys.path]
 
-import matplotlib
+from imaging import console
 
 IN_NOTEBOOK = hasattr(builtins, "__IPYTHON__")
+if not IN_NOTEBOOK:
+    console.explain_missing_packages()
+
+import matplotlib
+
 if not IN_NOTEBOOK:
     matplotlib.use("Agg")  # no window: a lesson runs to its end by itself
 

@@ -92,3 +92,15 @@ def test_help_imports_nothing_that_has_to_be_installed():
     assert helped.returncode == 0 and "usage:" in helped.stdout
     told = subprocess.run([*alone, enter % ["evaluate", "-i", "x"]], capture_output=True, text=True, check=False)
     assert told.returncode == 1 and re.fullmatch(r"error: \w+ is not installed here: .*README.md\n", told.stderr)
+
+
+SCRIPTS = [path for path in modules().values() if "__main__" in path.read_text(encoding="utf-8")]
+SCRIPTS += [*(ROOT / "tools").glob("*.py"), *(ROOT / "lessons").glob("[0-9]*.py")]
+SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in SCRIPTS if path.name not in ("main.py", "plain.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_what_is_not_installed_is_told_in_one_line(script):
+    """`-S`: without site-packages, as where .venv is not active. main.py, which imports late, is tested above."""
+    told = subprocess.run([sys.executable, "-S", ROOT / script], capture_output=True, text=True, check=False)
+    assert told.returncode == 1 and re.fullmatch(r"error: \w+ is not installed here: .*README.md\n", told.stderr)

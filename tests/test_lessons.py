@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LESSONS = ROOT / "lessons"
 sys.path[:0] = [str(LESSONS), str(ROOT / "tests"), str(ROOT / "tools")]
 
-from planted_mistakes import PLANTED  # noqa: E402
-
 import checks  # noqa: E402
+
+from planted_mistakes import PLANTED  # noqa: E402
 
 SCRIPTS = sorted(LESSONS.glob("[0-9][0-9]_*.py"))
 IDENTITIES = sorted(checks.exercises())

@@ -23,16 +23,20 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from imaging import console
+
+if __name__ == "__main__":
+    console.explain_missing_packages()
+
 import numpy
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
 from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch
+from torch.utils.flop_counter import FlopCounterMode
 
 import degrade
 from engine.checkpoints import save_checkpoint

@@ -14,15 +14,20 @@ import re
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "lessons")]
+
+from imaging import console
+
+if __name__ == "__main__":
+    console.explain_missing_packages()
+
+from course import FAST, LESSONS
+
 import jupytext
 import nbclient
 import nbformat
 from PIL import Image
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "lessons")]
-
-from course import FAST, LESSONS
 
 NOTEBOOKS = LESSONS / "notebooks"
 LARGEST = 400_000  # bytes

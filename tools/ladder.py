@@ -17,6 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from imaging import console
+
+if __name__ == "__main__":
+    console.explain_missing_packages()
+
 import numpy
 import torch
 from PIL import Image

@@ -14,17 +14,22 @@ import sys
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "lessons")]
+
+from imaging import console
+
+if __name__ == "__main__":
+    console.explain_missing_packages()
+
+from course import LESSONS, crop, photograph
+
 import matplotlib.pyplot as plt
 import numpy
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "lessons")]
-
-from course import LESSONS, crop, photograph
 
 import degrade
 from engine import checkpoints, weights

@@ -1,8 +1,8 @@
 """The checks of the exercises of lesson 1; each docstring is the hint."""
 
-import torch
-
 from checks import compare
+
+import torch
 
 from imaging.images import rgb_to_luma
 

@@ -1,9 +1,9 @@
 """The checks of the exercises of lesson 2; each docstring is the hint."""
 
-import torch
-
 from checks import Mismatch, compare
 from course import crop, photograph
+
+import torch
 
 from imaging.images import cubic, resize, resize_taps
 

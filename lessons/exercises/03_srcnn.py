@@ -1,11 +1,11 @@
 """The checks of the exercises of lesson 3; each docstring is the hint."""
 
+from checks import Mismatch, compare
+from course import crop, photograph
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import Mismatch, compare
-from course import crop, photograph
 
 from engine.upscaling import upscale
 from imaging.images import resize, rgb_to_luma, rgb_to_ycbcr

@@ -2,9 +2,9 @@
 
 import math
 
-import torch
-
 from checks import Mismatch, compare
+
+import torch
 
 
 def check_04a(split):

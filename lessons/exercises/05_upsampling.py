@@ -2,11 +2,11 @@
 
 from unittest.mock import patch
 
+from checks import compare
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import compare
 
 from esrgan import SRVGGNetCompact
 

@@ -2,10 +2,10 @@
 
 from unittest.mock import patch
 
+from checks import compare
+
 import torch
 import torch.nn.functional as F
-
-from checks import compare
 
 from esrgan import RRDB, DenseBlock, RRDBNet
 

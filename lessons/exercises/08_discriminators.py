@@ -1,9 +1,9 @@
 """The checks of the exercises of lesson 8; each docstring is the hint."""
 
+from checks import Mismatch, compare
+
 import torch
 import torch.nn.functional as F
-
-from checks import Mismatch, compare
 
 import esrgan
 

@@ -1,9 +1,9 @@
 """The checks of the exercises of lesson 9; each docstring is the hint."""
 
+from checks import Mismatch, compare
+
 import torch
 import torch.nn.functional as F
-
-from checks import Mismatch, compare
 
 from engine.weights import randomise
 from esrgan import PerceptualLoss, VGG19Features

@@ -2,10 +2,10 @@
 
 import copy
 
+from checks import Mismatch, compare
+
 import torch
 import torch.nn.functional as F
-
-from checks import Mismatch, compare
 
 import esrgan
 from engine import networks, weights

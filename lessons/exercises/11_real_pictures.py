@@ -1,8 +1,8 @@
 """The checks of the exercises of lesson 11; each docstring is the hint."""
 
-import torch
-
 from checks import Mismatch, compare
+
+import torch
 
 from imaging import distortions
 from imaging.images import resize

@@ -1,10 +1,10 @@
 """The checks of the exercises of lesson 12; each docstring is the hint."""
 
+from checks import Mismatch, compare
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import Mismatch, compare
 
 from imaging import distortions
 

@@ -2,11 +2,11 @@
 
 from unittest.mock import patch
 
+from checks import Mismatch, compare
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import Mismatch, compare
 
 from engine import upscaling
 from esrgan import RRDBNet

@@ -8,13 +8,13 @@ import io
 import tempfile
 from pathlib import Path
 
+from checks import Mismatch, compare
+from course import crop, photograph
+
 import numpy
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from checks import Mismatch, compare
-from course import crop, photograph
 
 from imaging.images import crop_to_multiple, psnr, resize, to_bytes
 from srcnn import SRCNN
