@@ -235,15 +235,11 @@ def chosen_settings(options: argparse.Namespace, device):
     model, scale = options.model, options.scale or (2 if options.model == "srcnn" else 4)
     settings = preset(model, scale, options.paper, options.degradation, options.generator)
     shape = dict(settings.shape)
-    if options.kernels:
-        if model != "srcnn":
-            raise UsageError(f"--kernels: {model} has none")
-        shape["kernels"] = list(KERNELS[options.kernels])
-    for name in ("blocks", "features", "growth", "convolutions"):
+    for name in ("kernels", "blocks", "features", "growth", "convolutions"):
         if (value := getattr(options, name)) is not None:
             if name not in shape:
                 raise UsageError(f"--{name}: {model} has none")
-            shape[name] = value
+            shape[name] = list(KERNELS[value]) if name == "kernels" else value
     adversarial = {"perceptual": options.perceptual, "adversarial_weight": options.gan_weight}
     adversarial = {name: value for name, value in adversarial.items() if value is not None}
     if settings.adversarial:
@@ -290,12 +286,13 @@ def default_samples(settings, seed: int) -> list[Path]:
     Samples for another scale are somebody's work and stay: the photographs are then used as they are, as they
     always are for networks that enlarge by themselves and for degraded pictures, which are made while training.
     """
+    from engine.networks import class_of
     from gen_samples import PHOTOGRAPHS, cut_samples, find_or_fill, sample_scale
     from imaging.console import note
 
     photographs, scale = PHOTOGRAPHS, settings.scale
     folders = [Path("samples_gen_64"), Path("samples_gen_32")]
-    if settings.model != "srcnn" or settings.degradation != "bicubic":
+    if not class_of(settings.model, settings.shape).luma or settings.degradation != "bicubic":
         find_or_fill(photographs)
         return [photographs]
     scales = {folder: sample_scale(folder) for folder in folders if folder.exists()}

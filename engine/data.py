@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import degrade
+from engine.networks import class_of
 from imaging import distortions
 from imaging.console import UsageError, UserError, note
 from imaging.files import find_pictures, read_picture
@@ -280,7 +281,7 @@ class Data:
         self.device = torch.device("cpu" if torch.device(device).type == "mps" else device)
         self.settings = settings
         self.rank, self.processes = rank, processes
-        self.enlarge = settings.model == "srcnn"
+        self.enlarge = class_of(settings.model, settings.shape).luma  # such networks want their input enlarged
         self.degrades = settings.degradation in degrade.DEGRADATIONS  # else the low pictures are shrunk ones
         self.pool = PairPool() if settings.degradation == "real" else None
         patch = settings.patch

@@ -13,14 +13,18 @@ from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UsageError, UserError
 from srcnn import SRCNN
 
-CLASSES = {"srcnn": SRCNN, "rrdb": RRDBNet, "srvgg": SRVGGNetCompact}
+AnyNetwork = SRCNN | RRDBNet | SRVGGNetCompact  # each is an nn.Module too, which a Protocol cannot say
+CLASSES: dict[str, type[AnyNetwork]] = {"srcnn": SRCNN, "rrdb": RRDBNet, "srvgg": SRVGGNetCompact}
 KINDS = (*CLASSES, "esrgan")  # what `-m` names: ESRGAN is the second stage of an RRDB or of an SRVGG
 
 
 class Network(Protocol):
     """What a network offers, whatever it is made of; all lengths are in pixels of what it is given.
 
-    A network of one's own needs these attributes, and a line in CLASSES.
+    A network of one's own is an nn.Module with these attributes and a line in CLASSES: upscaling and measuring then
+    take its checkpoints. To be trained it needs a name in main.py's MODELS and a preset in engine/settings.py too, and
+    on luma what LumaNetwork asks for. A kind is known by its name only where no other has such a thing: scales
+    (RRDBNet's in main.py), a stage before (esrgan's in engine/resume.py), an optimiser (SRCNN's in engine/updates.py).
     """
 
     luma: bool  # True: restores the luma (N, 1, H, W) of a picture already enlarged; False: enlarges RGB (N, 3, H, W)
@@ -41,12 +45,21 @@ class Network(Protocol):
         """Its weights by name."""
 
 
-AnyNetwork = SRCNN | RRDBNet | SRVGGNetCompact  # each is an nn.Module too, which a Protocol cannot say
+class LumaNetwork(Network, Protocol):
+    """What one with `luma` offers besides, to learn by."""
+
+    def forward_valid(self, luma: Tensor) -> Tensor:
+        """Only the pixels that see no border: (N, 1, H, W) → (N, 1, H − 2·radius, W − 2·radius)."""
+
+
+def class_of(model: str, shape: dict) -> type[AnyNetwork]:
+    """The class of a kind of network; of ESRGAN that of its generator, which the shape tells."""
+    return CLASSES[generator_of(model, shape)]
 
 
 def build_network(model: str, shape: dict) -> AnyNetwork:
     """An untrained network: `shape` holds the keyword arguments of its class."""
-    return CLASSES[generator_of(model, shape)](**shape)
+    return class_of(model, shape)(**shape)
 
 
 def load_network(checkpoint: dict) -> AnyNetwork:

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import esrgan
 from engine.devices import autocast, channels_last, data_parallel, mean_over_processes
-from engine.networks import AnyNetwork, Network, build_network
+from engine.networks import AnyNetwork, LumaNetwork, Network, build_network
 from engine.optimizers import AdamFromGrey, Muon
 from engine.settings import Settings
 from engine.weights import load_vgg19
@@ -114,7 +114,7 @@ def micro_batches(low: Tensor, high: Tensor, count: int, *modules: nn.Module) ->
 
 
 class PixelLoss(nn.Module):
-    """The mean difference of restored and true pixels: squared for SRCNN, absolute for the others."""
+    """The mean difference of restored and true pixels: squared for networks on luma, absolute for the others."""
 
     def __init__(self, network: AnyNetwork, settings: Settings):
         super().__init__()
@@ -124,8 +124,8 @@ class PixelLoss(nn.Module):
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         network = self.network
         with autocast(self.settings.precision, low.device):
-            restored = network.forward_valid(low) if isinstance(network, SRCNN) else network(low)
-        if not isinstance(network, SRCNN):
+            restored = cast(LumaNetwork, network).forward_valid(low) if network.luma else network(low)
+        if not network.luma:
             return F.l1_loss(restored.to(high.dtype), high)
         # No padding in training: the true neighbours of a patch are unknown, so its border does not count.
         border = network.radius

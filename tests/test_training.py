@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import esrgan
-from engine import checkpoints, resume, training, updates
+from engine import checkpoints, networks, resume, training, updates
 from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data, read_pairs
 from engine.networks import load_network
@@ -379,6 +379,36 @@ def test_the_pixel_loss_falls_when_one_batch_is_learnt():
     assert losses[-1] < 0.8 * losses[0]
 
 
+class OwnNetwork(torch.nn.Module):
+    """What somebody may bring who works on luma: nothing but what Network and LumaNetwork ask for."""
+
+    luma, scale, radius, margin, tile, fold = True, 1, 1, 1, 64, 1
+
+    def __init__(self):
+        super().__init__()
+        self.shape = {}
+        self.filter = torch.nn.Conv2d(1, 1, 3)
+
+    def forward_valid(self, luma):
+        return self.filter(luma)
+
+    def forward(self, luma):
+        return self.filter(F.pad(luma, (1, 1, 1, 1), mode="replicate"))
+
+
+def test_a_network_of_ones_own_on_luma_learns_as_srcnn_does(photographs, monkeypatch):
+    monkeypatch.setitem(networks.CLASSES, "own", OwnNetwork)
+    settings = replace(TINY, model="own", shape={}, muon=True)
+    low, high = read([photographs], settings).cut(0)
+    assert low.shape == high.shape == (4, 3, 20, 20)  # enlarged for it
+    weights = OwnNetwork().state_dict()
+    restored = F.conv2d(rgb_to_luma(low / 255), weights["filter.weight"], weights["filter.bias"])
+    expected = F.mse_loss(restored, rgb_to_luma(high / 255)[..., 1:-1, 1:-1])
+    assert PixelStage(settings, weights, CPU).update(low, high, 0.1, 0)["loss"] == pytest.approx(expected.item())
+    path = train(settings, [photographs], 1, False, [], CPU)
+    assert load_checkpoint(path)["model"] == "own" and path.with_suffix(".before_after.png").exists()
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.9])
 def test_the_average_follows_the_weights_and_forgets_its_start(decay):
     settings = replace(RRDB, ema=decay)
@@ -449,7 +479,7 @@ def test_how_often_and_from_when_each_half_learns():
 
 
 @pytest.mark.parametrize(("waits", "moves"), [(0.0, True), (0.1, True), (10.0, False)])
-def test_a_judge_that_is_ahead_waits(waits, moves):
+def test_a_discriminator_that_is_ahead_waits(waits, moves):
     stage = make_stage(replace(ADVERSARIAL, adversarial=replace(ADVERSARIAL.adversarial, discriminator_waits=waits)))
     before = stage.discriminator.linear2.weight.detach().clone()
     figures = stage.update(*make_batch(4), 1e-3, 0)

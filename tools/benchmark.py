@@ -42,7 +42,7 @@ import degrade
 from engine.checkpoints import save_checkpoint
 from engine.data import Data
 from engine.devices import PRECISIONS, choose_device, choose_precision
-from engine.networks import build_network
+from engine.networks import build_network, class_of
 from engine.settings import preset
 from engine.updates import make_discriminator, make_stage, network_input
 from engine.upscaling import Tiling, in_tiles, upscale
@@ -159,7 +159,7 @@ def measure_upscaling() -> None:
 
 
 def random_batch(settings, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    side = settings.patch * (1 if settings.model == "srcnn" else settings.scale)
+    side = settings.patch * (1 if class_of(settings.model, settings.shape).luma else settings.scale)
     return tuple(torch.randint(256, (count, 3, size, size), dtype=torch.uint8) for size in (settings.patch, side))
 
 
