@@ -89,37 +89,45 @@ class RRDBNet(nn.Module):
     """ESRGAN's generator: (N, 3, H, W) → (N, 3, scale·H, scale·W). RGB in 0..1; the output may overshoot a little.
 
     The paper's is ×4 with 64 features, growth 32 and 23 blocks: 16,697,987 parameters. The default is small
-    enough for two CPU cores. `scale` is 1, 2, 4 or 8. With `unshuffle`, ×1 and ×2 have the form of Real-ESRGAN's
+    enough for two CPU cores. `scale` is 1, 2, 4, 8 or 16. With `unshuffle`, ×1 and ×2 have the form of Real-ESRGAN's
     published checkpoints: squares of 4×4 or 2×2 pixels become channels, and the net enlarges ×4 as usual; most
-    of the work is then done on few pixels. Raises ValueError for any other scale.
+    of the work is then done on few pixels. Raises ValueError for any other scale. A network of one of the `colours`
+    restores red, green and blue each as a grey picture.
     """
 
     luma = False  # it enlarges RGB itself
     tile = 512  # on two CPU cores faster than 256, of which more is computed twice
 
-    def __init__(self, scale: int = 4, features: int = 32, growth: int = 16, blocks: int = 6, unshuffle: bool = False):
+    def __init__(
+        self, scale: int = 4, features: int = 32, growth: int = 16, blocks: int = 6, unshuffle: bool = False,
+        colours: int = 3,
+    ):  # fmt: skip
         super().__init__()
-        if scale not in ((1, 2) if unshuffle else (1, 2, 4, 8)):
-            raise ValueError(f"RRDBNet enlarges ×1, ×2, ×4 or ×8 (×1 or ×2 with unshuffle), not ×{scale}")
+        if scale not in ((1, 2) if unshuffle else (1, 2, 4, 8, 16)):
+            raise ValueError(f"RRDBNet enlarges ×1, ×2, ×4, ×8 or ×16 (×1 or ×2 with unshuffle), not ×{scale}")
         # What builds this network again: RRDBNet(**shape).
         self.shape = dict(scale=scale, features=features, growth=growth, blocks=blocks, unshuffle=unshuffle)
-        self.scale = scale
+        if colours != 3:  # which older checkpoints do not say
+            self.shape["colours"] = colours
+        self.scale, self.colours = scale, colours
         self.fold = 4 // scale if unshuffle else 1  # this many pixels a side become one
-        self.doublings = (scale * self.fold).bit_length() - 1  # ×1, 2, 4, 8: 0, 1, 2, 3
+        self.doublings = (scale * self.fold).bit_length() - 1  # ×1, 2, 4, 8, 16: 0, 1, 2, 3, 4
 
-        self.conv_first = conv3x3(3 * self.fold**2, features)
+        self.conv_first = conv3x3(colours * self.fold**2, features)
         self.body = nn.Sequential(*(RRDB(features, growth) for _ in range(blocks)))
         self.conv_body = conv3x3(features, features)
         for number in range(1, self.doublings + 1):
             self.add_module(f"conv_up{number}", conv3x3(features, features))
         self.conv_hr = conv3x3(features, features)
-        self.conv_last = conv3x3(features, 3)
+        self.conv_last = conv3x3(features, colours)
         # How far, in pixels of the low picture, an output pixel sees: a convolution adds one pixel of its grid.
         self.radius = self.fold * (2 + 15 * blocks + 2)
         # Around a tile 16 are enough: a block adds 0.2 · 0.2 of what it has seen farther away; lesson 13 measures it.
         self.margin = self.radius if self.radius <= MAX_MARGIN else 16 * self.fold
 
     def forward(self, low: Tensor) -> Tensor:
+        if self.colours == 1 and low.shape[1] == 3:  # each by itself
+            return self(low.flatten(0, 1)[:, None]).unflatten(0, (-1, 3))[:, :, 0]
         height, width = low.shape[-2:]
         x = in_full_precision(self.conv_first, F.pixel_unshuffle(pad_to_multiple(low, self.fold), self.fold))
         x = x + self.conv_body(self.body(x))
@@ -134,23 +142,33 @@ class RRDBNet(nn.Module):
         return in_full_precision(self.conv_last, leaky(self.conv_hr(x)))
 
 
+# What SRVGG has after each convolution, by name; published ones have PReLU with a slope for every channel.
+ACTIVATIONS = {
+    "prelu": nn.PReLU, "shared prelu": lambda _: nn.PReLU(), "relu": lambda _: nn.ReLU(inplace=True),
+    "leaky relu": lambda _: nn.LeakyReLU(0.1, inplace=True),
+}  # fmt: skip
+
+
 class SRVGGNetCompact(nn.Module):
     """Real-ESRGAN's fast generator: plain convolutions at low resolution, (N, 3, H, W) → (N, 3, scale·H, scale·W).
 
     `convolutions` are those between the first and the last: 16 in realesr-animevideov3, 32 in realesr-general-x4v3.
+    `activation` is one of ACTIVATIONS.
     """
 
     luma = False
     tile = 256
     fold = 1
 
-    def __init__(self, scale: int = 4, features: int = 64, convolutions: int = 16):
+    def __init__(self, scale: int = 4, features: int = 64, convolutions: int = 16, activation: str = "prelu"):
         super().__init__()
-        self.shape = dict(scale=scale, features=features, convolutions=convolutions)
+        self.shape: dict[str, int | str] = dict(scale=scale, features=features, convolutions=convolutions)
+        if activation != "prelu":  # which older checkpoints do not say
+            self.shape["activation"] = activation
         self.scale = scale
-        layers = [conv3x3(3, features), nn.PReLU(features)]
+        layers = [conv3x3(3, features), ACTIVATIONS[activation](features)]
         for _ in range(convolutions):
-            layers += [conv3x3(features, features), nn.PReLU(features)]
+            layers += [conv3x3(features, features), ACTIVATIONS[activation](features)]
         self.body = nn.Sequential(*layers, conv3x3(features, 3 * scale**2))
         self.radius = convolutions + 2
         self.margin = min(self.radius, MAX_MARGIN)

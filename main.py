@@ -286,7 +286,7 @@ def default_samples(settings, seed: int) -> list[Path]:
     Samples for another scale are somebody's work and stay: the photographs are then used as they are, as they
     always are for networks that enlarge by themselves and for degraded pictures, which are made while training.
     """
-    from engine.networks import class_of
+    from engine.layouts import class_of
     from gen_samples import PHOTOGRAPHS, cut_samples, find_or_fill, sample_scale
     from imaging.console import note
 

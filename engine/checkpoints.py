@@ -10,46 +10,26 @@ opening a stranger's file runs none of the stranger's code:
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from engine.weights import read_weights, recognise
+from engine.entries import FORMAT, checked_entries
+from engine.layouts import Found, find_network, generator_of, likelier_activation
+from engine.opening import open_weights
 from imaging.console import UserError, note, replacing, unused
 
-FORMAT = 1
-ENTRIES = {"model", "scale", "degradation", "shape", "date", "history", "params"}
 MODELS = Path("models")  # what is trained here
 PRETRAINED = Path(__file__).parents[1] / "models" / "pretrained"  # what ships with the program
 LICENCE = "These weights belong to whoever trained them; the pictures they were trained on may have terms of their own."
 
 
-# What settings, parts of a run and figures were called in checkpoints that older versions wrote.
-NEW_NAMES = {
-    "judge": "discriminator", "judge_optimizer": "discriminator_optimizer", "judge_loss": "discriminator_loss",
-    "judge_real": "discriminator_real", "judge_restored": "discriminator_restored",
-    "judge_rate": "discriminator_rate", "judge_every": "discriminator_every", "judge_waits": "discriminator_waits",
-    "average": "ema",
-}  # fmt: skip
-
-
-def with_new_names(entries: dict) -> dict:
-    """A dictionary from a checkpoint with the names of today."""
-    return {NEW_NAMES.get(name, name): value for name, value in entries.items()}
-
-
 def now() -> str:
     """The date and time as they stand in names of files: sortable, without a colon, which Windows forbids."""
     return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-
-
-def generator_of(model: str, shape: dict) -> str:
-    """Whose layers a network has: ESRGAN's generator is RRDB, or SRVGG where its shape says so; else its own."""
-    if model != "esrgan":
-        return model
-    return "srvgg" if "convolutions" in shape else "rrdb"
 
 
 def model_name(checkpoint: dict) -> str:
@@ -81,23 +61,43 @@ def save_checkpoint(checkpoint: dict, path: Path) -> None:
 def load_checkpoint(path) -> dict:
     """Read a checkpoint of this project, or weights in a published layout as a checkpoint without a history.
 
-    Raises UsageError for no file, UserError for a file that is neither or is damaged.
+    Its weights are float32. Raises UsageError for no file, UserError for one that is neither, is damaged, or says of
+    itself what is not so.
     """
     try:
-        loaded = read_weights(path)
-        if not isinstance(loaded, dict) or "format" not in loaded:
-            model, shape, params = recognise(loaded)
-            return {
-                "model": model, "scale": shape["scale"], "degradation": "bicubic", "shape": shape,
-                "params": params, "history": [], "date": "",
-            }  # fmt: skip
-        if loaded["format"] != FORMAT:
-            raise UserError(f"has format {loaded['format']}; this program reads format {FORMAT}")
-        if missing := ENTRIES - loaded.keys():
-            raise UserError(f"is not a whole checkpoint: it has no {', '.join(sorted(missing))}")
-        return {**loaded, "history": [with_new_names(entry) for entry in loaded["history"]]}
+        head, load = open_weights(path)
+        checkpoint, found = described(head)
+        loaded = load()
+        checkpoint["params"] = found.weights(loaded)
+        if "training" in checkpoint:
+            checkpoint["training"] = loaded["training"]
+        if checkpoint["shape"].get("activation") == "leaky relu" and "format" not in checkpoint:
+            activation = likelier_activation(found.shape, checkpoint["params"])
+            checkpoint["shape"] = {**found.shape, "activation": activation}
+            found.remark += f"its activations have no weights: {activation} restores a drawn picture best"
     except UserError as error:
         raise type(error)(f"{path}: {error}") from error
+    if found.remark:
+        note(f"{path}: {found.remark}")
+    return checkpoint
+
+
+def read_head(path) -> dict:
+    """A checkpoint without its tensors' values, which are neither read nor checked. Raises as load_checkpoint does."""
+    try:
+        return described(open_weights(path)[0])[0]
+    except UserError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def described(head: Any) -> tuple[dict, Found]:
+    """The entries of a checkpoint, but for the weights themselves, and where those lie in what a file holds."""
+    if isinstance(head, dict) and "format" in head:
+        entries, found = checked_entries(head)
+        return entries | {name: head[name] for name in ("training",) if name in head}, found
+    found = find_network(head)
+    entries = {"model": found.model, "scale": found.shape["scale"], "degradation": "bicubic", "shape": found.shape}
+    return {**entries, "history": [], "date": ""}, found
 
 
 def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, dict] | None:
@@ -105,14 +105,14 @@ def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, d
 
     With `measured`, only those that have been through an epoch at least: earlier ones are no use but to go on.
     """
-    found = fitting_checkpoints(folder, wanted)
+    found = fitting_heads(folder, wanted)
     if measured:
-        found = ((path, one) for path, one in found if "training" not in one or one["history"])
-    return max(found, key=lambda pair: pair[1]["date"], default=None)
+        found = ((path, head) for path, head in found if "training" not in head or head["history"])
+    return first_that_loads(sorted(found, key=lambda pair: pair[1]["date"], reverse=True))
 
 
-def fitting_checkpoints(folder: Path, wanted: dict) -> Iterator[tuple[Path, dict]]:
-    """The checkpoints in a folder whose entries are as `wanted`, by name; one at a time, for they may be large.
+def fitting_heads(folder: Path, wanted: dict) -> Iterator[tuple[Path, dict]]:
+    """The heads of the checkpoints in a folder whose entries are as `wanted`, by name.
 
     Files that cannot be opened are named and passed over; a file of another program is none of ours.
     """
@@ -120,9 +120,19 @@ def fitting_checkpoints(folder: Path, wanted: dict) -> Iterator[tuple[Path, dict
         if not re.search(r"_x\d+\.", path.name):  # a file of another program
             continue
         try:
-            checkpoint = load_checkpoint(path)
+            head = read_head(path)
         except UserError as error:
             note(f"passed over: {error}")
             continue
-        if all(checkpoint.get(key) == value for key, value in wanted.items()):
-            yield path, checkpoint
+        if all(head.get(key) == value for key, value in wanted.items()):
+            yield path, head
+
+
+def first_that_loads(found: Iterable[tuple[Path, dict]]) -> tuple[Path, dict] | None:
+    """The first of these checkpoints, whole; those with a good head and damaged weights are named and passed over."""
+    for path, _ in found:
+        try:
+            return path, load_checkpoint(path)
+        except UserError as error:
+            note(f"passed over: {error}")
+    return None

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import degrade
-from engine.networks import class_of
+from engine.layouts import class_of
 from imaging import distortions
 from imaging.console import UsageError, UserError, note
 from imaging.files import find_pictures, read_picture

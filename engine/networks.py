@@ -7,24 +7,20 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from engine import checkpoints
-from engine.checkpoints import find_latest, fitting_checkpoints, generator_of, load_checkpoint, model_name
+from engine.checkpoints import find_latest, first_that_loads, fitting_heads, load_checkpoint, model_name
+from engine.layouts import KINDS, AnyNetwork, class_of
 from engine.weights import blend
-from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UsageError, UserError
-from srcnn import SRCNN
-
-AnyNetwork = SRCNN | RRDBNet | SRVGGNetCompact  # each is an nn.Module too, which a Protocol cannot say
-CLASSES: dict[str, type[AnyNetwork]] = {"srcnn": SRCNN, "rrdb": RRDBNet, "srvgg": SRVGGNetCompact}
-KINDS = (*CLASSES, "esrgan")  # what `-m` names: ESRGAN is the second stage of an RRDB or of an SRVGG
 
 
 class Network(Protocol):
     """What a network offers, whatever it is made of; all lengths are in pixels of what it is given.
 
-    A network of one's own is an nn.Module with these attributes and a line in CLASSES: upscaling and measuring then
-    take its checkpoints. To be trained it needs a name in main.py's MODELS and a preset in engine/settings.py too, and
-    on luma what LumaNetwork asks for. A kind is known by its name only where no other has such a thing: scales
-    (RRDBNet's in main.py), a stage before (esrgan's in engine/resume.py), an optimiser (SRCNN's in engine/updates.py).
+    A network of one's own is an nn.Module with these attributes, and a line in CLASSES and SHAPES: upscaling and
+    measuring then take its checkpoints. To be trained it needs a name in main.py's MODELS and a preset in
+    engine/settings.py too, and on luma what LumaNetwork asks for. A kind is known by its name only where no other has
+    such a thing: scales (RRDBNet's in main.py), a stage before (esrgan's in engine/resume.py), an optimiser (SRCNN's in
+    engine/updates.py).
     """
 
     luma: bool  # True: restores the luma (N, 1, H, W) of a picture already enlarged; False: enlarges RGB (N, 3, H, W)
@@ -50,11 +46,6 @@ class LumaNetwork(Network, Protocol):
 
     def forward_valid(self, luma: Tensor) -> Tensor:
         """Only the pixels that see no border: (N, 1, H, W) → (N, 1, H − 2·radius, W − 2·radius)."""
-
-
-def class_of(model: str, shape: dict) -> type[AnyNetwork]:
-    """The class of a kind of network; of ESRGAN that of its generator, which the shape tells."""
-    return CLASSES[generator_of(model, shape)]
 
 
 def build_network(model: str, shape: dict) -> AnyNetwork:
@@ -95,7 +86,7 @@ def find_shipped(**wanted) -> tuple[Path, dict] | None:
         kind = found[1]["model"], found[1]["degradation"]
         return BEST_FIRST.index(kind) if kind in BEST_FIRST else len(BEST_FIRST), -found[1]["scale"]
 
-    return min(fitting_checkpoints(checkpoints.PRETRAINED, wanted), key=rank, default=None)
+    return first_that_loads(sorted(fitting_heads(checkpoints.PRETRAINED, wanted), key=rank))
 
 
 def find_trained(**wanted) -> tuple[Path, dict] | None:

@@ -1,18 +1,24 @@
 """Which run goes on, and how: where a new one starts, and what may change in an unfinished one."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from engine import checkpoints
-from engine.checkpoints import find_latest, generator_of, load_checkpoint, new_path, with_new_names
+from engine.checkpoints import find_latest, load_checkpoint, new_path
 from engine.data import Data
 from engine.devices import rank_and_size
+from engine.entries import is_count, is_finite, is_number, is_plain, is_plain_dict, require, with_new_names
+from engine.layouts import generator_of
 from engine.networks import build_network, find_trained
+from engine.optimizers import Muon
 from engine.settings import Adversarial, Settings
-from imaging.console import UsageError, note
+from imaging.console import UsageError, UserError, note, printable
 
 UNTRAINED = Path("random")  # what `--from` calls a seeded draw
 
@@ -37,7 +43,12 @@ class RunState:
 
     @classmethod
     def from_dict(cls, entry: dict) -> "RunState":
-        """What `to_dict` gave, in this version or an older one."""
+        """What `to_dict` gave, in this version or an older one. Raises UserError for what neither gave."""
+        if strange := entry.keys() - FIELDS.keys() or {"settings", "data"} - entry.keys():
+            names = ", ".join(printable(name) for name in sorted(strange)[:3])
+            raise UserError(f"remembers its run in a way that this version does not know ({names})")
+        for name, value in entry.items():
+            require(name, value, FIELDS[name](value), "what a run remembers")
         state = cls(**entry)
         state.settings, state.parts, state.sums = map(with_new_names, (state.settings, state.parts, state.sums))
         if state.settings.get("adversarial"):
@@ -60,6 +71,39 @@ class RunState:
         return {name: total / count for name, (total, count) in self.sums.items()}
 
 
+def are_settings(value) -> bool:
+    """Whether it can be settings, of whatever version."""
+    return (
+        is_plain_dict(value)
+        and is_plain(value)
+        and is_finite(value.get("learning_rate"))
+        and (value.get("adversarial") is None or is_plain_dict(value["adversarial"]))
+        and isinstance((value.get("adversarial") or {}).get("perceptual", ""), str)
+    )
+
+
+def is_summary(value) -> bool:
+    """Whether it can be a summary of pictures."""
+    held_out = value.get("held_out", []) if is_plain_dict(value) and is_plain(value) else None
+    return isinstance(held_out, list) and all(isinstance(name, str) for name in held_out)
+
+
+def are_sums(value) -> bool:
+    """Whether it can be the sums of figures, each with how many were added."""
+    return is_plain_dict(value) and all(
+        isinstance(sum_, (tuple, list)) and len(sum_) == 2 and is_number(sum_[0]) and is_count(sum_[1], 1)
+        for sum_ in value.values()
+    )
+
+
+# What each field of a run must be, whoever wrote it.
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "settings": are_settings, "data": is_summary, "sums": are_sums,
+    "parts": lambda value: is_plain_dict(value) and all(isinstance(part, dict) for part in value.values()),
+    "step": is_count, "first_step": is_count, "last_step": is_count, "best": is_number, "seconds": is_finite,
+}  # fmt: skip
+
+
 # ---------------------------------------------------------------------------------------------
 # New or found
 # ---------------------------------------------------------------------------------------------
@@ -72,7 +116,10 @@ def find_or_start_run(
     found = None if new or start else find_latest(checkpoints.MODELS, **settings.kind())
     if found and "training" in found[1]:
         path, checkpoint = found
-        state = RunState.from_dict(checkpoint.pop("training"))
+        try:
+            state = RunState.from_dict(checkpoint.pop("training"))
+        except UserError as error:
+            raise UserError(f"{path}: {error}: -n starts anew") from error
         data.hold_out(set(state.data.get("held_out", ())))
         target = continue_run(checkpoint, state, path, settings, data, given)
         goal = "finishing" if target == path else "going on from"
@@ -174,7 +221,9 @@ def changes(before: dict, now: dict) -> list[str]:
     defaults = asdict(Settings()) | asdict(Adversarial())
     before = {name: defaults[name] for name in now} | before  # runs that began before there was a choice
     names = sorted((before.keys() | now.keys()) - {"precision", "learning_rate", "adversarial"})
-    return [f"{name} {before.get(name)} → {now.get(name)}" for name in names if before.get(name) != now.get(name)]
+    return [
+        f"{name} {printable(before.get(name))} → {now.get(name)}" for name in names if before.get(name) != now.get(name)
+    ]
 
 
 def plan_epochs(state: RunState, epochs: int, given, updates: int) -> None:
@@ -188,14 +237,31 @@ def plan_epochs(state: RunState, epochs: int, given, updates: int) -> None:
     state.last_step = max(reached, state.first_step + epochs * updates)
 
 
-def load_parts(parts: dict, states: dict[str, dict], path: Path) -> None:
-    """Give the parts of a stage what a checkpoint remembers. Raises UsageError for another discriminator's."""
+def load_parts(parts: dict[str, Any], states: dict[str, dict], path: Path) -> None:
+    """Give the parts of a stage what a checkpoint remembers. Raises UsageError for what is none of theirs."""
     for name, state in states.items():
         if not state or (name == "pool" and rank_and_size()[0]):
             continue  # a scaler that does nothing remembers nothing; the saved pool is that of the first process
         try:
             parts[name].load_state_dict(state)
-        except (KeyError, RuntimeError, ValueError) as error:
-            if not name.startswith("discriminator"):
-                raise
-            raise UsageError(f"{path} has another discriminator: give its settings, or -n to start anew") from error
+            check_part(parts[name])
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            what = f"{path}: its {printable(name)} is damaged or another version's: -n starts anew"
+            if name.startswith("discriminator"):
+                what = f"{path} has another discriminator: give its settings, or -n to start anew"
+            raise UsageError(what) from error
+
+
+def check_part(part: Any) -> None:
+    """Raises ValueError for a part that has loaded what it cannot go on with."""
+    if isinstance(part, nn.Module) and not all(value.isfinite().all() for value in part.state_dict().values()):
+        raise ValueError("not numbers")
+    if isinstance(part, torch.optim.Optimizer):
+        for group in part.param_groups:
+            group.update(part.defaults)  # the settings of the run decide, not those that were saved
+        hidden = {id(weight) for weight in part.hidden} if isinstance(part, Muon) else set()
+        for weight, remembered in part.state.items():
+            averages = ("average",) if id(weight) in hidden else ("exp_avg", "exp_avg_sq")
+            sides = {name: value.shape for name, value in remembered.items() if isinstance(value, Tensor)}
+            if sides != {"step": torch.Size(), **dict.fromkeys(averages, weight.shape)}:
+                raise ValueError("other sizes")

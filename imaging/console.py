@@ -44,6 +44,12 @@ def note(message: str) -> None:
         tqdm.write(line, file=sys.stderr)
 
 
+def printable(value, limit: int = 60) -> str:
+    """What a stranger's file says, fit for a line on a terminal: no control characters, and no more than `limit`."""
+    letters = [letter if letter.isprintable() else " " for letter in str(value)[: limit + 1]]
+    return "".join(letters[:limit]) + ("…" if letters[limit:] else "")
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, but wrong use is told in one line instead of after a page of usage."""
 

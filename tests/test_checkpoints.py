@@ -20,6 +20,14 @@ def make_checkpoint(kernels=(9, 1, 5), scale=2, **entries):
     }  # fmt: skip
 
 
+def make_rrdb(scale=2, **entries):
+    """A checkpoint of an untrained, tiny RRDB."""
+    shape = {"scale": scale, "features": 4, "growth": 2, "blocks": 1}
+    network = build_network("rrdb", shape)
+    entries = {"model": "rrdb", "shape": shape, "params": network.state_dict(), **entries}
+    return make_checkpoint(scale=scale) | entries
+
+
 def test_round_trip(place):
     checkpoint = make_checkpoint()
     path = new_path(checkpoint)
@@ -72,27 +80,25 @@ def test_of_those_that_ship_the_best_for_an_ordinary_photograph_comes_first(plac
     assert find_trained() is None
     kinds = ("rrdb", "bicubic"), ("srcnn", "bicubic"), ("srcnn", "real"), ("esrgan", "real"), ("esrgan", "bicubic")
     for model, degradation in kinds:
-        checkpoint = {**make_checkpoint(degradation=degradation), "model": model}
+        checkpoint = make_checkpoint(degradation=degradation) if model == "srcnn" else make_rrdb(2)
+        checkpoint |= {"model": model, "degradation": degradation}
         save_checkpoint(checkpoint, place / "shipped" / f"{model}-{degradation}_x2.pt")
     assert find_trained()[0].name == "rrdb-bicubic_x2.pt"
     assert find_trained(degradation="real")[0].name == "esrgan-real_x2.pt"  # srcnn-real has no place in the order: last
     assert find_trained(model="srcnn")[0].name == "srcnn-bicubic_x2.pt"
-    for scale in (4, 3):
-        save_checkpoint(
-            {**make_checkpoint(scale=scale), "model": "rrdb"}, place / "shipped" / f"rrdb-bicubic_x{scale}.pt"
-        )
-    assert find_trained()[0].name == "rrdb-bicubic_x4.pt" and find_trained(scale=2)[0].name == "rrdb-bicubic_x2.pt"
+    for scale in (8, 4):
+        save_checkpoint(make_rrdb(scale), place / "shipped" / f"rrdb-bicubic_x{scale}.pt")
+    assert find_trained()[0].name == "rrdb-bicubic_x8.pt" and find_trained(scale=2)[0].name == "rrdb-bicubic_x2.pt"
     save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
-    assert find_trained()[0].name == "srcnn_x2.mine.pt" and find_trained(model="rrdb")[0].name == "rrdb-bicubic_x4.pt"
+    assert find_trained()[0].name == "srcnn_x2.mine.pt" and find_trained(model="rrdb")[0].name == "rrdb-bicubic_x8.pt"
 
 
 def test_after_a_first_training_a_better_network_that_ships_is_named(place, monkeypatch):
     monkeypatch.setattr(checkpoints, "PRETRAINED", place / "shipped")
     save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
     assert "better" not in choose_network(None)[2]  # none ships
-    rrdb = {"scale": 2, "features": 4, "growth": 2, "blocks": 1}
-    better = {**make_checkpoint(), "model": "rrdb", "shape": rrdb, "params": build_network("rrdb", rrdb).state_dict()}
-    save_checkpoint({**better, "scale": 4}, place / "shipped" / "rrdb_x4.pt")
+    better = make_rrdb(2)
+    save_checkpoint(make_rrdb(4), place / "shipped" / "rrdb_x4.pt")
     assert "better" not in choose_network(None)[2]  # that one enlarges ×4
     save_checkpoint(better, place / "shipped" / "rrdb_x2.pt")
     assert choose_network(None)[2] == "models/srcnn_x2.mine.pt (srcnn ×2; a better one ships: -m shipped/rrdb_x2.pt)"
@@ -116,8 +122,11 @@ def test_what_is_no_checkpoint_is_refused_and_runs_no_code(place):
     (place / "evil.pt").write_bytes(pickle.dumps({"format": Malicious()}, protocol=2))
     save_checkpoint(make_checkpoint(), place / "whole.pt")
     (place / "cut.pt").write_bytes((place / "whole.pt").read_bytes()[:5000])
-    for name in ("text", "module", "evil", "cut"):
-        with pytest.raises(UserError, match=rf"{name}.pt: is not a checkpoint"):
+    for name, what in (
+        ("text", "is a text file"), ("module", r"is a whole module, pickled \(srcnn\.SRCNN\)"),
+        ("evil", "is a pickle of Python objects"), ("cut", "is cut off or damaged"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=rf"{name}.pt: {what}"):
             load_checkpoint(place / f"{name}.pt")
     assert not (place / "ran").exists()
     torch.save(torch.rand(3), place / "tensor.pt")

@@ -11,7 +11,8 @@ from torch import nn
 
 from engine import checkpoints
 from engine.checkpoints import load_checkpoint
-from engine.weights import blend, recognise
+from engine.layouts import recognise
+from engine.weights import blend
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UsageError, UserError
 
@@ -157,7 +158,7 @@ def unknown_files():
     yield "unshuffle ×4", {**twelve, **up(3)}, "no RRDB or SRVGG network"
     one_doubling = without(without(twelve, "conv_up2.weight"), "conv_up2.bias")
     yield "unshuffle, one doubling", one_doubling, r"conv_first\.weight is 4×12×3×3 in it, not 4×48×3×3"
-    yield "×16", {**state, **up(3), **up(4)}, "no RRDB or SRVGG network"
+    yield "×32", {**state, **up(3), **up(4), **up(5)}, "no RRDB or SRVGG network"
     yield "a layer missing", without(state, "conv_hr.bias"), r"conv_hr\.bias is missing in it, not 4"
     yield "a layer missing, oldest", without(oldest, "model.8.bias"), r"conv_hr\.bias is missing"
     yield "a layer too many", {**state, "attention.weight": torch.ones(3)}, r"attention\.weight is 3 in it, not missing"
@@ -196,9 +197,9 @@ def test_files_that_cannot_be_opened(small, tmp_path):
     whole = tmp_path / "whole.pth"
     torch.save(small.state_dict(), whole)
     (tmp_path / "cut.pth").write_bytes(whole.read_bytes()[:-200])
-    for name in ("bytes.pth", "module.pth", "cut.pth"):
-        with pytest.raises(UserError, match=f"{name}: is not a checkpoint that can be opened safely"):
-            read_published(tmp_path / name)
+    for name, what in ("bytes", "is a text file"), ("module", "is a whole module"), ("cut", "is cut off or damaged"):
+        with pytest.raises(UserError, match=f"{name}.pth: {what}"):
+            read_published(tmp_path / f"{name}.pth")
 
 
 @pytest.fixture

@@ -139,9 +139,9 @@ def bad_vgg_files():
     smaller = {"features.0.weight": torch.zeros(64, 3, 3, 3), "features.0.bias": torch.zeros(32)}
     yield "other shapes", smaller, r"features\.0\.bias of 64"
     yield "no tensors", {"features.0.weight": "none"}, r"features\.0\.weight of 64×3×3×3"
-    yield "a list", [1, 2], "cannot be opened safely"
-    yield "a module", nn.Conv2d(3, 64, 3), "cannot be opened safely"
-    yield "bytes", b"not a file of weights", "cannot be opened safely"
+    yield "a list", [1, 2], "holds a list"
+    yield "a module", nn.Conv2d(3, 64, 3), "whole module"
+    yield "bytes", b"not a file of weights", "text file"
 
 
 @pytest.mark.parametrize(("kind", "content", "message"), list(bad_vgg_files()))

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 import esrgan
-from engine import checkpoints, networks, resume, training, updates
+from engine import checkpoints, layouts, resume, training, updates
 from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data, read_pairs
+from engine.entries import NEW_NAMES
 from engine.networks import load_network
 from engine.settings import Adversarial, Settings, preset
 from engine.training import learning_rate_at, train, validate
@@ -397,7 +398,7 @@ class OwnNetwork(torch.nn.Module):
 
 
 def test_a_network_of_ones_own_on_luma_learns_as_srcnn_does(photographs, monkeypatch):
-    monkeypatch.setitem(networks.CLASSES, "own", OwnNetwork)
+    monkeypatch.setitem(layouts.CLASSES, "own", OwnNetwork)
     settings = replace(TINY, model="own", shape={}, muon=True)
     low, high = read([photographs], settings).cut(0)
     assert low.shape == high.shape == (4, 3, 20, 20)  # enlarged for it
@@ -618,7 +619,7 @@ def test_a_run_that_an_older_version_began_goes_on_to_the_same_weights(photograp
     whole = load_checkpoint(train(ADVERSARIAL, [photographs], 2, True, [], CPU))
     unfinished(photographs, monkeypatch, settings=ADVERSARIAL)
     path, checkpoint = checkpoints.find_latest(checkpoints.MODELS, model="esrgan")
-    old = {new: old for old, new in checkpoints.NEW_NAMES.items()}
+    old = {new: old for old, new in NEW_NAMES.items()}
 
     def renamed(entries):
         return {old.get(name, name): value for name, value in entries.items()}
