@@ -50,6 +50,25 @@ def printable(value, limit: int = 60) -> str:
     return "".join(letters[:limit]) + ("…" if letters[limit:] else "")
 
 
+@contextmanager
+def quiet():
+    """While this lasts, what C libraries write to standard error goes nowhere: they return their errors besides."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.flush()
+    try:
+        terminal = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, but wrong use is told in one line instead of after a page of usage."""
 

@@ -1,5 +1,6 @@
 """What a picture file holds, in memory: frames of 8 or 16 bits, and what lies beside the colours."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy
@@ -14,6 +15,16 @@ Frame = Image.Image | numpy.ndarray
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
+TURN = Image.Transpose
+UPRIGHT: dict[int, tuple[Image.Transpose, Callable]] = {  # EXIF orientation → what brings an image or array upright
+    2: (TURN.FLIP_LEFT_RIGHT, lambda a: a[:, ::-1]),
+    3: (TURN.ROTATE_180, lambda a: a[::-1, ::-1]),
+    4: (TURN.FLIP_TOP_BOTTOM, lambda a: a[::-1]),
+    5: (TURN.TRANSPOSE, lambda a: a.swapaxes(0, 1)),
+    6: (TURN.ROTATE_270, lambda a: a[::-1].swapaxes(0, 1)),
+    7: (TURN.TRANSVERSE, lambda a: a[::-1, ::-1].swapaxes(0, 1)),
+    8: (TURN.ROTATE_90, lambda a: a[:, ::-1].swapaxes(0, 1)),
+}
 
 STRIP = 256  # rows at a time, where a whole frame as numbers would be too much
 
@@ -27,7 +38,12 @@ class Picture:
     durations: list[float] = field(default_factory=list)  # of the frames, in milliseconds
     plays: int = 0  # how often an animation is shown; 0 is for ever
     profile: bytes | None = None  # ICC
+    coding: dict[bytes, bytes] = field(default_factory=dict)  # PNG's chunks for colours that no profile describes
     dpi: tuple[float, float] | None = None
+    exif: bytes = b""
+    xmp: bytes = b""
+    texts: dict[str, str] = field(default_factory=dict)  # by PNG's keywords; "Comment" is what JPEG and GIF have too
+    remarks: list[str] = field(default_factory=list)  # what its reader must be told of it
 
 
 def frame_size(frame: Frame) -> tuple[int, int]:
@@ -82,14 +98,29 @@ def is_grey(frame: Frame) -> bool:
     return True
 
 
-def to_picture(frame: Frame) -> Tensor:
-    """A frame as (1, 3, H, W) in 0..1: grey becomes RGB, transparency is laid on white."""
+def upright(frame: Frame, orientation: int) -> Frame:
+    """A frame as it is to be seen, from how it lies in a file of that EXIF orientation."""
+    if orientation not in UPRIGHT:
+        return frame
+    method, turn = UPRIGHT[orientation]
+    return frame.transpose(method) if isinstance(frame, Image.Image) else numpy.ascontiguousarray(turn(frame))
+
+
+def to_opaque(frame: Frame) -> Tensor:
+    """A frame as (1, 1 or 3, H, W) in 0..1, with its transparency laid on white."""
     height, width = frame_size(frame)
     planes = read_window(frame, 0, height, 0, width)
     if planes.shape[1] % 2 == 0:
         colour, alpha = planes[:, :-1], planes[:, -1:]
         planes = colour * alpha + (1 - alpha)
-    return planes.expand(-1, 3, -1, -1).contiguous()
+    return planes
+
+
+def to_frame(pixels: numpy.ndarray) -> Frame:
+    """An array (H, W, channels) of uint8 or uint16 as a frame."""
+    if pixels.dtype != numpy.uint8:
+        return numpy.ascontiguousarray(pixels)
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def to_8_bits(frame: Frame) -> Image.Image:

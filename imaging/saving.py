@@ -3,7 +3,7 @@
     save_picture("photo.png", picture)      # with all that lies beside the colours
     write_picture("photo.png", tensor)      # (1, 3, H, W) in 0..1, with 8 bits
 
-Pillow does nearly all of it; 16 bits with several channels pass through tifffile, which comes with scikit-image.
+Pillow does nearly all of it, tifffile writes TIFF, and imaging/png.py 16 bits with several channels.
 """
 
 import math
@@ -13,33 +13,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy
 from PIL import Image
 from torch import Tensor
 
-from imaging.console import UsageError, UserError, note, replacing
+from imaging.colours import describe_coding
+from imaging.console import UsageError, UserError, note, quiet, replacing
 from imaging.frames import MODES, Picture, frame_channels, frame_size, to_8_bits
 from imaging.images import to_image
+from imaging.metadata import fit_metadata, pillow_options
+from imaging.png import write_deep_png
+from imaging.tiff import write_tiff
 
 WRITTEN_FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
     ".gif": "GIF",
 }  # fmt: skip
 ANIMATED = {"GIF": ".gif", "WEBP": ".webp", "PNG": ".png"}  # the kinds that can hold several frames when written
-
+FULL_COLOURS = 90  # the quality from which a JPEG keeps the colour of every pixel (4:4:4)
 
 MAX_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535}  # pixels
-
-
 MAX_DURATION = {"GIF": 655_350, "WEBP": 2**24 - 1, "PNG": 65_535}  # milliseconds
 
 
 def best_suffix(picture: Picture) -> str:
-    """The kind of file that holds all of a picture: an animation keeps its own; PNG, but for 16-bit colour TIFF."""
-    if len(picture.frames) > 1:
-        return ANIMATED.get(picture.kind, ".png")
-    deep = not isinstance(picture.frames[0], Image.Image)
-    return ".tif" if deep and frame_channels(picture.frames[0]) > 1 else ".png"
+    """The kind of file that holds all of a picture: PNG, but an animation keeps its own."""
+    return ANIMATED.get(picture.kind, ".png") if len(picture.frames) > 1 else ".png"
 
 
 def check_target(path: Path) -> None:
@@ -75,27 +73,18 @@ def save_picture(path, picture: Picture, quality: int = 95) -> None:
     picture = _fitted(picture, kind, path)
     with replacing(path) as temporary:
         try:
-            if isinstance(picture.frames[0], Image.Image) or picture.frames[0].shape[2] == 1:
-                _save_through_pillow(temporary, picture, kind, quality)
+            if kind == "TIFF":
+                write_tiff(temporary, picture)
             else:
-                _save_deep_tiff(temporary, picture)
+                with quiet():
+                    _save_through_pillow(temporary, picture, kind, quality)
         except (ValueError, RuntimeError, OverflowError, struct.error) as error:
             raise UserError(f"{path}: {kind} cannot hold it ({error}); use .png") from error
 
 
 def write_picture(path, picture: Tensor) -> None:
-    """Write one picture (1, 3, H, W) or luma (1, 1, H, W) with 8 bits, in the format that the name asks for.
-
-    Raises UsageError for an unknown suffix, UserError if the file cannot be written.
-    """
-    path = Path(path)
-    check_target(path)
-    kind = WRITTEN_FORMATS[path.suffix.lower()]
-    with replacing(path) as temporary:
-        try:
-            to_image(picture).save(temporary, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
-        except ValueError as error:  # WebP and JPEG have a largest size
-            raise UserError(f"{path}: {kind} cannot hold it ({error}); use .png") from error
+    """Write one picture (1, 3, H, W) or luma (1, 1, H, W) with 8 bits; the rest is as with `save_picture`."""
+    save_picture(path, Picture([to_image(picture)]))
 
 
 def _fitted(picture: Picture, kind: str, path: Path) -> Picture:
@@ -106,8 +95,8 @@ def _fitted(picture: Picture, kind: str, path: Path) -> Picture:
     if len(frames) > 1 and kind not in ANIMATED:
         lost.append("an animation (this is its first frame)")
         frames = frames[:1]
-    if not isinstance(frames[0], Image.Image) and not (kind == "TIFF" or (kind == "PNG" and channels == 1)):
-        lost.append("16 bits of this picture (8 are left; .tif holds them)")
+    if not isinstance(frames[0], Image.Image) and kind not in ("PNG", "TIFF"):
+        lost.append("16 bits of this picture (8 are left; .png and .tif hold them)")
         frames = [to_8_bits(frame) for frame in frames]
     if channels in (2, 4) and kind in ("JPEG", "BMP"):
         lost.append("transparency (laid on white)")
@@ -116,13 +105,19 @@ def _fitted(picture: Picture, kind: str, path: Path) -> Picture:
     if profile and (kind in ("GIF", "BMP") or (kind == "WEBP" and channels < 3)):
         lost.append("the colour profile")
         profile = None
+    coding = picture.coding
+    if coding and kind != "PNG":
+        lost.append(f"what its colours are ({describe_coding(coding)})")
+        coding = {}
+    words, lost_words = fit_metadata(picture, kind)
+    lost += lost_words
     if kind == "GIF":
         if picture.kind != "GIF":
             lost.append("more than 256 colours")
         frames = [_with_palette(to_8_bits(frame)) for frame in frames]
     if lost:
         note(f"{path}: {kind} cannot hold {', '.join(lost)}")
-    return replace(picture, frames=frames, profile=profile)
+    return replace(picture, frames=frames, profile=profile, coding=coding, **words)
 
 
 def _on_white(frame: Image.Image) -> Image.Image:
@@ -146,18 +141,18 @@ def _with_palette(frame: Image.Image) -> Image.Image:
 
 
 def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: int) -> None:
-    frames = [
-        frame if isinstance(frame, Image.Image) else Image.fromarray(frame[:, :, 0]) for frame in picture.frames
-    ]  # fmt: skip
-    options: dict[str, Any] = {"icc_profile": picture.profile} if picture.profile else {}
+    options: dict[str, Any] = pillow_options(picture, kind)
+    options |= {"icc_profile": picture.profile} if picture.profile else {}
     options |= {"quality": quality} if kind in ("JPEG", "WEBP") else {}
+    options |= {"subsampling": 0} if kind == "JPEG" and quality >= FULL_COLOURS else {}
     options |= {"lossless": True} if kind == "WEBP" and quality == 100 else {}
-    if picture.dpi and kind in ("PNG", "JPEG", "TIFF", "BMP"):
+    if picture.dpi and kind in ("PNG", "JPEG", "BMP"):
         options["dpi"] = tuple(map(round, picture.dpi)) if kind == "JPEG" else picture.dpi
-    if kind == "TIFF":
-        options |= {"compression": "tiff_deflate"}
-        if math.prod(frames[0].size) * len(frames[0].getbands()) > 2**31:  # offsets of a TIFF have 32 bits
-            options |= {"big_tiff": True}
+    first = picture.frames[0]
+    if not isinstance(first, Image.Image) and first.shape[2] > 1:
+        write_deep_png(temporary, first, options)
+        return
+    frames = [frame if isinstance(frame, Image.Image) else Image.fromarray(frame[:, :, 0]) for frame in picture.frames]
     if len(frames) > 1:
         durations = [min(round(duration), MAX_DURATION[kind]) for duration in picture.durations]
         options |= {"save_all": True, "append_images": frames[1:], "duration": durations}
@@ -168,17 +163,3 @@ def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: 
         if "transparency" in frames[0].info:
             options |= {"transparency": 255, "disposal": 2}
     frames[0].save(temporary, format=kind, **options)
-
-
-def _save_deep_tiff(temporary: Path, picture: Picture) -> None:
-    import tifffile
-
-    (pixels,) = picture.frames
-    assert isinstance(pixels, numpy.ndarray)  # only those come here
-    channels = pixels.shape[2]
-    tifffile.imwrite(
-        temporary, pixels, photometric="rgb" if channels > 2 else "minisblack", compression="zlib", metadata=None,
-        planarconfig="contig", extrasamples=["unassalpha"] if channels in (2, 4) else None, software=False,
-        bigtiff=pixels.nbytes > 2**31,
-        iccprofile=picture.profile, resolution=picture.dpi, resolutionunit="inch" if picture.dpi else None,
-    )  # fmt: skip

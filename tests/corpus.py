@@ -1,5 +1,7 @@
 """Pictures of every kind for the tests, made on the spot, with what each of them shows."""
 
+import io
+import itertools
 import os
 import struct
 import zlib
@@ -34,18 +36,90 @@ def planes(channels: int, dtype=numpy.uint8, seed: int = 0, height: int = HEIGHT
     return pixels
 
 
-def deep_png(path: Path, pixels: numpy.ndarray) -> None:
-    """A PNG of 16 bits a channel, which Pillow cannot write unless it is grey."""
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
+def chunk(name: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def deep_png(path: Path, pixels: numpy.ndarray, extra: bytes = b"", interlaced: bool = False) -> None:
+    """A PNG of 16 bits a channel by the standard, row by row, with all five filters in turn; `extra` are chunks."""
     height, width, channels = pixels.shape
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    passes = [pixels[top::down, left::across] for top, left, down, across in ADAM7] if interlaced else [pixels]
+    rows = b"".join(_filtered(part, 2 * channels) for part in passes if part.size)
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, interlaced)
+    chunks = chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+
+
+def _filtered(pixels: numpy.ndarray, step: int) -> bytes:
+    """The bytes of a picture behind PNG's filters 0 to 4, byte by byte as section 9.2 of the standard has them."""
+    rows = [row.astype(">u2").tobytes() for row in pixels]
+    above = bytes(len(rows[0]))
+    result = bytearray()
+    for number, row in enumerate(rows):
+        result.append(number % 5)
+        for place, value in enumerate(row):
+            a = row[place - step] if place >= step else 0
+            b, c = above[place], above[place - step] if place >= step else 0
+            nearest = min((abs(b - c), 0, a), (abs(a - c), 1, b), (abs(a + b - 2 * c), 2, c))[2]
+            result.append((value - (0, a, b, (a + b) // 2, nearest)[number % 5]) % 256)
+        above = row
+    return bytes(result)
+
+
+def packed(pixels: numpy.ndarray, bits: int) -> bytes:
+    """Rows of whole numbers as a TIFF has them with an odd number of bits: packed, each row from a new byte on."""
+    rows = []
+    for row in pixels.reshape(len(pixels), -1):
+        digits = "".join(f"{int(value):0{bits}b}" for value in row)
+        digits += "0" * (-len(digits) % 8)
+        rows.append(int(digits, 2).to_bytes(len(digits) // 8, "big"))
+    return b"".join(rows)
+
+
+def tiff(path: Path, data: bytes, tags: dict[int, tuple[int, ...]], order: str = "<") -> None:
+    """A TIFF written out: one strip of data, and tags of whole numbers."""
+    tags = {273: (8,), 278: tags[257], 279: (len(data),)} | tags
+    place = 8 + len(data) + len(data) % 2
+    entries, beyond = b"", b""
+    free = place + 2 + 12 * len(tags) + 4
+    for tag, values in sorted(tags.items()):
+        letter, kind = ("H", 3) if max(values) < 65536 else ("I", 4)
+        value = struct.pack(f"{order}{len(values)}{letter}", *values)
+        if len(value) > 4:
+            beyond, value = beyond + value, struct.pack(f"{order}I", free + len(beyond))
+        entries += struct.pack(f"{order}HHI", tag, kind, len(values)) + value.ljust(4, b"\0")
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, place)
+    directory = struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + beyond
+    path.write_bytes(head + data.ljust(place - 8, b"\0") + directory)
+
+
+def lzw(data: bytes) -> bytes:
+    """What Pillow packs them to in a TIFF that it writes of bytes: the packing does not know what they mean."""
+    file = io.BytesIO()
+    Image.frombytes("L", (len(data), 1), data).save(file, "TIFF", compression="tiff_lzw")
+    with tifffile.TiffFile(io.BytesIO(file.getvalue())) as written:
+        (start,), (length,) = written.pages[0].dataoffsets, written.pages[0].databytecounts
+    return file.getvalue()[start : start + length]
+
+
+def psd(path: Path, pixels: numpy.ndarray, resources: bytes = b"", bits: int = 8) -> None:
+    """A Photoshop file without layers, not compressed."""
+    height, width, channels = pixels.shape
+    header = struct.pack(">4sH6xHIIHH", b"8BPS", 1, channels, height, width, bits, 3)
+    planes = numpy.moveaxis(pixels, 2, 0).tobytes()
+    path.write_bytes(header + bytes(4) + struct.pack(">I", len(resources)) + resources + bytes(4) + bytes(2) + planes)
+
+
+def retag(path: Path, **tags: tuple[int, ...]) -> None:
+    """Change tags of a TIFF on the disk."""
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for name, values in tags.items():
+            file.pages[0].tags[name].overwrite(values if len(values) > 1 else values[0])
 
 
 def to_image(pixels: numpy.ndarray) -> Image.Image:
@@ -56,7 +130,18 @@ def make_corpus(folder: Path) -> dict[str, Expected | None]:
     """Fill a folder with good and bad files: name → what is expected of it, None if it must be refused."""
     folder.mkdir(parents=True)
     expected = {}
-    for part in (_plain_modes, _special_modes, _deep, _turned, _animations, _sizes_and_names, _bad, _cut_short):
+    for part in (
+        _plain_modes,
+        _special_modes,
+        _other_kinds,
+        _deep,
+        _odd_tiffs,
+        _turned,
+        _animations,
+        _sizes_and_names,
+        _bad,
+        _cut_short,
+    ):
         expected |= part(folder)
     return expected
 
@@ -129,23 +214,127 @@ def _deep(folder: Path) -> dict:
     expected["deep_big_endian.tif"] = Expected([dark])
     to_image(dark).save(folder / "deep_key.png", transparency=int(dark[0, 0, 0]))
     alpha = numpy.where(dark == dark[0, 0, 0], 0, 65535).astype(numpy.uint16)
-    expected["deep_key.png"] = Expected([numpy.dstack((dark, alpha))], suffix=".tif")
-    for channels in (2, 3, 4):
+    expected["deep_key.png"] = Expected([numpy.dstack((dark, alpha))])
+    for channels in (1, 2, 3, 4):
         pixels = planes(channels, numpy.uint16)
-        deep_png(folder / f"deep_{channels}.png", pixels)
-        expected[f"deep_{channels}.png"] = Expected([(pixels >> 8).astype(numpy.uint8)], tolerance=1)
+        for name, interlaced in ((f"deep_{channels}.png", False), (f"deep_{channels}_interlaced.png", True)):
+            deep_png(folder / name, pixels, interlaced=interlaced)
+            expected[name] = Expected([pixels])
+        if channels == 1:
+            continue
         options = {"extrasamples": ["unassalpha"]} if channels != 3 else {}
         kind = "rgb" if channels > 2 else "minisblack"
         for name, more in (("plain", {}), ("zip", {"compression": "zlib", "predictor": True}), ("planar", {})):
             laid = numpy.moveaxis(pixels, 2, 0) if name == "planar" else pixels
             more = {"planarconfig": "separate"} if name == "planar" else more
             tifffile.imwrite(folder / f"deep_{channels}_{name}.tif", laid, photometric=kind, **options, **more)
-            expected[f"deep_{channels}_{name}.tif"] = Expected([pixels], suffix=".tif")
-    turned = planes(3, numpy.uint16)[::-1].swapaxes(0, 1)
-    tifffile.imwrite(
-        folder / "deep_turned.tif", planes(3, numpy.uint16), photometric="rgb", extratags=[(274, 3, 1, 6, True)]
-    )
-    expected["deep_turned.tif"] = Expected([turned], suffix=".tif")
+            expected[f"deep_{channels}_{name}.tif"] = Expected([pixels])
+    rgb = planes(3, numpy.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    tifffile.imwrite(folder / "deep_turned.tif", rgb, photometric="rgb", extratags=[(274, 3, 1, 6, True)])
+    deep_png(folder / "deep_turned.png", rgb, chunk(b"eXIf", exif.tobytes()[6:]))
+    to_image(planes(1, numpy.uint16)).save(folder / "deep_turned_grey.png", exif=exif)
+    for name, pixels in (("deep_turned.tif", rgb), ("deep_turned.png", rgb)):
+        expected[name] = Expected([pixels[::-1].swapaxes(0, 1)])
+    expected["deep_turned_grey.png"] = Expected([planes(1, numpy.uint16)[::-1].swapaxes(0, 1)])
+    key = struct.pack(">3H", *rgb[2, 3])
+    deep_png(folder / "deep_key_rgb.png", rgb, chunk(b"tRNS", key))
+    alpha = numpy.where((rgb == rgb[2, 3]).all(axis=2), 0, 65535).astype(numpy.uint16)
+    expected["deep_key_rgb.png"] = Expected([numpy.dstack((rgb, alpha))])
+    for peak in (65535, 1023):
+        values = rgb & peak  # of all ones
+        head = f"P%d\n# made by hand\n{WIDTH} {HEIGHT}\n{peak}\n"
+        (folder / f"deep_{peak}.ppm").write_bytes((head % 6).encode() + values.astype(">u2").tobytes())
+        words = "\n# twelve\n".join(" ".join(map(str, row.ravel())) for row in values)
+        (folder / f"deep_{peak}_plain.ppm").write_text(head % 3 + words)
+        shown = (values * (65535 / peak)).round().astype(numpy.uint16)
+        for name in (f"deep_{peak}.ppm", f"deep_{peak}_plain.ppm"):
+            expected[name] = Expected([shown])
+    return expected
+
+
+def _other_kinds(folder: Path) -> dict:
+    """Of every kind of file that Pillow reads and people have."""
+    expected, grey, rgb, rgba = {}, planes(1), planes(3), planes(4)
+    kinds = {"tga": rgba, "ppm": rgb, "pgm": grey, "dib": rgb, "jp2": rgba, "pcx": rgb, "sgi": rgba, "qoi": rgba}
+    for suffix, pixels in kinds.items():
+        to_image(pixels).save(folder / f"kind.{suffix}", **({"irreversible": False} if suffix == "jp2" else {}))
+        expected[f"kind.{suffix}"] = Expected([pixels])
+    icon = planes(4, height=16, width=16)
+    to_image(icon).save(folder / "kind.ico")
+    expected["kind.ico"] = Expected([icon])
+    black = grey // 128 * 255
+    to_image(black).convert("1", dither=Image.Dither.NONE).save(folder / "kind.pbm")
+    expected["kind.pbm"] = Expected([black])
+    version = struct.pack(">4sHHIIB", b"8BIM", 1057, 0, 5, 1, 0) + b"\0"  # says that the whole was left blank
+    for name, resources in (("kind.psd", b""), ("layers_only.psd", version)):
+        psd(folder / name, rgb, resources)
+        expected[name] = Expected([rgb])
+    smooth = numpy.linspace(30, 200, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH, 1).astype(numpy.uint8).repeat(3, 2)
+    for suffix, kind in (("jfif", "JPEG"), ("jpe", "JPEG"), ("avif", "AVIF")):
+        to_image(smooth).save(folder / f"kind.{suffix}", format=kind, quality=100)
+        expected[f"kind.{suffix}"] = Expected([smooth], tolerance=4)
+    text = b"parameters\0\0" + zlib.compress(b"a prompt " * 200_000)
+    with_text = (folder / "png_3.png").read_bytes()
+    (folder / "bigtext.png").write_bytes(with_text[:33] + chunk(b"zTXt", text) + with_text[33:])
+    expected["bigtext.png"] = Expected([rgb])
+    return expected
+
+
+def _odd_tiffs(folder: Path) -> dict:
+    """TIFFs that have to be read in an unusual way: white is zero, planes, odd numbers of bits."""
+    expected = {}
+    for dtype, channels, order in itertools.product((numpy.uint8, numpy.uint16), (1, 2), "<>"):
+        pixels = planes(channels, dtype)
+        stored = pixels.copy()
+        stored[:, :, 0] = numpy.iinfo(dtype).max - stored[:, :, 0]
+        name = f"white_is_zero_{channels}_{pixels.itemsize}_{'big' if order == '>' else 'little'}.tif"
+        tifffile.imwrite(
+            folder / name, stored.squeeze(), photometric="miniswhite", byteorder=order, metadata=None,
+            extrasamples=["unassalpha"] if channels == 2 else None,
+        )  # fmt: skip
+        expected[name] = Expected([pixels])
+    for channels, kind in ((2, "minisblack"), (3, "rgb"), (4, "rgb")):
+        pixels = planes(channels)
+        tifffile.imwrite(
+            folder / f"planar_{channels}.tif", numpy.moveaxis(pixels, 2, 0), photometric=kind, metadata=None,
+            planarconfig="separate", extrasamples=["unassalpha"] if channels != 3 else None,
+        )  # fmt: skip
+        expected[f"planar_{channels}.tif"] = Expected([pixels])
+    for bits, channels, order in itertools.product((10, 12, 14), (1, 3), "<>"):
+        values = planes(channels, numpy.uint16) >> (16 - bits)
+        shown = (values * (65535 / (2**bits - 1))).round().astype(numpy.uint16)
+        tags = {256: (WIDTH,), 257: (HEIGHT,), 258: (bits,) * channels, 259: (1,), 277: (channels,)}
+        tags[262] = (1 if channels == 1 else 2,)
+        name = f"bits_{bits}_{channels}_{'big' if order == '>' else 'little'}"
+        tiff(folder / f"{name}.tif", packed(values, bits), tags, order)
+        tiff(folder / f"{name}_zip.tif", zlib.compress(packed(values, bits)), tags | {259: (8,)}, order)
+        tiff(folder / f"{name}_in_two_bytes.tif", values.astype(f"{order}u2").tobytes(), tags, order)
+        for ending in ("", "_zip", "_in_two_bytes"):
+            expected[f"{name}{ending}.tif"] = Expected([shown])
+    for channels, order in itertools.product((1, 3, 4), "<>"):
+        pixels = planes(channels, numpy.uint16)
+        data = lzw(pixels.astype(f"{order}u2").tobytes())
+        tags = {256: (WIDTH,), 257: (HEIGHT,), 258: (16,) * channels, 259: (5,), 277: (channels,)}
+        tags |= {262: (1 if channels == 1 else 2,)} | ({338: (2,)} if channels == 4 else {})
+        name = f"lzw_{channels}_{'big' if order == '>' else 'little'}.tif"
+        tiff(folder / name, data, tags, order)
+        expected[name] = Expected([pixels])
+    index = planes(1) % 4
+    colours = numpy.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [9, 9, 9]], dtype=numpy.uint8)
+    palette = to_image(index)
+    palette.putpalette(colours.tobytes())
+    palette.save(folder / "old_palette.tif")
+    entries = numpy.zeros((3, 256), dtype=int)
+    entries[:, :4] = colours.T  # 8 bits, where 16 are due
+    retag(folder / "old_palette.tif", ColorMap=tuple(entries.ravel().tolist()))
+    expected["old_palette.tif"] = Expected([colours[index[:, :, 0]]])
+    full, small = planes(3), planes(3, height=4, width=6)
+    with tifffile.TiffWriter(folder / "small_first.tif") as file:
+        file.write(small, photometric="rgb", subfiletype=1, metadata=None)
+        file.write(full, photometric="rgb", metadata=None)
+    expected["small_first.tif"] = Expected([full])
     return expected
 
 
@@ -227,8 +416,13 @@ def _bad(folder: Path) -> dict:
     (folder / "drawing.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     Image.fromarray(planes(1)[:, :, 0].astype(numpy.float32)).save(folder / "float.tif")
     Image.fromarray(planes(1)[:, :, 0].astype(numpy.int32)).save(folder / "int32.tif")
+    with tifffile.TiffWriter(folder / "raw.dng") as file:  # a camera's: pixels below a preview
+        file.write(planes(3), photometric="rgb", subfiletype=1, subifds=1, metadata=None)
+        file.write(planes(1, numpy.uint16), photometric="minisblack", metadata=None)
+    psd(folder / "deep.psd", planes(3, numpy.uint16).byteswap(), bits=16)
     (folder / "gone.png").symlink_to(folder / "nothing.png")
-    names = ["empty.png", "text.jpg", "zeros.tif", "magic.tif", "magic.png", "drawing.png", "float.tif", "int32.tif"]
+    names = ["empty.png", "text.jpg", "zeros.tif", "magic.tif", "magic.png", "drawing.png", "float.tif", "int32.tif",
+             "raw.dng", "deep.psd"]  # fmt: skip
     if os.geteuid():  # nothing is unreadable for root
         to_image(planes(1)).save(folder / "locked.png")
         (folder / "locked.png").chmod(0)

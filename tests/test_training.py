@@ -15,7 +15,7 @@ import esrgan
 from engine import checkpoints, layouts, resume, training, updates
 from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data, read_pairs
-from engine.entries import NEW_NAMES
+from engine.entries import NEW_NAMES, SHAPES
 from engine.networks import load_network
 from engine.settings import Adversarial, Settings, preset
 from engine.training import learning_rate_at, train, validate
@@ -399,6 +399,7 @@ class OwnNetwork(torch.nn.Module):
 
 def test_a_network_of_ones_own_on_luma_learns_as_srcnn_does(photographs, monkeypatch):
     monkeypatch.setitem(layouts.CLASSES, "own", OwnNetwork)
+    monkeypatch.setitem(SHAPES, "own", lambda _: {})
     settings = replace(TINY, model="own", shape={}, muon=True)
     low, high = read([photographs], settings).cut(0)
     assert low.shape == high.shape == (4, 3, 20, 20)  # enlarged for it

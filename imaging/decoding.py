@@ -1,0 +1,181 @@
+"""Files as Pillow reads them, all its frames, and what lies beside the colours.
+
+    picture = decode(path)
+
+What Pillow would give with 8 bits or wrongly is read by imaging/depth.py and imaging/tiff.py.
+"""
+
+import logging
+from pathlib import Path
+
+from PIL import Image, ImagePalette, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from imaging import colours, depth, metadata
+from imaging.console import UserError
+from imaging.frames import Frame, Picture, to_8_bits, to_frame, upright
+from imaging.heif import read_properties
+from imaging.limits import check_pixels
+from imaging.png import read_chunks
+from imaging.tiff import ENDED, read_tiff
+
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # its remarks on odd files would reach the terminal
+
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # the kinds whose frames are an animation; all others have pages
+NO_PAGES = ("MPO", "PSD")  # previews of a camera, layers of a drawing
+REDUCED, HEIGHT, COLOUR_MAP = 254, 257, 320  # tags of TIFF
+VERSION = 1057  # the resource of a PSD that says whether it holds more than layers
+
+
+def decode(path, pixels_only: bool = False) -> Picture:
+    """Read a file; with `pixels_only`, its first frame and no words.
+
+    Raises UserError, or whatever a decoder raises, for what is not a whole picture.
+    """
+    picture = read_tiff(path)
+    if picture is None:
+        try:
+            image = Image.open(path)
+        except KeyError as error:  # its table of such files has no such pixels
+            raise UnidentifiedImageError from error
+        with image:
+            picture = _through_pillow(image, path, pixels_only)
+    return picture
+
+
+def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
+    """Every frame of an animation, unless only its pixels are wanted; the first of what has pages."""
+    kind = image.format or ""
+    picture = Picture([], kind, profile=image.info.get("icc_profile"))
+    frames = _choose_frames(image, picture, path, pixels_only)
+    check_pixels(path, *image.size, len(frames))
+    _refuse(image)
+    if _has_layers_only(image):
+        picture.remarks.append("says that it has layers only, and may be blank: save it with maximum compatibility")
+    _describe_colours(image, picture, path)
+    pixels = depth.deep_pixels(image, path) if len(frames) == 1 else None
+    if pixels is None and (lost := depth.lost_depth(image, path)):
+        picture.remarks.append(lost)
+    orientation = metadata.orientation_of(metadata.exif_of(image))  # now: a loaded TIFF has none any more
+    turn = 1 if kind == "TIFF" else orientation  # Pillow turns these itself
+    for index in frames:
+        if len(frames) > 1:
+            image.seek(index)
+        image.load()
+        frame = to_frame(pixels) if pixels is not None else _plain(image, picture, path)
+        picture.frames.append(upright(frame, turn))
+        picture.durations.append(float(image.info.get("duration", 0)))
+    if not pixels_only:
+        picture.dpi = metadata.checked_dpi(image.info.get("dpi"), orientation)
+        metadata.read_metadata(image, picture)
+    picture.frames = _alike(picture.frames)
+    return picture
+
+
+def _choose_frames(image: ImageFile, picture: Picture, path, pixels_only: bool) -> range:
+    """The numbers of the frames to take; an animation's loops are noted in the picture, and pages left out told."""
+    kind = picture.kind
+    count = getattr(image, "n_frames", 1) if kind not in NO_PAGES else 1
+    page = 0
+    if isinstance(image, TiffImageFile):
+        page = next((number for number in range(count) if not _is_reduced(image, number)), 0)
+        image.seek(page)
+    if count > 1 and kind not in ANIMATED:
+        picture.remarks.append(f"has {count} pages: number {page + 1} is taken")
+        count = 1
+    if count == 1 or pixels_only:
+        return range(1)
+    picture.plays = _plays(image, kind)
+    if kind == "GIF":
+        _check_gif_ends(path)
+    return range(int(image.info.get("default_image", False)), count)  # an APNG's picture for who cannot play it
+
+
+def _is_reduced(image: TiffImageFile, number: int) -> bool:
+    """Whether a page is a smaller version of another one."""
+    image.seek(number)
+    return bool(int(image.tag_v2.get(REDUCED, 0)) & 1)
+
+
+def _plays(image: ImageFile, kind: str) -> int:
+    """How often an animation is shown. A GIF counts the repetitions, and says nothing if there is none."""
+    loop = image.info.get("loop")
+    if kind == "GIF":
+        return 1 if loop is None else loop + 1 if loop else 0
+    return int(loop or 0)
+
+
+def _check_gif_ends(path) -> None:
+    """A GIF that is cut between two frames is read without complaint: only its last byte, a semicolon, is missing."""
+    with open(path, "rb") as file:
+        file.seek(max(0, Path(path).stat().st_size - 4096))
+        if not file.read().rstrip(b"\0\r\n ").endswith(b";"):
+            raise OSError("the end of the animation is missing")
+
+
+def _refuse(image: ImageFile) -> None:
+    """Raise for what Pillow would run as a program, or show as a black area without a word."""
+    if image.format == "EPS":  # Pillow would have Ghostscript run the program that such a file is
+        raise UserError("is a drawing (EPS); save it as a picture of pixels")
+    if (
+        isinstance(image, TiffImageFile)
+        and max(tile.extents[3] for tile in image.tile if tile.extents) < image.tag_v2[HEIGHT]
+    ):
+        raise OSError(ENDED)
+
+
+def _has_layers_only(image: ImageFile) -> bool:
+    """Whether a PSD says that the picture of all its layers, which Pillow reads, has been left blank."""
+    return any(number == VERSION and data[4:5] == b"\0" for number, _, data in getattr(image, "resources", []))
+
+
+def _describe_colours(image: ImageFile, picture: Picture, path) -> None:
+    """What colours mean where no profile says so; and a palette that Pillow would misread."""
+    if picture.kind == "PNG":
+        picture.coding = colours.png_coding(read_chunks(path))
+    elif picture.kind in ("AVIF", "HEIF"):
+        properties = read_properties(Path(path).read_bytes())
+        coding = colours.cicp_chunk(properties.primaries, properties.transfer)
+        if not picture.profile or colours.is_hdr(coding):
+            picture.coding = coding
+    if colours.is_hdr(picture.coding):
+        meaning = colours.describe_coding(picture.coding)
+        picture.remarks.append(f"its colours are HDR ({meaning}): they are taken as they are coded")
+    if isinstance(image, TiffImageFile) and image.mode in ("P", "PA"):
+        entries = image.tag_v2.get(COLOUR_MAP, ())
+        if 0 < max(entries, default=0) < 256:  # old programs wrote 8 bits, where 16 are due
+            image.palette = ImagePalette.raw("RGB;L", bytes(entries))
+
+
+def _plain(image: ImageFile, picture: Picture, path) -> Frame:
+    """A loaded Pillow image of any mode as a frame."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and picture.kind in ("PNG", "PPM")):
+        return depth.deep_grey(image, path)
+    if image.mode in ("F", "I"):
+        raise UserError("its pixels have no agreed range (32 bits): save it with 8 or 16 bits")
+    if image.mode in ("LAB", "HSV"):
+        raise UserError(f"its colours are {image.mode}: save it as RGB")
+    if image.mode == "CMYK":
+        return colours.cmyk_to_rgb(image, picture)
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    if image.has_transparency_data or image.mode in ("La", "RGBa"):
+        mode += "A"
+    return image.copy() if image.mode == mode and "transparency" not in image.info else image.convert(mode)
+
+
+def _alike(frames: list[Frame]) -> list[Frame]:
+    """Frames of one mode and size: an animation's later ones may have more colours, be transparent, or larger."""
+    images = [frame for frame in frames if isinstance(frame, Image.Image)]
+    if len(frames) == 1 or len({(image.mode, image.size) for image in images}) == 1 == len(frames) - len(images) + 1:
+        return frames
+    images = [to_8_bits(frame) for frame in frames]
+    width, height = (max(image.size[axis] for image in images) for axis in (0, 1))
+    grows = any(image.size != (width, height) for image in images)
+    mode = "RGBA" if grows or any(image.mode.endswith("A") for image in images) else "RGB"
+    alike: list[Frame] = []
+    for image in images:
+        whole = Image.new(mode, (width, height))
+        whole.paste(image.convert(mode))
+        alike.append(whole)
+    return alike

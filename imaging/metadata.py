@@ -1,0 +1,162 @@
+"""What files say in words, EXIF, XMP and comments: read, rid of what is no longer true, and written again.
+
+Thumbnails and sizes are those of the old picture, a maker's notes cannot be moved, and the pixels are upright now.
+"""
+
+import re
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from imaging.frames import Picture
+
+EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005  # where EXIF's inner directories hang
+ORIENTATION, XMP, DESCRIPTION = 0x0112, 700, 0x010E
+# Of the outer directory only what describes the photograph: in a TIFF all others say how the pixels lie.
+DESCRIBING = {
+    0x010D, DESCRIPTION, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x8298,  # name … maker … copyright
+    0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F,  # the same for Windows
+}  # fmt: skip
+UNTRUE = {0xA002, 0xA003, 0x927C}  # width, height, the maker's notes
+XMP_KEY = "XML:com.adobe.xmp"  # of PNG
+LONGEST = 65533 - len(b"http://ns.adobe.com/xap/1.0/\0")  # bytes in a segment of a JPEG
+
+
+def read_metadata(image: Image.Image, picture: Picture) -> None:
+    """Take EXIF, XMP and comments of a file that Pillow has opened and loaded over into a picture."""
+    info = image.info
+    set_exif(picture, exif_of(image))
+    set_xmp(picture, info.get("xmp"))
+    if image.format == "PNG":
+        texts = getattr(image, "text", {})
+        picture.texts = {
+            key: text for key, text in texts.items() if key != XMP_KEY and not key.startswith("Raw profile type")
+        }
+    elif comment := info.get("comment"):
+        picture.texts = {"Comment": _decoded(comment)}
+
+
+def exif_of(image: Image.Image) -> Image.Exif:
+    """The EXIF of a file, empty where it is damaged: that is no reason to refuse the picture."""
+    try:
+        exif = image.getexif()
+        exif.get(ORIENTATION)
+        return exif
+    except Exception:
+        return Image.Exif()
+
+
+def orientation_of(exif: Image.Exif) -> int:
+    """From 1, upright, to 8."""
+    orientation = exif.get(ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def checked_dpi(dpi: Any, orientation: int) -> tuple[float, float] | None:
+    """A resolution across and down in the upright picture; None where it makes no sense, as the 1 that means "none"."""
+    try:
+        across, down = map(float, dpi)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not (1 < across < 1e6 and 1 < down < 1e6):
+        return None
+    return (down, across) if orientation > 4 else (across, down)
+
+
+def set_exif(picture: Picture, exif: Image.Exif) -> None:
+    """Keep of EXIF what is still true; that it cannot be kept is a remark."""
+    try:
+        picture.exif = _still_true(exif)
+    except Exception:  # nearly anything, when it is damaged
+        picture.remarks.append("its EXIF is damaged and is dropped")
+
+
+def _still_true(exif: Image.Exif) -> bytes:
+    kept = Image.Exif()
+    for tag in DESCRIBING & set(exif):
+        kept[tag] = exif[tag]
+    if str(kept.get(DESCRIPTION, "")).startswith(('{"shape"', "ImageJ=", "<?xml")):  # how the pixels lie, once more
+        del kept[DESCRIPTION]
+    empty = not len(kept)
+    for pointer in (EXIF, GPS):
+        inner = {tag: value for tag, value in exif.get_ifd(pointer).items() if tag not in UNTRUE}
+        if pointer == EXIF and INTEROPERABILITY in inner:
+            inner[INTEROPERABILITY] = exif.get_ifd(INTEROPERABILITY)
+        if inner:
+            kept.get_ifd(pointer).update(inner)
+            empty = False
+    if empty:
+        return b""
+    kept[ORIENTATION] = 1
+    return kept.tobytes()
+
+
+def set_xmp(picture: Picture, xmp: Any) -> None:
+    """Keep of XMP what is still true."""
+    if not isinstance(xmp, bytes) or b"rdf:RDF" not in xmp:
+        return
+    if b"hdrgm:" in xmp:  # it says where in the file to look for what makes an HDR picture of this one
+        picture.remarks.append("is a picture with an HDR gain map: the map is left out")
+        return
+    for name in (rb"exif:PixelXDimension", rb"exif:PixelYDimension", rb"tiff:ImageWidth", rb"tiff:ImageLength"):
+        xmp = re.sub(rb"<%s>[^<]*</%s>|\s%s\s*=\s*(\"[^\"]*\"|'[^']*')" % (name, name, name), b"", xmp)
+    xmp = re.sub(rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>", b"", xmp, flags=re.DOTALL)
+    picture.xmp = re.sub(rb"(tiff:Orientation(?:>|\s*=\s*[\"']))[2-8]", rb"\g<1>1", xmp)
+
+
+def _decoded(comment: bytes | str) -> str:
+    if isinstance(comment, str):
+        return comment
+    comment = comment.rstrip(b"\0")
+    try:
+        return comment.decode("utf-8")
+    except UnicodeDecodeError:
+        return comment.decode("latin-1")
+
+
+# ---------------------------------------------------------------------------------------------
+# Writing
+# ---------------------------------------------------------------------------------------------
+
+
+def fit_metadata(picture: Picture, kind: str) -> tuple[dict[str, Any], list[str]]:
+    """What of EXIF, XMP and texts a kind of file can hold, as fields of Picture, and what is lost, in words."""
+    holds = kind in ("PNG", "JPEG", "WEBP", "TIFF")
+    room = LONGEST if kind == "JPEG" else 2**31
+    lost: list[str] = []
+    fields: dict[str, Any] = {"exif": picture.exif, "xmp": picture.xmp, "texts": picture.texts}
+    for name in ("exif", "xmp"):
+        if fields[name] and not (holds and len(fields[name]) <= room):
+            lost.append(f"{name.upper()}{f' of more than {room} bytes' if holds else ''}")
+            fields[name] = b""
+    if kind != "PNG":
+        comment = picture.texts.get("Comment", "")
+        holds = kind in ("JPEG", "GIF", "TIFF") and len(comment.encode()) <= room
+        fields["texts"] = {"Comment": comment} if comment and holds else {}
+        if names := sorted(picture.texts.keys() - fields["texts"].keys()):
+            lost.append(f"texts ({', '.join(names)})")
+    return fields, lost
+
+
+def pillow_options(picture: Picture, kind: str) -> dict[str, Any]:
+    """The arguments of Pillow's `save` for a picture that `fit_metadata` has fitted to that kind of file."""
+    options: dict[str, Any] = {"exif": picture.exif, "xmp": picture.xmp}
+    options = {name: value for name, value in options.items() if value and kind in ("PNG", "JPEG", "WEBP")}
+    if kind == "PNG":
+        options["pnginfo"] = _png_info(picture)
+        options.pop("xmp", None)
+    elif comment := picture.texts.get("Comment"):
+        options["comment"] = comment.encode()
+    return options
+
+
+def _png_info(picture: Picture) -> PngInfo:
+    info = PngInfo()
+    for name, data in picture.coding.items():
+        info.add(name, data)
+    if picture.xmp:
+        info.add_itxt(XMP_KEY, picture.xmp.decode("utf-8", "replace"))
+    for key, text in picture.texts.items():  # not compressed: what is long and packed, many programs refuse
+        info.add_text(key, text)
+    return info

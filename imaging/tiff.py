@@ -1,0 +1,224 @@
+"""TIFF by tifffile, which comes with scikit-image: all that is written, and of what is read what Pillow cannot.
+
+That is more than 8 bits in several channels, odd numbers of bits, planes, and white as zero with alpha.
+"""
+
+import logging
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy
+import tifffile
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from imaging.console import UserError
+from imaging.depth import scaled, undo_multiplication
+from imaging.frames import STRIP, Frame, Picture, frame_channels, frame_size, frame_window, to_frame, upright
+from imaging.limits import check_pixels
+from imaging.metadata import DESCRIPTION, EXIF, GPS, ORIENTATION, XMP, checked_dpi, set_exif, set_xmp
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it talks about everything odd in a file
+
+COLOURS = {0: 1, 1: 1, 2: 3}  # photometric interpretation (white is zero, black is zero, RGB) → channels
+SUB_DIRECTORIES, PROFILE, DNG = 330, 34675, 50706  # tags
+LARGEST = 2**31  # bytes of pixels, of which offsets of 32 bits are sure to reach the end
+ENDED = "its pixels end too early"
+
+
+# ---------------------------------------------------------------------------------------------
+# Reading
+# ---------------------------------------------------------------------------------------------
+
+
+def read_tiff(path) -> Picture | None:
+    """A TIFF that Pillow does not read rightly; None for what is left to Pillow, and for what is no TIFF at all."""
+    with open(path, "rb") as head:
+        beginning = head.read(10)
+    if beginning[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return None
+    try:
+        file = tifffile.TiffFile(path)
+        first = file.pages.first
+        page = first if _is_full(first) else next((page for page in map(_whole, file.pages) if _is_full(page)), first)
+        raw = DNG in first.tags or (not _is_full(page) and SUB_DIRECTORIES in page.tags)
+        ours = _is_ours(page)
+    except Exception:  # a damaged directory: Pillow will say so
+        return None
+    with file:
+        if raw or beginning[8:] == b"CR":  # all that there is of colours is a preview
+            raise UserError("is a camera's raw file: develop it first, and save it as TIFF or PNG")
+        return _read_page(path, file, page) if ours else None
+
+
+def _whole(page: tifffile.TiffPage | tifffile.TiffFrame) -> tifffile.TiffPage:
+    return page.aspage()
+
+
+def _is_full(page: tifffile.TiffPage) -> bool:
+    """Whether a page is no smaller version of another one."""
+    return not page.subfiletype & 1
+
+
+def _read_page(path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> Picture | None:
+    check_pixels(path, page.imagewidth, page.imagelength)
+    ends = (start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=True))
+    if max(ends) > Path(path).stat().st_size or len(page.dataoffsets) < math.prod(page.chunked):
+        raise OSError(ENDED)
+    try:
+        pixels = _pixels(file, page)
+    except (KeyError, ValueError) as error:
+        if "imagecodecs" in str(error):  # LZW and rarer kinds of compression: Pillow may read them
+            return None
+        raise
+    return _picture(path, page, pixels, len(file.pages))
+
+
+def _is_ours(page: tifffile.TiffPage) -> bool:
+    """Whether Pillow would read such pixels wrongly, with 8 bits or not at all."""
+    samples, bits = page.samplesperpixel, page.bitspersample
+    if page.photometric not in COLOURS or page.sampleformat != 1 or not isinstance(bits, int) or bits > 16:
+        return False
+    planes = samples > 1 and page.planarconfig == 2
+    return bits not in (1, 2, 4, 8) or (bits == 8 and (planes or (samples > 1 and page.photometric == 0)))
+
+
+def _pixels(file: tifffile.TiffFile, page: tifffile.TiffPage) -> numpy.ndarray:
+    """All samples as (H, W, channels), uint8 with 8 bits, else uint16 from 0 to 65535."""
+    bits, shape = page.bitspersample, (page.imagelength, page.imagewidth, page.samplesperpixel)
+    if bits not in (8, 16):
+        return scaled(_odd_bits(file, page, shape), 2**bits - 1)
+    pixels = page.asarray()
+    planes = page.planarconfig == 2 and page.samplesperpixel > 1
+    return numpy.moveaxis(pixels, 0, 2) if planes else pixels.reshape(shape)
+
+
+def _odd_bits(file: tifffile.TiffFile, page: tifffile.TiffPage, shape: tuple[int, int, int]) -> numpy.ndarray:
+    """Samples of 3 to 15 bits as (H, W, channels): packed, each row from a new byte on, or in two bytes each."""
+    height, width, samples = shape
+    unpack = tifffile.TIFF.DECOMPRESSORS[page.compression]
+    if page.is_tiled:
+        raise ValueError(f"its tiles of {page.bitspersample} bits need imagecodecs")
+    planes = samples if page.planarconfig == 2 else 1
+    values = width * samples // planes  # in a row
+    result = numpy.zeros((planes, height, values), dtype=numpy.uint16)
+    rows = min(page.rowsperstrip, height)
+    strips = -(-height // rows)  # in a plane
+    for index, (start, length) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+        file.filehandle.seek(start)
+        data = file.filehandle.read(length)
+        plane, top = index // strips, index % strips * rows
+        strip = result[plane, top : top + rows]
+        strip[:] = _unpacked(unpack(data), len(strip), values, page)
+    return result[0].reshape(shape) if planes == 1 else numpy.moveaxis(result, 0, 2)
+
+
+def _unpacked(data: bytes, rows: int, values: int, page: tifffile.TiffPage) -> numpy.ndarray:
+    bits = page.bitspersample
+    if len(data) >= 2 * rows * values:
+        return numpy.frombuffer(data, f"{page.parent.byteorder}u2", rows * values).reshape(rows, values)
+    row = -(-values * bits // 8)  # bytes
+    if len(data) < rows * row:
+        raise OSError(ENDED)
+    packed = numpy.frombuffer(data, numpy.uint8, rows * row).reshape(rows, row)
+    order: Literal["little", "big"] = "little" if page.fillorder == 2 else "big"
+    split = numpy.unpackbits(packed, axis=1, count=values * bits, bitorder=order).reshape(rows, values, bits)
+    return split @ (1 << numpy.arange(bits, dtype=numpy.uint16)[::-1])
+
+
+def _picture(path, page: tifffile.TiffPage, pixels: numpy.ndarray, pages: int) -> Picture:
+    """The pixels as a frame, upright, colours before alpha, with what lies beside them."""
+    picture = Picture([], "TIFF", [0.0], profile=page.tags.valueof(PROFILE))
+    if pages > 1:
+        picture.remarks.append(f"has {pages} pages: number {page.index + 1} is taken")
+    colours = COLOURS[page.photometric]
+    if pixels.shape[2] < colours:
+        raise OSError("a channel is missing")
+    alpha = int(page.extrasamples[0]) if page.extrasamples else 0  # 1: colours are multiplied by it, 2: not
+    channels = colours + (alpha in (1, 2) and pixels.shape[2] > colours)
+    if pixels.shape[2] > channels:
+        picture.remarks.append(f"has {pixels.shape[2]} channels, of which {channels} are taken")
+    pixels = pixels[:, :, :channels]
+    peak = numpy.iinfo(pixels.dtype).max
+    if alpha == 1 and channels > colours:
+        pixels = undo_multiplication(pixels)
+    if page.photometric == 0:
+        pixels = numpy.dstack((peak - pixels[:, :, :1], pixels[:, :, 1:]))
+    exif = Image.Exif()
+    try:
+        with open(path, "rb") as file:
+            exif.load_from_fp(file)
+            set_exif(picture, exif)
+    except Exception:  # BigTIFF, whose directories Pillow's Exif does not know
+        picture.remarks.append("its EXIF cannot be read and is dropped")
+    set_xmp(picture, page.tags.valueof(XMP))
+    orientation = page.tags.valueof(ORIENTATION, default=1)
+    picture.frames = [upright(to_frame(pixels), orientation)]
+    picture.dpi = checked_dpi(page.get_resolution("inch"), orientation)
+    return picture
+
+
+# ---------------------------------------------------------------------------------------------
+# Writing
+# ---------------------------------------------------------------------------------------------
+
+
+def write_tiff(path: Path, picture: Picture) -> None:
+    """Write the one frame of a picture, with 8 or 16 bits."""
+    frame = picture.frames[0]
+    (height, width), channels = frame_size(frame), frame_channels(frame)
+    dtype = numpy.dtype(numpy.uint8 if isinstance(frame, Image.Image) else numpy.uint16)
+    large = height * width * channels * dtype.itemsize > LARGEST
+    exif = Image.Exif()
+    exif.load(picture.exif)
+    tifffile.imwrite(
+        path, _strips(frame), shape=(height, width, channels) if channels > 1 else (height, width), dtype=dtype,
+        rowsperstrip=STRIP, photometric="rgb" if channels > 2 else "minisblack", compression="zlib", metadata=None,
+        planarconfig="contig" if channels > 1 else None, extrasamples=["unassalpha"] if channels in (2, 4) else None,
+        software=False, bigtiff=large, iccprofile=picture.profile, resolution=picture.dpi,
+        resolutionunit="inch" if picture.dpi else None, extratags=list(_tags(picture, exif)),
+    )  # fmt: skip
+    for pointer in {EXIF, GPS} & set(exif):
+        _append_directory(path, pointer, exif.get_ifd(pointer))
+
+
+def _strips(frame: Frame) -> Iterator[numpy.ndarray]:
+    height, width = frame_size(frame)
+    for top in range(0, height, STRIP):
+        yield frame_window(frame, top, min(height, top + STRIP), 0, width)
+
+
+def _tags(picture: Picture, exif: Image.Exif) -> Iterator[tuple[int, str, int, Any, bool]]:
+    """EXIF's outer directory, XMP and the comment as tifffile wants them; the inner directories come in later."""
+    words: dict[int, Any] = dict(exif)
+    if comment := picture.texts.get("Comment"):
+        words.setdefault(DESCRIPTION, comment)
+    if picture.xmp:
+        words[XMP] = picture.xmp
+    for tag, value in words.items():
+        if tag in (EXIF, GPS):
+            yield tag, "I", 1, 0, True
+        elif isinstance(value, str):
+            yield tag, "s", 0, value.encode(), True
+        elif isinstance(value, bytes):
+            yield tag, "B", len(value), value, True
+        elif isinstance(value, int):
+            yield tag, "H", 1, value, True
+
+
+def _append_directory(path: Path, pointer: int, inner: dict[int, Any]) -> None:
+    """Put an inner directory of EXIF at the end of a file, and its place where the outer one points to it."""
+    with tifffile.TiffFile(path, mode="r+") as file:
+        handle = file.filehandle
+        handle.seek(0, 2)
+        place = handle.tell() + handle.tell() % 2
+        head = {"<": b"II", ">": b"MM"}[file.byteorder] + (43 if file.is_bigtiff else 42).to_bytes(2, sys.byteorder)
+        directory = ImageFileDirectory_v2(head + bytes(12), group=pointer)
+        for tag, value in inner.items():
+            directory[tag] = value
+        handle.seek(place)
+        handle.write(directory.tobytes(place))
+        file.pages.first.tags[pointer].overwrite(place)
