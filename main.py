@@ -184,6 +184,7 @@ def add_upscale_flags(add) -> None:
         "--compare", action="store_true",
         help="draw the result beside nearest neighbour and bicubic, and write a page with a before/after slider",
     )  # fmt: skip
+    add("--srgb", action="store_true", help="convert colours that a profile describes to sRGB; else it travels along")
     add("--alpha-bicubic", action="store_true", help="enlarge transparency by bicubic interpolation, which is faster")
     add(
         "--tile", type=console.tile_side, metavar="N",
@@ -340,7 +341,7 @@ def upscale_command(options: argparse.Namespace) -> None:
     print(f"device: {device} ({precision})")
     settings = UpscaleSettings(
         options.outscale, options.tile or 0, precision, options.alpha_bicubic,
-        options.quality, options.compare, options.skip_existing, options.huge,
+        options.quality, options.compare, options.skip_existing, options.huge, options.srgb,
     )  # fmt: skip
     upscale_files(inputs, options.output, network.to(device), checkpoint, settings)
 
@@ -387,8 +388,8 @@ FORMATS = {
 def print_report(report: dict) -> None:
     """The figures as a table: a line for each picture, the mean last."""
     for name, figures in report["sets"].items():
-        methods = [method for method in ("bicubic", "model") if method in figures]
-        metrics = {metric: form for metric, form in FORMATS.items() if metric in figures["bicubic"]}
+        methods = [method for method in ("bicubic", "input", "model") if method in figures]
+        metrics = {metric: form for metric, form in FORMATS.items() if metric in figures[methods[0]]}
         title = f"{name} ×{report['scale']}"
         width = max(len(row["name"]) for row in [*figures["images"], {"name": title}])
         heads = "".join(f"{metric:>{form.split('.')[0]}}" for metric, form in metrics.items())

@@ -47,6 +47,7 @@ class UpscaleSettings:
     compare: bool = False  # draw a comparison beside every result
     skip_existing: bool = False
     huge: bool = False  # open files with more pixels than Pillow thinks safe
+    srgb: bool = False  # convert colours that a profile describes to sRGB
 
 
 # ---------------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def upscale_file(
     tiling: Tiling, progress,
 ) -> list[Path]:  # fmt: skip
     """Enlarge one file; returns what was written. `progress` is called with shares that sum to 1."""
-    low = open_picture(path, settings.huge)
+    low = open_picture(path, settings.huge, settings.srgb)
     if not fixed:
         target = unused(target.with_name(f"{target.name}.{now()}{best_suffix(low)}"))
     check_target(target)

@@ -20,14 +20,14 @@ from engine.data import seeded
 from engine.networks import Network
 from engine.upscaling import Tiling, in_tiles, upscale
 from imaging.console import UserError, note
-from imaging.files import find_pictures, read_picture
+from imaging.files import find_pictures, read_colours
 from imaging.images import PROTOCOL, crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, size_of, ssim
 
 DRAWS = 20  # degraded versions of each picture
 RANDOM_PROTOCOL = (
     f"cropped to a multiple of the scale; {DRAWS} degraded versions of each picture, made by degrade."
-    "{chain}; compared with the ground truth; luma of BT.601 studio swing; border of `scale` "
-    "pixels shaved; PSNR with peak 255; mean of the per-image means, ± its standard error over the draws"
+    "{chain}; compared with the ground truth; luma of BT.601 studio swing, grey files on their own values; border of "
+    "`scale` pixels shaved; PSNR with peak 255; mean of the per-image means, ± its standard error over the draws"
 )
 
 
@@ -47,14 +47,17 @@ def evaluate_folder(folder: Path, settings: EvaluationSettings) -> dict:
     """Crop, degrade, restore and compare every picture of a folder.
 
     Returns {"bicubic": {"psnr", "ssim"}, "model": {…}, "images": [{"name", "bicubic", "model"}]}; no "model" without a
-    network; "error", the standard error of psnr, with degraded pictures. Bad pictures are named and left out; raises
-    UserError if none is left.
+    network; "error", the standard error of psnr, with degraded pictures. A network that does not enlarge stands beside
+    its "input". Bad pictures are named and left out; raises UserError if none is left.
     """
-    scale = settings.scale
+    scale, beside = settings.scale, baseline(settings.scale)
+    if scale == 1 and settings.degradation == "bicubic":
+        note("×1: nothing is shrunk, so the input is the ground truth itself; -d photo and -d real degrade it")
     rows: list[dict[str, Any]] = []
+    grey = 0
     for path in find_pictures(folder):
         try:
-            high = crop_to_multiple(read_picture(path), scale)
+            high = crop_to_multiple(read_colours(path), scale)
         except UserError as error:
             note(f"left out: {error}")
             continue
@@ -64,14 +67,22 @@ def evaluate_folder(folder: Path, settings: EvaluationSettings) -> dict:
         # Drawn by the picture's name, so that another picture in the folder changes nothing about this one.
         name = path.relative_to(folder).as_posix()
         drawn_by = zlib.crc32(os.fsencode(name))
-        row: dict[str, Any] = {"name": name, "bicubic": _measure(None, high, settings, drawn_by)}
+        row: dict[str, Any] = {"name": name, beside: _measure(None, high, settings, drawn_by)}
         if settings.network is not None:
             row["model"] = _measure(settings.network, high, settings, drawn_by)
         rows.append(row)
+        grey += high.shape[1] == 1
     if not rows:
         raise UserError(f"{folder}: no picture that can be measured")
+    if grey:
+        note(f"{folder}: {grey} of {len(rows)} files are grey: measured on their own values, 0 to 255, not on luma")
     means = {method: _means([row[method] for row in rows]) for method in rows[0] if method != "name"}
     return {**means, "images": rows}
+
+
+def baseline(scale: int) -> str:
+    """What a network is measured beside."""
+    return "bicubic" if scale > 1 else "input"
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -83,13 +94,13 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _measure(network: Network | None, high: Tensor, settings: EvaluationSettings, drawn_by: int) -> dict[str, float]:
-    """The figures of one picture (1, 3, H, W) by one method; `network` None is bicubic."""
+    """The figures of one picture (1, 1 or 3, H, W) by one method; `network` None is bicubic."""
     scale = settings.scale
     if settings.degradation == "bicubic":
         return _compare(restore_as_published(network, high, scale, settings.tiling), network, high, settings)
     draws = []
     for draw in range(DRAWS):
-        low = degrade.DEGRADATIONS[settings.degradation](high, scale, seeded(settings.seed, drawn_by, draw))
+        low = degrade.DEGRADATIONS[settings.degradation](_rgb(high), scale, seeded(settings.seed, drawn_by, draw))
         restored = upscale(network, low, scale, settings.tiling) if network else resize(low, size=size_of(high))
         draws.append(_compare(restored, network, high, settings))
     spread = torch.tensor([figures["psnr"] for figures in draws]).std()
@@ -99,26 +110,35 @@ def _measure(network: Network | None, high: Tensor, settings: EvaluationSettings
 
 def _compare(restored: Tensor, network, high: Tensor, settings: EvaluationSettings) -> dict[str, float]:
     scale, vgg = settings.scale, settings.vgg
+    coloured = restored
+    if high.shape[1] == 1 and restored.shape[1] == 3:
+        restored = (rgb_to_luma(restored) * 255 - 16) / 219  # from luma's 16..235 to the file's own 0..255
     # Equal pictures have an infinite PSNR, which would hide all others in the mean.
     figures = {"psnr": psnr(restored, high, scale).clamp(max=100).item(), "ssim": ssim(restored, high, scale).item()}
     if vgg:
-        if restored.shape[1] == 1:  # VGG wants colours
-            low = degrade.bicubic(high, scale)
-            restored = upscale(network, low, scale, settings.tiling) if network else resize(low, scale)
-        figures |= perceptual_metrics(round_to_8_bits(restored), high, vgg)
+        if coloured.shape[1] == 1:  # VGG wants colours
+            low = degrade.bicubic(_rgb(high), scale)
+            coloured = upscale(network, low, scale, settings.tiling) if network else resize(low, scale)
+        figures |= perceptual_metrics(round_to_8_bits(coloured), _rgb(high), vgg)
     return figures
 
 
+def _rgb(picture: Tensor) -> Tensor:
+    """Grey (1, 1, H, W) as (1, 3, H, W); RGB as it is."""
+    return picture.expand(-1, 3, -1, -1)
+
+
 def restore_as_published(network: Network | None, high: Tensor, scale: int, tiling: Tiling | None = None) -> Tensor:
-    """Shrink a picture (1, 3, H, W) and restore it in the order in which the published figures were made.
+    """Shrink a picture (1, 1 or 3, H, W) and restore it in the order in which the published figures were made.
 
     For a network on RGB, RGB is shrunk to 8 bits and the result is RGB. For luma networks, and bicubic itself
     (`network` None), luma with 8 bits is shrunk and enlarged in floating point, as SRCNN's authors do it, and the
-    result is luma. With one 8-bit RGB picture for all, SRCNN and bicubic would measure 0.01 to 0.03 dB less.
+    result is luma. With one 8-bit RGB picture for all, SRCNN and bicubic would measure 0.01 to 0.03 dB less. Grey of
+    one channel takes the place of luma, as in their programs: it has 256 levels, where luma has 220.
     """
     if network is not None and not network.luma:
-        return upscale(network, degrade.bicubic(high, scale), scale, tiling)
-    luma = round_to_8_bits(rgb_to_luma(high))
+        return upscale(network, degrade.bicubic(_rgb(high), scale), scale, tiling)
+    luma = round_to_8_bits(rgb_to_luma(high) if high.shape[1] == 3 else high)
     enlarged_luma = resize(resize(luma, 1 / scale), scale)
     return enlarged_luma if network is None else in_tiles(network, enlarged_luma, tiling=tiling)
 

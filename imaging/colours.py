@@ -72,7 +72,7 @@ def cmyk_to_rgb(image: Image.Image, picture: Picture) -> Image.Image:
     profile = picture.profile
     if profile and profile[16:20] == b"CMYK":
         try:
-            converted = _convert(image, profile, "RGB")
+            converted = _convert(image, profile)
         except ImageCms.PyCMSError:
             picture.remarks.append("its colour profile is damaged")
         else:
@@ -82,9 +82,10 @@ def cmyk_to_rgb(image: Image.Image, picture: Picture) -> Image.Image:
     return image.convert("RGB")
 
 
-def _convert(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
-    srgb = ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode=mode)
+def _convert(image: Image.Image, profile: bytes) -> Image.Image:
+    """To sRGB."""
+    srgb, exactly = ImageCms.createProfile("sRGB"), ImageCms.Flags.NOOPTIMIZE  # dark grey would be 10 levels off
+    converted = ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB", flags=exactly)
     assert converted is not None  # only when it is asked to work in place
     return converted
 
@@ -121,5 +122,5 @@ def _frame_to_srgb(frame: Image.Image, profile: bytes) -> Image.Image:
     """Of mode L, LA, RGB or RGBA, which it stays."""
     bands = frame.split()
     colours, alpha = (bands[:-1], bands[-1:]) if frame.mode.endswith("A") else (bands, ())
-    converted = _convert(Image.merge("RGB" if len(colours) > 1 else "L", colours), profile, "RGB")
+    converted = _convert(Image.merge("RGB" if len(colours) > 1 else "L", colours), profile)
     return Image.merge(frame.mode, (*converted.split()[: len(colours)], *alpha))  # of grey three equal ones come back

@@ -57,7 +57,10 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
     pixels = depth.deep_pixels(image, path) if len(frames) == 1 else None
     if pixels is None and (lost := depth.lost_depth(image, path)):
         picture.remarks.append(lost)
-    orientation = metadata.orientation_of(metadata.exif_of(image))  # now: a loaded TIFF has none any more
+    exif = metadata.exif_of(image)  # now: of a loaded TIFF it is gone
+    orientation = metadata.orientation_of(exif)
+    if not pixels_only:
+        metadata.set_exif(picture, exif)
     turn = 1 if kind == "TIFF" else orientation  # Pillow turns these itself
     for index in frames:
         if len(frames) > 1:
@@ -68,7 +71,7 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
         picture.durations.append(float(image.info.get("duration", 0)))
     if not pixels_only:
         picture.dpi = metadata.checked_dpi(image.info.get("dpi"), orientation)
-        metadata.read_metadata(image, picture)
+        metadata.set_words(picture, image)
     picture.frames = _alike(picture.frames)
     return picture
 

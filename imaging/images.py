@@ -174,8 +174,9 @@ def crop_to_multiple(picture: Tensor, scale: int) -> Tensor:
 
 PROTOCOL = (
     "cropped to a multiple of the scale and shrunk by MATLAB's bicubic: RGB with 8 bits for networks on RGB, luma for "
-    "bicubic and networks on luma; rounded to 8 bits; luma of BT.601 studio swing, rounded; border of `scale` pixels "
-    "shaved; PSNR with peak 255; SSIM 11x11 Gaussian, sigma 1.5; mean of the per-image values"
+    "bicubic and networks on luma; rounded to 8 bits; luma of BT.601 studio swing, rounded; grey files on their own "
+    "values; border of `scale` pixels shaved; PSNR with peak 255; SSIM 11x11 Gaussian, sigma 1.5; mean of the "
+    "per-image values"
 )
 
 

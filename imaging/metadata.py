@@ -23,10 +23,21 @@ XMP_KEY = "XML:com.adobe.xmp"  # of PNG
 LONGEST = 65533 - len(b"http://ns.adobe.com/xap/1.0/\0")  # bytes in a segment of a JPEG
 
 
-def read_metadata(image: Image.Image, picture: Picture) -> None:
-    """Take EXIF, XMP and comments of a file that Pillow has opened and loaded over into a picture."""
+class Words(str):
+    """A text of EXIF, which Pillow reads as Latin-1 whatever it is and writes as ASCII: written as the bytes it was."""
+
+    def encode(self, *_: Any) -> bytes:
+        return str.encode(self, "latin-1", "replace")
+
+
+def as_it_was(directory: dict[int, Any]) -> dict[int, Any]:
+    """A directory of EXIF whose texts will be written byte by byte as they were read."""
+    return {tag: Words(value) if isinstance(value, str) else value for tag, value in directory.items()}
+
+
+def set_words(picture: Picture, image: Image.Image) -> None:
+    """Keep XMP and comments of a file that Pillow has opened and loaded."""
     info = image.info
-    set_exif(picture, exif_of(image))
     set_xmp(picture, info.get("xmp"))
     if image.format == "PNG":
         texts = getattr(image, "text", {})
@@ -74,8 +85,8 @@ def set_exif(picture: Picture, exif: Image.Exif) -> None:
 
 def _still_true(exif: Image.Exif) -> bytes:
     kept = Image.Exif()
-    for tag in DESCRIBING & set(exif):
-        kept[tag] = exif[tag]
+    for tag, value in as_it_was({tag: exif[tag] for tag in DESCRIBING & set(exif)}).items():
+        kept[tag] = value
     if str(kept.get(DESCRIPTION, "")).startswith(('{"shape"', "ImageJ=", "<?xml")):  # how the pixels lie, once more
         del kept[DESCRIPTION]
     empty = not len(kept)
@@ -84,7 +95,7 @@ def _still_true(exif: Image.Exif) -> bytes:
         if pointer == EXIF and INTEROPERABILITY in inner:
             inner[INTEROPERABILITY] = exif.get_ifd(INTEROPERABILITY)
         if inner:
-            kept.get_ifd(pointer).update(inner)
+            kept.get_ifd(pointer).update(as_it_was(inner))
             empty = False
     if empty:
         return b""

@@ -5,8 +5,8 @@ That is more than 8 bits in several channels, odd numbers of bits, planes, and w
 
 import logging
 import math
-import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from imaging.console import UserError
 from imaging.depth import scaled, undo_multiplication
 from imaging.frames import STRIP, Frame, Picture, frame_channels, frame_size, frame_window, to_frame, upright
 from imaging.limits import check_pixels
-from imaging.metadata import DESCRIPTION, EXIF, GPS, ORIENTATION, XMP, checked_dpi, set_exif, set_xmp
+from imaging.metadata import DESCRIPTION, EXIF, GPS, ORIENTATION, XMP, as_it_was, checked_dpi, set_exif, set_xmp
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it talks about everything odd in a file
 
@@ -148,12 +148,10 @@ def _picture(path, page: tifffile.TiffPage, pixels: numpy.ndarray, pages: int) -
     if page.photometric == 0:
         pixels = numpy.dstack((peak - pixels[:, :, :1], pixels[:, :, 1:]))
     exif = Image.Exif()
-    try:
-        with open(path, "rb") as file:
-            exif.load_from_fp(file)
-            set_exif(picture, exif)
-    except Exception:  # BigTIFF, whose directories Pillow's Exif does not know
-        picture.remarks.append("its EXIF cannot be read and is dropped")
+    exif.endian, exif.bigtiff = page.parent.byteorder, page.parent.is_bigtiff
+    with open(path, "rb") as file, suppress(Exception):  # damaged words are no reason to refuse a picture
+        exif.load_from_fp(file, page.offset)
+        set_exif(picture, exif)
     set_xmp(picture, page.tags.valueof(XMP))
     orientation = page.tags.valueof(ORIENTATION, default=1)
     picture.frames = [upright(to_frame(pixels), orientation)]
@@ -178,7 +176,7 @@ def write_tiff(path: Path, picture: Picture) -> None:
         path, _strips(frame), shape=(height, width, channels) if channels > 1 else (height, width), dtype=dtype,
         rowsperstrip=STRIP, photometric="rgb" if channels > 2 else "minisblack", compression="zlib", metadata=None,
         planarconfig="contig" if channels > 1 else None, extrasamples=["unassalpha"] if channels in (2, 4) else None,
-        software=False, bigtiff=large, iccprofile=picture.profile, resolution=picture.dpi,
+        software=False, bigtiff=large, byteorder="<", iccprofile=picture.profile, resolution=picture.dpi,
         resolutionunit="inch" if picture.dpi else None, extratags=list(_tags(picture, exif)),
     )  # fmt: skip
     for pointer in {EXIF, GPS} & set(exif):
@@ -192,15 +190,15 @@ def _strips(frame: Frame) -> Iterator[numpy.ndarray]:
 
 
 def _tags(picture: Picture, exif: Image.Exif) -> Iterator[tuple[int, str, int, Any, bool]]:
-    """EXIF's outer directory, XMP and the comment as tifffile wants them; the inner directories come in later."""
-    words: dict[int, Any] = dict(exif)
+    """EXIF's outer directory, XMP and the comment as tifffile wants them; for the inner ones see _append_directory."""
+    words = as_it_was(dict(exif))
     if comment := picture.texts.get("Comment"):
         words.setdefault(DESCRIPTION, comment)
     if picture.xmp:
         words[XMP] = picture.xmp
     for tag, value in words.items():
         if tag in (EXIF, GPS):
-            yield tag, "I", 1, 0, True
+            yield tag - 1, "I", 1, 0, True
         elif isinstance(value, str):
             yield tag, "s", 0, value.encode(), True
         elif isinstance(value, bytes):
@@ -210,15 +208,20 @@ def _tags(picture: Picture, exif: Image.Exif) -> Iterator[tuple[int, str, int, A
 
 
 def _append_directory(path: Path, pointer: int, inner: dict[int, Any]) -> None:
-    """Put an inner directory of EXIF at the end of a file, and its place where the outer one points to it."""
+    """Put an inner directory of EXIF at the end of a file, and its place into the outer one.
+
+    tifffile writes no such pointer. It has written a tag of the number before, which is nobody's, to be renamed here.
+    """
     with tifffile.TiffFile(path, mode="r+") as file:
-        handle = file.filehandle
+        head = b"II+\0" + bytes(12) if file.is_bigtiff else b"II*\0" + bytes(4)
+        directory = ImageFileDirectory_v2(head, group=pointer)
+        for tag, value in as_it_was(inner).items():
+            directory[tag] = value
+        handle, entry = file.filehandle, file.pages.first.tags[pointer - 1]
         handle.seek(0, 2)
         place = handle.tell() + handle.tell() % 2
-        head = {"<": b"II", ">": b"MM"}[file.byteorder] + (43 if file.is_bigtiff else 42).to_bytes(2, sys.byteorder)
-        directory = ImageFileDirectory_v2(head + bytes(12), group=pointer)
-        for tag, value in inner.items():
-            directory[tag] = value
         handle.seek(place)
         handle.write(directory.tobytes(place))
-        file.pages.first.tags[pointer].overwrite(place)
+        entry.overwrite(place)
+        handle.seek(entry.offset)
+        handle.write(pointer.to_bytes(2, "little"))

@@ -130,18 +130,8 @@ def make_corpus(folder: Path) -> dict[str, Expected | None]:
     """Fill a folder with good and bad files: name → what is expected of it, None if it must be refused."""
     folder.mkdir(parents=True)
     expected = {}
-    for part in (
-        _plain_modes,
-        _special_modes,
-        _other_kinds,
-        _deep,
-        _odd_tiffs,
-        _turned,
-        _animations,
-        _sizes_and_names,
-        _bad,
-        _cut_short,
-    ):
+    kinds = (_plain_modes, _special_modes, _other_kinds, _deep, _odd_tiffs, _turned, _animations, _sizes_and_names)
+    for part in (*kinds, _bad, _cut_short):
         expected |= part(folder)
     return expected
 

@@ -1,13 +1,16 @@
 """Figures: by hand what evaluation does by itself."""
 
+import math
 import statistics
 import zlib
 
 import pytest
 import torch
+from skimage.metrics import peak_signal_noise_ratio
 from test_srcnn import delta_network
 
 import degrade
+import main
 from engine import evaluation
 from engine.data import seeded
 from engine.evaluation import (
@@ -61,17 +64,57 @@ def test_evaluation_by_hand(place, photograph):
         evaluate_folder(place / "bad", EvaluationSettings(2))
 
 
+class Bicubic(torch.nn.Conv2d):
+    """Enlarges RGB as `resize` does; by 1 it gives what it gets."""
+
+    luma, radius, margin, tile, fold = False, 4, 4, 256, 1
+
+    def __init__(self, scale=2):
+        super().__init__(1, 1, 1)
+        self.scale = scale
+
+    def forward(self, low):
+        return resize(low, self.scale)
+
+
+def test_grey_files_are_measured_on_their_own_values(place, photograph, capsys):
+    grey = photograph[:, 1:2, :96, :128]
+    write_picture(place / "Set" / "grey.png", grey)
+    write_picture(place / "Set" / "rgb.png", grey.expand(-1, 3, -1, -1))
+    for network in (delta_network(), Bicubic()):
+        row, of_rgb = evaluate_folder(place / "Set", EvaluationSettings(2, network))["images"]
+        assert "1 of 2 files are grey" in capsys.readouterr().err
+        low = round_to_8_bits(resize(grey, 0.5)) if network.scale == 2 else resize(grey, 0.5)
+        for method, seen in (("bicubic", resize(grey, 0.5)), ("model", low)):
+            restored = (resize(seen, 2).clamp(0, 1) * 255).round()[0, 0, 2:-2, 2:-2].numpy()
+            original = (grey * 255).round()[0, 0, 2:-2, 2:-2].numpy()
+            by_hand = peak_signal_noise_ratio(original, restored, data_range=255)
+            assert row[method]["psnr"] == pytest.approx(by_hand, abs=2e-3)
+            # Luma of the same picture as RGB has 219 levels for the file's 255.
+            assert of_rgb[method]["psnr"] - by_hand == pytest.approx(20 * math.log10(255 / 219), abs=0.05)
+    vgg = load_vgg19("random", ("conv3_4", "conv5_4"))
+    row, of_rgb = evaluate_folder(place / "Set", EvaluationSettings(2, delta_network(), vgg))["images"]
+    assert row["model"]["conv3_4"] == pytest.approx(of_rgb["model"]["conv3_4"], rel=0.02)
+
+
+def test_a_network_that_does_not_enlarge_stands_beside_its_input(place, photograph, monkeypatch, capsys):
+    monkeypatch.setattr(evaluation, "DRAWS", 2)
+    write_picture(place / "Set" / "x.png", photograph[..., :60, :60])
+    figures = evaluate_folder(place / "Set", EvaluationSettings(1, Bicubic(1), degradation="photo"))
+    assert "bicubic" not in figures and figures["input"]["psnr"] < 50
+    assert figures["model"]["psnr"] == pytest.approx(figures["input"]["psnr"])  # it changes nothing
+    assert not capsys.readouterr().err
+    figures = evaluate_folder(place / "Set", EvaluationSettings(1, Bicubic(1)))
+    assert figures["input"]["psnr"] == 100 and "the input is the ground truth itself" in capsys.readouterr().err
+    report = evaluate_sets([place / "Set"], EvaluationSettings(1, Bicubic(1)))
+    main.print_report(report)
+    head = capsys.readouterr().out.splitlines()[1].split()
+    assert head == ["input", "model"]
+
+
 def test_networks_on_rgb_are_measured_on_rgb(photograph):
-    class Bicubic(torch.nn.Conv2d):
-        """Enlarges RGB as `resize` does."""
-
-        luma, scale, radius, margin, tile, fold = False, 2, 4, 4, 256, 1
-
-        def forward(self, low):
-            return resize(low, 2)
-
     high = photograph[..., :60, :60]
-    restored = restore_as_published(Bicubic(1, 1, 1), high, 2)
+    restored = restore_as_published(Bicubic(), high, 2)
     torch.testing.assert_close(restored, resize(degrade.bicubic(high, 2), 2).clamp(0, 1))
 
 

@@ -1,0 +1,200 @@
+"""What files say in words: kept where the result can hold it, rid of what is no longer true, told where it is lost."""
+
+import re
+
+import numpy
+import pytest
+import tifffile
+from corpus import planes, to_image
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
+
+from imaging import tiff
+from imaging.files import open_picture
+from imaging.frames import Picture
+from imaging.metadata import Words, set_exif, set_xmp
+from imaging.saving import save_picture
+
+BASE, INNER, GPS = ExifTags.Base, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
+WORDS = {BASE.Make: "Måker", BASE.Artist: "絵", BASE.Copyright: "(c) somebody", BASE.DateTime: "2001:02:03 04:05:06"}
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6" exif:PixelXDimension="9" '
+    b'xmp:Rating="4"><xmp:Thumbnails>old</xmp:Thumbnails><dc:title>Berg</dc:title></rdf:Description></rdf:RDF>'
+    b"</x:xmpmeta>"
+)
+
+
+ASCII = {BASE.Make: "Maker", BASE.Artist: "Somebody"}  # all that Pillow writes in TIFF and AVIF
+LENS = "Lens", "Lïnse"
+
+
+def full_exif(words=WORDS) -> Image.Exif:
+    """As from a camera: words, a time and a place; sizes, a turn, notes of the maker that nobody else can read."""
+    exif = Image.Exif()
+    for tag, value in words.items():
+        exif[tag] = value.encode()
+    exif[BASE.Orientation] = 6
+    exif[BASE.XResolution] = exif[BASE.YResolution] = 300.0
+    inner = {BASE.DateTimeOriginal: "1999:01:01 00:00:00", BASE.ExposureTime: 0.004, BASE.ISOSpeedRatings: 200}
+    inner[BASE.LensModel] = Words(LENS[words is WORDS].encode().decode("latin-1"))
+    exif.get_ifd(INNER).update({**inner, BASE.ExifImageWidth: 13, BASE.ExifImageHeight: 9, BASE.MakerNote: b"secret"})
+    exif.get_ifd(GPS).update({ExifTags.GPS.GPSLatitudeRef: "N", ExifTags.GPS.GPSLatitude: (47.0, 22.0, 30.0)})
+    return exif
+
+
+def check(exif: Image.Exif, words=WORDS) -> None:
+    """What is true is there, and nothing else."""
+    assert {tag: exif.get(tag, "").encode("latin-1").decode() for tag in words} == words  # Pillow's reading undone
+    inner, place = exif.get_ifd(INNER), exif.get_ifd(GPS)
+    assert inner[BASE.DateTimeOriginal] == "1999:01:01 00:00:00" and inner[BASE.ISOSpeedRatings] == 200
+    assert inner[BASE.LensModel].encode("latin-1").decode() == LENS[words is WORDS]
+    assert float(inner[BASE.ExposureTime]) == pytest.approx(0.004)
+    assert [float(part) for part in place[ExifTags.GPS.GPSLatitude]] == [47, 22, 30]
+    assert exif.get(BASE.Orientation, 1) == 1
+    assert not {BASE.ExifImageWidth, BASE.ExifImageHeight, BASE.MakerNote} & set(inner)
+    assert not exif.get_ifd(ExifTags.IFD.IFD1)
+
+
+@pytest.mark.parametrize("dtype", [numpy.uint8, numpy.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_exif_and_xmp_go_through_every_kind_of_file(tmp_path, dtype, channels, suffix):
+    pixels = planes(channels, dtype)
+    picture = Picture([to_image(pixels) if dtype == numpy.uint8 else pixels], dpi=(300, 150))
+    set_exif(picture, full_exif())
+    set_xmp(picture, XMP)
+    save_picture(tmp_path / f"x{suffix}", picture)
+    if (dtype, channels, suffix) != (numpy.uint16, 2, ".tif"):  # which Pillow cannot open
+        with Image.open(tmp_path / f"x{suffix}") as image:
+            check(image.getexif())  # as other programs see it
+    again = open_picture(tmp_path / f"x{suffix}")
+    exif = Image.Exif()
+    exif.load(again.exif)
+    check(exif)
+    assert again.xmp == picture.xmp and b"Berg" in again.xmp and b'xmp:Rating="4"' in again.xmp
+    assert not re.search(rb'Orientation="6"|Dimension|Thumbnails', again.xmp)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_what_a_photograph_says_is_read_from_every_kind_of_file(tmp_path, suffix):
+    words = ASCII if suffix in (".tif", ".avif") else WORDS
+    options = {} if suffix in (".tif", ".png") else {"xmp": XMP}
+    if suffix == ".png":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())
+    to_image(planes(3)).save(tmp_path / f"x{suffix}", exif=full_exif(words).tobytes(), **options)
+    picture = open_picture(tmp_path / f"x{suffix}")
+    exif = Image.Exif()
+    exif.load(picture.exif)
+    check(exif, words)
+    assert picture.frames[0].size == (9, 13)  # upright
+    assert (b"Berg" in picture.xmp) == (suffix != ".tif")
+
+
+@pytest.mark.parametrize("dtype", [numpy.uint8, numpy.uint16])
+def test_exif_of_a_tiff_beyond_four_gigabytes(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr(tiff, "LARGEST", 0)
+    pixels = planes(3, dtype)
+    picture = Picture([to_image(pixels) if dtype == numpy.uint8 else pixels])
+    set_exif(picture, full_exif())
+    save_picture(tmp_path / "x.tif", picture)
+    assert (tmp_path / "x.tif").read_bytes()[:4] == b"II+\0"
+    exif = Image.Exif()
+    exif.load(open_picture(tmp_path / "x.tif").exif)
+    check(exif)
+
+
+def test_comments_go_where_they_can(tmp_path, capsys):
+    image = to_image(planes(3))
+    image.save(tmp_path / "x.jpg", comment="héllo")
+    info = PngImagePlugin.PngInfo()
+    for key, text in (("Comment", "héllo"), ("parameters", "a prompt " * 200_000), ("Title", "絵")):
+        info.add_text(key, text)
+    image.save(tmp_path / "x.png", pnginfo=info)
+    of_jpeg, of_png = open_picture(tmp_path / "x.jpg"), open_picture(tmp_path / "x.png")
+    assert of_jpeg.texts == {"Comment": "héllo"} and len(of_png.texts) == 3
+    for suffix in (".jpg", ".gif", ".png"):
+        save_picture(tmp_path / f"y{suffix}", of_jpeg)
+        assert open_picture(tmp_path / f"y{suffix}").texts == of_jpeg.texts
+    save_picture(tmp_path / "y.tif", of_jpeg)
+    with tifffile.TiffFile(tmp_path / "y.tif") as file:
+        assert file.pages.first.description == "héllo"
+    for frame in (of_png.frames[0], planes(3, numpy.uint16)):
+        save_picture(tmp_path / "y.png", Picture([frame], texts=of_png.texts))
+        assert open_picture(tmp_path / "y.png").texts == of_png.texts
+        with Image.open(tmp_path / "y.png") as reopened:  # in a program with Pillow's own limits
+            assert reopened.text == of_png.texts
+    capsys.readouterr()
+    save_picture(tmp_path / "y.jpg", of_png)
+    assert "JPEG cannot hold texts (Title, parameters)" in capsys.readouterr().err
+    assert open_picture(tmp_path / "y.jpg").texts == {"Comment": "héllo"}
+    save_picture(tmp_path / "y.webp", of_jpeg)
+    assert "WEBP cannot hold texts (Comment)" in capsys.readouterr().err
+
+
+def test_what_is_lost_or_too_long_is_told(tmp_path, capsys):
+    picture = Picture([to_image(planes(3))])
+    set_exif(picture, full_exif())
+    set_xmp(picture, XMP)
+    save_picture(tmp_path / "x.bmp", picture)
+    assert "BMP cannot hold EXIF, XMP" in capsys.readouterr().err
+    exif = full_exif()
+    exif.get_ifd(INNER)[BASE.UserComment] = bytes(70_000)
+    set_exif(picture, exif)
+    set_xmp(picture, XMP + b" " * 70_000)
+    save_picture(tmp_path / "x.png", picture)
+    assert not capsys.readouterr().err
+    save_picture(tmp_path / "x.jpg", picture)
+    told = capsys.readouterr().err
+    assert "EXIF of more than" in told and "XMP of more than" in told and not open_picture(tmp_path / "x.jpg").exif
+
+
+def test_damaged_words_do_not_refuse_a_picture(tmp_path, capsys):
+    whole = full_exif().tobytes()
+    for length in range(8, len(whole), 5):
+        for broken in (whole[:length], whole[:length] + b"\xff" * (len(whole) - length)):
+            to_image(planes(3)).save(tmp_path / "x.png", exif=broken)
+            picture = open_picture(tmp_path / "x.png")
+            save_picture(tmp_path / "y.png", picture)
+            assert picture.frames[0].size in ((13, 9), (9, 13))
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_how_pixels_once_lay_is_not_told_on(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", planes(3, numpy.uint16), photometric="rgb")  # with a description of the shape
+    assert b"shape" not in open_picture(tmp_path / "x.tif").exif
+    to_image(planes(3)).save(tmp_path / "y.tif", tiffinfo={BASE.ImageDescription: "a mountain"})
+    assert b"a mountain" in (exif := open_picture(tmp_path / "y.tif").exif) and len(exif) < 100
+
+
+def test_a_gain_map_is_told(tmp_path, capsys):
+    xmp = XMP.replace(b"xmp:Rating", b"hdrgm:Version")
+    to_image(planes(3)).save(tmp_path / "x.jpg", xmp=xmp)
+    assert not open_picture(tmp_path / "x.jpg").xmp
+    assert "HDR gain map: the map is left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix, deep", [(".tif", False), (".tif", True), (".png", False), (".jpg", False)])
+def test_resolution_turns_with_the_picture(tmp_path, orientation, suffix, deep):
+    exif = Image.Exif()
+    exif[BASE.Orientation] = orientation
+    if deep:
+        tifffile.imwrite(
+            tmp_path / "x.tif", planes(3, numpy.uint16), photometric="rgb", resolution=(300, 150),
+            resolutionunit="inch", extratags=[(274, 3, 1, orientation, True)],
+        )  # fmt: skip
+    else:
+        to_image(planes(3)).save(tmp_path / f"x{suffix}", exif=exif, dpi=(300, 150))
+    dpi = open_picture(tmp_path / f"x{suffix}").dpi
+    assert dpi == pytest.approx((150, 300) if orientation > 4 else (300, 150), rel=1e-3)
+
+
+@pytest.mark.parametrize("quality, whole", [(80, False), (89, False), (90, True), (100, True)])
+def test_jpeg_keeps_every_pixels_colour_from_quality_90_up(tmp_path, quality, whole):
+    stripes = numpy.zeros((32, 48, 3), dtype=numpy.uint8)
+    stripes[:, ::2, 0], stripes[:, 1::2, 2] = 230, 230
+    save_picture(tmp_path / "x.jpg", Picture([to_image(stripes)]), quality)
+    with Image.open(tmp_path / "x.jpg") as image:
+        assert JpegImagePlugin.get_sampling(image) == (0 if whole else 2)
+        error = numpy.abs(numpy.asarray(image).astype(int) - stripes).mean()
+    assert error < 8 if whole else error > 40
