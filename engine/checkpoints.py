@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from engine.entries import FORMAT, checked_entries
+from engine.entries import FORMAT, checked_entries, fitting_network
 from engine.layouts import Found, find_network, generator_of, likelier_activation
 from engine.opening import open_weights
 from imaging.console import UserError, note, replacing, unused
@@ -51,9 +51,10 @@ def save_checkpoint(checkpoint: dict, path: Path) -> None:
     """Write a checkpoint; the file that was there before stays whole until this one is. Raises UserError."""
     with replacing(path) as temporary:
         try:
-            torch.save(
-                {"format": FORMAT, "licence": LICENCE, **checkpoint, "date": datetime.now().isoformat()}, temporary
-            )
+            # What is not needed to tell checkpoints apart comes last: reading a head ends there.
+            about = {"format": FORMAT, "licence": LICENCE, "date": "", **checkpoint}
+            last = {name: about.pop(name) for name in ("params", "training") if name in about}
+            torch.save({**about, "date": datetime.now().isoformat(), **last}, temporary)
         except RuntimeError as error:  # torch reports a failed write this way, a full disk above all
             raise OSError(None, str(error).splitlines()[0]) from error
 
@@ -66,17 +67,22 @@ def load_checkpoint(path) -> dict:
     """
     try:
         head, load = open_weights(path)
-        checkpoint, found = described(head)
+        if is_ours(head):
+            checkpoint = checked_entries(head)
+            found = fitting_network(checkpoint)
+        else:
+            found = find_network(head)
+            checkpoint = without_history(found)
         loaded = load()
         checkpoint["params"] = found.weights(loaded)
-        if "training" in checkpoint:
-            checkpoint["training"] = loaded["training"]
-        if checkpoint["shape"].get("activation") == "leaky relu" and "format" not in checkpoint:
-            activation = likelier_activation(found.shape, checkpoint["params"])
-            checkpoint["shape"] = {**found.shape, "activation": activation}
-            found.remark += f"its activations have no weights: {activation} restores a drawn picture best"
     except UserError as error:
         raise type(error)(f"{path}: {error}") from error
+    if "training" in checkpoint:
+        checkpoint["training"] = loaded["training"]
+    if found.shape.get("activation") == "leaky relu" and not is_ours(head):
+        activation = likelier_activation(found.shape, checkpoint["params"])
+        checkpoint["shape"] = {**found.shape, "activation": activation}
+        note(f"{path}: its activations have no weights; {activation} restores a drawn picture best")
     if found.remark:
         note(f"{path}: {found.remark}")
     return checkpoint
@@ -85,19 +91,23 @@ def load_checkpoint(path) -> dict:
 def read_head(path) -> dict:
     """A checkpoint without its tensors' values, which are neither read nor checked. Raises as load_checkpoint does."""
     try:
-        return described(open_weights(path)[0])[0]
+        head, _ = open_weights(path, last="training")
+        if not is_ours(head) or "date" not in head:  # older versions wrote that at the end
+            head, _ = open_weights(path)
+        return checked_entries(head) if is_ours(head) else without_history(find_network(head))
     except UserError as error:
         raise type(error)(f"{path}: {error}") from error
 
 
-def described(head: Any) -> tuple[dict, Found]:
-    """The entries of a checkpoint, but for the weights themselves, and where those lie in what a file holds."""
-    if isinstance(head, dict) and "format" in head:
-        entries, found = checked_entries(head)
-        return entries | {name: head[name] for name in ("training",) if name in head}, found
-    found = find_network(head)
+def is_ours(head: Any) -> bool:
+    """Whether what a file holds is a checkpoint of this project."""
+    return isinstance(head, dict) and "format" in head
+
+
+def without_history(found: Found) -> dict:
+    """A network of another program as a checkpoint, but for its weights."""
     entries = {"model": found.model, "scale": found.shape["scale"], "degradation": "bicubic", "shape": found.shape}
-    return {**entries, "history": [], "date": ""}, found
+    return {**entries, "history": [], "date": ""}
 
 
 def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, dict] | None:

@@ -65,11 +65,14 @@ CONSTANTS: dict[str, Callable[[], Any]] = {
 TENSORS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3"}
 
 
-def read_contents(stream, pickles: int = 1) -> Contents:
-    """The last of so many pickles in a row. Raises all kinds of exceptions for a stream that is no such thing."""
+def read_contents(stream, pickles: int = 1, last: str = "") -> Contents:
+    """The last of so many pickles in a row. It ends at the entry `last` of its dictionary, which is left empty.
+
+    Raises all kinds of exceptions for a stream that is no such thing.
+    """
     contents = Contents()
     for _ in range(pickles):
-        contents.value = _Reader(contents).read(stream)
+        contents.value = _Reader(contents).read(stream, last)
     return contents
 
 
@@ -82,7 +85,7 @@ class _Reader:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
-    def read(self, stream) -> Any:
+    def read(self, stream, last: str) -> Any:
         push = self.stack.append
         argument: Any
         for steps, (operation, argument, _) in enumerate(pickletools.genops(stream)):
@@ -93,6 +96,10 @@ class _Reader:
                 self.memo[argument] = self.stack[-1]
             elif name in VALUES:
                 push(argument)
+                if argument == last and self.marks == [1] and len(self.stack) % 2 == 0:
+                    # On the stack lie the dictionary and, by turns, the keys and the values that it will hold.
+                    pairs = zip(self.stack[1::2], [*self.stack[2::2], {}], strict=True)
+                    return {key_of(key): value for key, value in pairs}
             elif name in ("BINGET", "LONG_BINGET"):
                 push(self.memo[argument])
             elif name in CONSTANTS:

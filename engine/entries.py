@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +14,7 @@ from engine.layouts import Found, check_sizes, generator_of, on_meta, rrdb_shape
 from imaging.console import UserError, printable
 
 FORMAT = 1
-ENTRIES = {"model", "scale", "degradation", "shape", "date", "history", "params"}
+ENTRIES = frozenset({"model", "scale", "degradation", "shape", "date", "history", "params"})
 MAX_SCALE = 16
 SHAPES = {"srcnn": srcnn_shape, "rrdb": rrdb_shape, "srvgg": srvgg_shape}
 
@@ -30,10 +32,10 @@ def with_new_names(entries: dict) -> dict:
     return {NEW_NAMES.get(name, name): value for name, value in entries.items()}
 
 
-def checked_entries(head: dict) -> tuple[dict, Found]:
-    """The entries of a checkpoint but for its weights, and where those lie. Raises UserError that says what is wrong.
+def checked_entries(head: dict) -> dict:
+    """The entries of a checkpoint: what they say must be what its tensors are. Raises UserError for what is wrong.
 
-    `head` is what the file holds, with values or without.
+    `head` is what the file holds, with values or without. No network is built.
     """
     require("format", head["format"], is_count(head["format"]), "a whole number")
     if head["format"] != FORMAT:
@@ -52,31 +54,44 @@ def checked_entries(head: dict) -> tuple[dict, Found]:
     require("history", head["history"], is_history(head["history"]), "a list of figures by epochs")
     if "training" in head:
         require("training", head["training"], is_plain_dict(head["training"]), "what a run remembers")
-    found = found_network(head)
-    kept = {name: value for name, value in head.items() if name not in ("params", "training") and is_plain(value)}
-    history = [with_new_names(entry) for entry in head["history"]]
-    return {**kept, "shape": found.shape, "history": history}, found
+    shape = checked_shape(head)
+    kept = {name: value for name, value in head.items() if name in ("params", "training") or is_plain(value)}
+    return {**kept, "shape": shape, "history": [with_new_names(entry) for entry in head["history"]]}
 
 
-def found_network(head: dict) -> Found:
-    """The network of a checkpoint: what the entries say must be what the tensors are. Raises UserError."""
+def checked_shape(head: dict) -> dict:
+    """The shape of a checkpoint's network, as its tensors have it. Raises UserError where the entries say another."""
     params, model, shape = head["params"], head["model"], head["shape"]
     plain = is_plain_dict(params) and params and all(isinstance(value, Tensor) for value in params.values())
     require("params", params, plain, "tensors by name")
     require("shape", shape, is_plain_dict(shape) and is_plain(shape), "sizes by name")
-    try:
+    with fitting(model):
         deduced = SHAPES[generator_of(model, shape)](params)
-        if deduced.get("activation") == "leaky relu" and shape.get("activation") == "relu":
-            deduced["activation"] = "relu"  # the tensors do not tell
-        network = on_meta(model, deduced)
+    if deduced.get("activation") == "leaky relu" and shape.get("activation") == "relu":
+        deduced["activation"] = "relu"  # the tensors do not tell
+    as_is = all(name in deduced and as_list(shape[name]) == deduced[name] for name in shape)
+    require("shape", shape, as_is, f"{deduced}, as its tensors are")
+    scale = deduced.get("scale", head["scale"])
+    require("scale", head["scale"], head["scale"] == scale, f"{scale}, as its tensors are")
+    return deduced
+
+
+def fitting_network(checkpoint: dict) -> Found:
+    """The network of a checked checkpoint, and where its weights lie. Raises UserError for tensors that do not fit."""
+    model = checkpoint["model"]
+    with fitting(model):
+        network = on_meta(model, checkpoint["shape"])
+    check_sizes(model, network, checkpoint["params"])
+    return Found(model, network.shape, {name: ("params", name) for name in network.state_dict()})
+
+
+@contextmanager
+def fitting(model: str) -> Iterator[None]:
+    """Raises UserError where a network cannot be told from its tensors."""
+    try:
+        yield
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise UserError(f"its weights fit no network here: they are not those of {model}") from error
-    check_sizes(model, network, params)
-    as_is = all(name in network.shape and as_list(shape[name]) == network.shape[name] for name in shape)
-    require("shape", shape, as_is, f"{network.shape}, as its tensors are")
-    scale = network.shape.get("scale", head["scale"])
-    require("scale", head["scale"], head["scale"] == scale, f"{scale}, as its tensors are")
-    return Found(model, network.shape, {name: ("params", name) for name in network.state_dict()})
 
 
 def as_list(value) -> Any:

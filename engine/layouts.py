@@ -296,14 +296,14 @@ def rrdb_shape(state: dict[str, Tensor]) -> dict:
     colours = state["conv_last.weight"].shape[0]
     fold = {(3, 3): 1, (12, 3): 2, (48, 3): 4, (1, 1): 1}[channels, colours]  # pixel-unshuffle makes so many of three
     doublings = sum(bool(re.fullmatch(r"conv_up\d\.weight", name)) for name in state)
-    return {
+    shape = {
         "scale": 2**doublings // fold,
         "features": features,
         "growth": state["body.0.rdb1.conv1.weight"].shape[0],
         "blocks": sum(bool(re.fullmatch(r"body\.\d+\.rdb1\.conv1\.weight", name)) for name in state),
         "unshuffle": fold > 1,
-        "colours": colours,
     }
+    return shape if colours == 3 else {**shape, "colours": colours}
 
 
 def srvgg_shape(state: dict[str, Tensor]) -> dict:
@@ -316,13 +316,10 @@ def srvgg_shape(state: dict[str, Tensor]) -> dict:
     convolutions = len(layers) - len(slopes)
     features = state["body.0.weight"].shape[0]
     last = state[f"body.{2 * convolutions - 2}.weight"]
-    with_slopes = "shared prelu" if set(slopes) == {1} and features > 1 else "prelu"
-    return {
-        "scale": math.isqrt(last.shape[0] // 3),
-        "features": features,
-        "convolutions": convolutions - 2,
-        "activation": with_slopes if slopes else "leaky relu",
-    }
+    shape = {"scale": math.isqrt(last.shape[0] // 3), "features": features, "convolutions": convolutions - 2}
+    if not slopes:
+        return {**shape, "activation": "leaky relu"}
+    return {**shape, "activation": "shared prelu"} if set(slopes) == {1} and features > 1 else shape
 
 
 def srcnn_shape(state: dict[str, Tensor]) -> dict:

@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -67,12 +67,14 @@ def named_kind(beginning: bytes) -> str:
 BLOCKED = re.compile(r"(os|nt|posix|sys|subprocess|builtins\.(eval|exec|compile|__import__))\b")
 MAX_NAMES = 100  # of classes and functions that one file names
 
+Result = TypeVar("Result")
 Loader = Callable[[], Any]  # reads a whole file, whose checksums it verifies
 
 
-def open_weights(path) -> tuple[Any, Loader]:
+def open_weights(path, last: str = "") -> tuple[Any, Loader]:
     """What a file of weights holds, .safetensors or torch's own kind: without values, and what reads it with them.
 
+    Without values it may end at the entry `last`.
     Raises UsageError for no file, UserError for one that cannot be opened, as `load` does; the caller knows its name.
     """
     path = Path(path)
@@ -84,7 +86,7 @@ def open_weights(path) -> tuple[Any, Loader]:
             if beginning[8:9] == b"{":  # eight bytes of length, then JSON: the content decides
                 loaded = load_safetensors(path)
                 return loaded, lambda: loaded
-            contents = read_archive(file) if beginning.startswith(ARCHIVE) else read_legacy(file, beginning)
+            contents = read_archive(file, last) if beginning.startswith(ARCHIVE) else read_legacy(file, beginning)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror or error}") from error
     check_names(contents)
@@ -103,7 +105,7 @@ def load_safetensors(path: Path) -> dict:
         raise UserError(f"is a .safetensors file that is damaged ({printable(error)})") from error
 
 
-def read_archive(file) -> Contents:
+def read_archive(file, last: str = "") -> Contents:
     """What an archive by torch.save says that it holds."""
     try:
         archive = zipfile.ZipFile(file)
@@ -121,7 +123,8 @@ def read_archive(file) -> Contents:
         raise UserError("is a compressed archive, which torch.save never writes: unpack it, and save it again")
     if sum(entry.file_size for entry in archive.infolist()) > file.tell() or len(records) < len(archive.infolist()):
         raise UserError("is damaged: it says that it holds more than it does")
-    contents = understood(lambda: read_contents(io.BytesIO(archive.read(f"{tops[0]}data.pkl"))))
+    pickled = io.BytesIO(understood(lambda: archive.read(f"{tops[0]}data.pkl")))
+    contents = understood(lambda: read_contents(pickled, last=last))
     for stored in contents.stored:
         record = records.get(f"{tops[0]}data/{stored.record}")
         if record is None or record.file_size != stored.count * stored.dtype.itemsize:
@@ -141,7 +144,7 @@ def read_legacy(file, beginning: bytes) -> Contents:
     return contents
 
 
-def understood(read: Callable[[], Contents]) -> Contents:
+def understood(read: Callable[[], Result]) -> Result:
     """What `read` returns. Raises UserError where it fails."""
     try:
         return read()

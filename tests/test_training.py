@@ -30,7 +30,7 @@ from imaging.images import from_bytes, psnr, rgb_to_luma
 from imaging.saving import write_picture
 
 TINY = Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20)
-SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
+SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1, "unshuffle": False}
 RRDB = Settings("rrdb", 4, shape=SMALL, batch=4, patch=8, ema=0.9, muon=True)
 ADVERSARIAL = replace(RRDB, model="esrgan", adversarial=Adversarial(features=4, perceptual="random"))
 CPU = torch.device("cpu")
