@@ -174,8 +174,7 @@ def _alike(frames: list[Frame]) -> list[Frame]:
         return frames
     images = [to_8_bits(frame) for frame in frames]
     width, height = (max(image.size[axis] for image in images) for axis in (0, 1))
-    grows = any(image.size != (width, height) for image in images)
-    mode = "RGBA" if grows or any(image.mode.endswith("A") for image in images) else "RGB"
+    mode = "RGBA" if any(image.mode.endswith("A") for image in images) else "RGB"
     alike: list[Frame] = []
     for image in images:
         whole = Image.new(mode, (width, height))

@@ -5,7 +5,7 @@ The format: https://www.w3.org/TR/png-3/
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import numpy
 from PIL import Image
 from PIL.PngImagePlugin import getchunks
 
+from imaging.frames import STRIP
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels → PNG's number
-ROWS = 64  # filtered and packed at a time
 
 
 def read_chunks(path) -> dict[bytes, bytes]:
@@ -54,46 +55,16 @@ def write_deep_png(path: Path, pixels: numpy.ndarray, options: dict[str, Any]) -
 
 
 def _packed(pixels: numpy.ndarray) -> Iterator[bytes]:
-    """The rows filtered and compressed, in pieces."""
-    packer = zlib.compressobj(6)
-    height, width, channels = pixels.shape
-    above = numpy.zeros((1, width * channels * 2), dtype=numpy.int16)
-    for top in range(0, height, ROWS):
-        rows = pixels[top : top + ROWS].astype(">u2").view(numpy.uint8).reshape(-1, width * channels * 2)
-        rows = rows.astype(numpy.int16)
-        yield packer.compress(_filtered(rows, numpy.vstack((above, rows[:-1])), 2 * channels))
+    """The rows compressed, in pieces: of each byte what the one above it does not foretell (filter 2, section 9.2).
+
+    To choose among the filters row by row takes twice the time and saves one or two per cent.
+    """
+    packer = zlib.compressobj(3)
+    above = numpy.zeros((1, 2 * pixels.shape[1] * pixels.shape[2]), dtype=numpy.uint8)
+    for top in range(0, len(pixels), STRIP):
+        strip = pixels[top : top + STRIP].astype(">u2")
+        rows = strip.view(numpy.uint8).reshape(len(strip), -1)
+        filtered = rows - numpy.vstack((above, rows[:-1]))
+        yield packer.compress(numpy.pad(filtered, ((0, 0), (1, 0)), constant_values=2).tobytes())
         above = rows[-1:]
     yield packer.flush()
-
-
-def _filtered(rows: numpy.ndarray, above: numpy.ndarray, step: int) -> bytes:
-    """Rows of bytes with what their neighbours foretell taken off, each behind the number of its filter.
-
-    The filter is the one that leaves the least, as section 12.7 of the standard advises; a pixel has `step` bytes.
-    """
-
-    def shifted(bytes_: numpy.ndarray) -> numpy.ndarray:
-        return numpy.pad(bytes_, ((0, 0), (step, 0)))[:, :-step]
-
-    left, corner = shifted(rows), shifted(above)
-    foretold: dict[int, Callable[[], numpy.ndarray]] = {
-        1: lambda: left,
-        2: lambda: above,
-        4: lambda: _paeth(left, above, corner),
-    }
-    best = numpy.full(len(rows), numpy.iinfo(numpy.int64).max)
-    result = numpy.empty((len(rows), rows.shape[1] + 1), dtype=numpy.uint8)
-    for number, predict in foretold.items():
-        rest = (rows - predict()).astype(numpy.uint8)
-        cost = numpy.abs(rest.view(numpy.int8).astype(numpy.int64)).sum(axis=1)
-        better = cost < best
-        result[better, 0], result[better, 1:], best[better] = number, rest[better], cost[better]
-    return result.tobytes()
-
-
-def _paeth(left: numpy.ndarray, above: numpy.ndarray, corner: numpy.ndarray) -> numpy.ndarray:
-    """Of three neighbours the one nearest to left + above − corner (section 9.4)."""
-    to_left, to_above = numpy.abs(above - corner), numpy.abs(left - corner)
-    to_corner = numpy.abs(left + above - 2 * corner)
-    nearest = numpy.where(to_above <= to_corner, above, corner)
-    return numpy.where((to_left <= to_above) & (to_left <= to_corner), left, nearest)

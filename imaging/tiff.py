@@ -5,6 +5,7 @@ That is more than 8 bits in several channels, odd numbers of bits, planes, and w
 
 import logging
 import math
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -183,10 +184,12 @@ def write_tiff(path: Path, picture: Picture) -> None:
         _append_directory(path, pointer, exif.get_ifd(pointer))
 
 
-def _strips(frame: Frame) -> Iterator[numpy.ndarray]:
+def _strips(frame: Frame) -> Iterator[bytes]:
+    """A frame's rows, a few at a time, compressed."""
     height, width = frame_size(frame)
     for top in range(0, height, STRIP):
-        yield frame_window(frame, top, min(height, top + STRIP), 0, width)
+        rows = frame_window(frame, top, min(height, top + STRIP), 0, width)
+        yield zlib.compress(rows.astype(rows.dtype.newbyteorder("<")).tobytes())
 
 
 def _tags(picture: Picture, exif: Image.Exif) -> Iterator[tuple[int, str, int, Any, bool]]:

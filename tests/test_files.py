@@ -1,18 +1,24 @@
 """Picture files of every kind: what is in them, what is left of it when they are written, and what is refused."""
 
+import io
+import os
 import random
+import re
+import struct
+import sys
 
 import numpy
 import pytest
 import tifffile
 import torch
-from corpus import CUT, deep_png, make_corpus, planes, to_image
+from corpus import CUT, HEIGHT, WIDTH, deep_png, make_corpus, planes, to_image
+from corpus import tiff as write_tiff
 from PIL import Image, ImageCms
 
 from imaging import files, frames, images, limits, saving, tiff
 from imaging.console import UsageError, UserError
 from imaging.files import open_picture, read_picture
-from imaging.frames import Picture, to_opaque
+from imaging.frames import Picture, to_frame, to_opaque
 from imaging.saving import save_picture
 
 
@@ -101,6 +107,14 @@ def test_round_trip(tmp_path, capsys, channels, dtype, suffix):
     assert (numpy.abs(read.astype(int) - wanted) * visible).max() <= tolerance
     if suffix in (".png", ".tif", ".jpg", ".bmp"):
         assert again.dpi == pytest.approx((200, 100), rel=1e-3)
+
+
+@pytest.mark.parametrize("suffix, dtype", [(".tif", numpy.uint8), (".tif", numpy.uint16), (".png", numpy.uint16)])
+def test_more_rows_than_are_written_at_once(tmp_path, suffix, dtype):
+    for channels in (1, 2, 3, 4):
+        pixels = planes(channels, dtype, height=2 * frames.STRIP + 7, width=31)
+        save_picture(tmp_path / f"x{suffix}", Picture([to_frame(pixels)]))
+        assert (pixels_of(open_picture(tmp_path / f"x{suffix}").frames[0]) == pixels).all()
 
 
 def test_the_profile_travels_if_it_fits(tmp_path, capsys):
@@ -192,6 +206,107 @@ def test_few_bytes_that_would_be_many_pixels(tmp_path, monkeypatch):
             file.pages[0].tags["ImageLength"].overwrite(5000)
         with pytest.raises(UserError, match="damaged or cut short"):
             open_picture(tmp_path / name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit is Unix's")
+@pytest.mark.parametrize("dtype", [numpy.uint8, numpy.uint16])
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg", ".webp", ".bmp", ".gif"])
+def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path, dtype, suffix, capsys):
+    import resource
+
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(b"old")
+    pixels = planes(3, dtype, height=300, width=200)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for limit in (0, 100, 5_000):
+            resource.setrlimit(
+                resource.RLIMIT_FSIZE, (limit, hard)
+            )  # what is written beyond it fails, as on a full disk
+            with pytest.raises(UserError, match=re.escape(f"cannot write {path}: ") + ".*large"):
+                save_picture(path, Picture([to_frame(pixels)]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_c_libraries_say_stays_off_the_terminal(tmp_path, capfd):
+    Image.effect_noise((90, 90), 99).save(tmp_path / "x.tif", compression="tiff_lzw")
+    whole = bytearray((tmp_path / "x.tif").read_bytes())
+    for place in range(500, 6000, 7):
+        whole[place] ^= 0x55
+    (tmp_path / "x.tif").write_bytes(whole)
+    os.write(2, b"before\n")
+    with pytest.raises(UserError, match=r"x\.tif: damaged") as refused:
+        open_picture(tmp_path / "x.tif")
+    os.write(2, b"behind\n")
+    assert "\n" not in str(refused.value) and capfd.readouterr().err == "before\nbehind\n"
+
+
+def test_lost_depth_is_told(tmp_path, capsys):
+    to_image(planes(3)).save(tmp_path / "x.jp2", irreversible=False)
+    whole = bytearray((tmp_path / "x.jp2").read_bytes())
+    whole[whole.find(b"\xff\x4f\xff\x51") + 42] = 11  # twelve bits, says the code stream
+    (tmp_path / "x.jp2").write_bytes(whole)
+    header = struct.pack("<4s7I44x", b"DDS ", 124, 0x1007, 8, 8, 0, 0, 0)
+    pixel_format = struct.pack("<2I4s5I", 32, 4, b"DX10", 0, 0, 0, 0, 0)
+    floats = struct.pack("<5I5I", 0x1000, 0, 0, 0, 0, 95, 3, 0, 1, 0)  # BC6H_UF16
+    (tmp_path / "x.dds").write_bytes(header + pixel_format + floats + bytes(64))
+    pixels = planes(3, numpy.uint16)
+    head = struct.pack(">hBBHHHHll", 474, 0, 2, 3, WIDTH, HEIGHT, 3, 0, 65535).ljust(512, b"\0")
+    (tmp_path / "x.sgi").write_bytes(head + numpy.moveaxis(pixels[::-1], 2, 0).astype(">u2").tobytes())
+    index = planes(1) % 4
+    tags = {256: (WIDTH,), 257: (HEIGHT,), 258: (8,), 259: (1,), 262: (3,), 277: (1,)}
+    for name, entry in (("deep", 0x1234), ("shallow", 0x1212)):
+        write_tiff(tmp_path / f"{name}.tif", index.tobytes(), tags | {320: (entry,) * 768})
+    ink = planes(4, numpy.uint16)
+    write_tiff(tmp_path / "ink.tif", ink.tobytes(), tags | {258: (16,) * 4, 262: (5,), 277: (4,)})
+    told = {
+        "x.jp2": "12 bits",
+        "x.dds": "BC6H",
+        "x.sgi": "16 bits",
+        "deep.tif": "16 bits of its palette",
+        "ink.tif": "16 bits",
+    }
+    for name, words in told.items():
+        picture = open_picture(tmp_path / name)
+        assert words in (said := capsys.readouterr().err) and "8 " in said, name
+    assert numpy.abs(pixels_of(open_picture(tmp_path / "x.sgi").frames[0]).astype(int) - (pixels >> 8)).max() <= 1
+    assert "8 are left" in capsys.readouterr().err
+    picture = open_picture(tmp_path / "shallow.tif")
+    assert (pixels_of(picture.frames[0]) == 0x12).all() and not capsys.readouterr().err
+
+
+def test_grey_of_measurements_is_refused(tmp_path):
+    cards = ["SIMPLE  = T", "BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 4", "NAXIS2  = 4", "END"]
+    header = "".join(card.ljust(80) for card in cards).ljust(2880)
+    (tmp_path / "x.fits").write_bytes(header.encode() + bytes(2880))
+    with pytest.raises(UserError, match=r"x\.fits: its pixels have no agreed range"):
+        open_picture(tmp_path / "x.fits")
+
+
+def test_a_frame_larger_than_the_screen_is_not_squeezed(tmp_path):
+    """Two frames of a GIF: a red one of the screen's 4×4, a blue one of 3×3 that begins at (3, 3)."""
+    colours = bytes((255, 0, 0, 0, 0, 255))
+
+    def frame(left, top, side, index):
+        file = io.BytesIO()
+        plain = Image.new("P", (side, side), index)
+        plain.putpalette(colours)
+        plain.save(file, "GIF", optimize=False)
+        data = file.getvalue()
+        start = data.index(b"\x2c", 13 + 6)
+        body = data[start + 10 : -1]
+        return b"\x2c" + struct.pack("<4HB", left, top, side, side, 0) + body
+
+    head = b"GIF89a" + struct.pack("<2H3B", 4, 4, 0x80, 0, 0) + colours
+    delay = b"\x21\xf9\x04\x04\x0a\0\0\0"
+    (tmp_path / "x.gif").write_bytes(head + delay + frame(0, 0, 4, 0) + delay + frame(3, 3, 3, 1) + b";")
+    first, second = (pixels_of(one) for one in open_picture(tmp_path / "x.gif").frames)
+    assert first.shape == second.shape == (6, 6, 3)
+    red, blue = (255, 0, 0), (0, 0, 255)
+    assert (first[:4, :4] == red).all() and (first[4:] == 0).all() and (first[:, 4:] == 0).all()
+    assert (second[3:, 3:] == blue).all() and (second[:3, :4] == red).all()
 
 
 def test_what_a_format_cannot_hold_is_told_before_work(tmp_path):
