@@ -280,7 +280,7 @@ def fresh_weights(settings):
 def test_a_run_starts_from_untrained_weights_where_asked_though_trained_ones_are_there(place):
     one = replace(RRDB, degradation="photo")
     weights = dict(RRDBNet(**RRDB.shape).state_dict())
-    entries = {**RRDB.kind(), "history": [{"psnr": 1.0}], "params": weights}
+    entries = {**RRDB.kind(), "history": [{"epoch": 1, "psnr": 1.0}], "params": weights}
     save_checkpoint(entries, place / "models" / "rrdb_x4.2026-01-01_00-00-00.pt")
     assert torch.equal(resume.starting_weights(one, True, None)["conv_last.weight"], weights["conv_last.weight"])
     untrained = resume.starting_weights(one, False, resume.UNTRAINED)
