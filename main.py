@@ -201,7 +201,7 @@ def add_evaluate_flags(add) -> None:
     add("-s", "--scale", type=console.scale, help="how many times smaller and larger (default: the network's)")
     add(
         "--perceptual", metavar="imagenet|random|FILE",
-        help="measure also what PSNR does not see: distance in VGG19's features, fine detail, shift of colour",
+        help="measure also what PSNR does not see: distance in VGG19's features, fine detail, shift of colour, weaves",
     )  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write the figures there too")
 
@@ -311,18 +311,6 @@ def default_samples(settings, seed: int) -> list[Path]:
     return fitting[-1:] or [photographs]
 
 
-def choose_network(options: argparse.Namespace, scale: int | None = None, degradation: str | None = None):
-    """The network that the flags name and its checkpoint, after telling which it is; None if there is none."""
-    from engine import networks
-
-    chosen = networks.choose_network(options.model, options.blend, options.alpha, scale, degradation)
-    if chosen is None:
-        return None
-    network, checkpoint, told = chosen
-    print(f"network: {told}")
-    return network, checkpoint
-
-
 def upscale_command(options: argparse.Namespace) -> None:
     """`main.py upscale`."""
     from engine.batch import UpscaleSettings, list_inputs, upscale_files
@@ -348,6 +336,7 @@ def upscale_command(options: argparse.Namespace) -> None:
 
 def evaluate_command(options: argparse.Namespace) -> None:
     """`main.py evaluate`."""
+    from engine.choosing import choose_network
     from engine.devices import choose_device, choose_precision
     from engine.evaluation import EvaluationSettings, evaluate_sets
     from engine.upscaling import Tiling
@@ -356,8 +345,10 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
     fill_if_named(options.input)
     device = choose_device(options.cpu)
-    chosen = choose_network(options, options.scale, options.degradation)
-    network, checkpoint = chosen or (None, None)
+    chosen = choose_network(options.model, options.blend, options.alpha, options.scale, options.degradation)
+    network, checkpoint = (chosen.network, chosen.checkpoint) if chosen else (None, None)
+    if chosen:
+        print(f"network: {chosen.told}")
     scale = options.scale or (checkpoint["scale"] if checkpoint else None)
     if scale is None:
         raise UsageError("no network yet: say with -s by how much to shrink, for the figures of bicubic alone")
@@ -381,7 +372,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
 FORMATS = {
     "psnr": "8.2f", "error": "7.2f", "ssim": "8.4f",
-    "conv3_4": "9.3f", "conv5_4": "9.3f", "detail": "8.2f", "colour": "8.2f",
+    "conv3_4": "9.3f", "conv5_4": "9.3f", "detail": "8.2f", "colour": "8.2f", "weave": "7.2f", "chroma": "8.2f",
 }  # fmt: skip
 
 

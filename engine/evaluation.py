@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import degrade
+from engine import artifacts
 from engine.data import seeded
 from engine.networks import Network
 from engine.upscaling import Tiling, in_tiles, upscale
@@ -150,30 +151,16 @@ def perceptual_metrics(restored: Tensor, high: Tensor, vgg: nn.Module) -> dict[s
     conv…    mean absolute difference of VGG19's features before activation, for each layer that `vgg` gives
     detail   energy of the finest detail, as a share of the sharp picture's: under 1 is blurred, over 1 is noisy
     colour   the largest shift of a colour channel's mean, in 8-bit levels
+    weave    fine patterns in flat places, and
+    chroma   colour on grey, both in 8-bit levels: see artifacts.py
     """
     actual, expected = vgg(restored), vgg(high)
     figures = {layer: (actual[layer] - expected[layer]).abs().mean().item() for layer in expected}
     figures["detail"] = (_fine_detail(restored) / _fine_detail(high)).item()
     figures["colour"] = 255 * (restored - high).mean(dim=(2, 3)).abs().max().item()
+    figures["weave"] = artifacts.weave(restored, high)
+    figures["chroma"] = artifacts.chroma_on_grey(restored, high)
     return figures
-
-
-def grid_ratio(restored: Tensor, scale: int) -> float:
-    """How much an enlarged picture (1, 3 or 1, H, W) shows the grid of the pixels that it was made from.
-
-    The mean step of luma between neighbours that lie in two low pixels, over the mean step between neighbours in one:
-    1 if nothing tells where the grid is, as in the ground truth and in a flat picture. Bicubic has 1.2 on Set5 ×4, for
-    what is smooth is steepest half-way between two low pixels.
-    """
-    luma = rgb_to_luma(restored) if restored.shape[1] == 3 else restored
-    across, inside = [], []
-    for axis in (-2, -1):
-        steps = luma.diff(dim=axis).abs().movedim(axis, 0).flatten(1)
-        at_border = (torch.arange(len(steps)) + 1) % scale == 0
-        across.append(steps[at_border].flatten())
-        inside.append(steps[~at_border].flatten())
-    tiny = 1e-6  # a thousandth of a level
-    return ((torch.cat(across).mean() + tiny) / (torch.cat(inside).mean() + tiny)).item()
 
 
 def _fine_detail(picture: Tensor) -> Tensor:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from engine import checkpoints
 from engine.checkpoints import find_latest, load_checkpoint, new_path
+from engine.choosing import find_trained
 from engine.data import Data
 from engine.devices import rank_and_size
 from engine.entries import is_count, is_finite, is_number, is_plain, is_plain_dict, require, with_new_names
 from engine.layouts import generator_of
-from engine.networks import build_network, find_trained
+from engine.networks import build_network
 from engine.optimizers import Muon
 from engine.settings import Adversarial, Settings
 from imaging.console import UsageError, UserError, note, printable

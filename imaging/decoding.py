@@ -19,6 +19,7 @@ from imaging.heif import read_properties
 from imaging.limits import check_pixels
 from imaging.png import read_chunks
 from imaging.tiff import ENDED, read_tiff
+from imaging.traces import jpeg_quality
 
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # its remarks on odd files would reach the terminal
 
@@ -53,6 +54,8 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
     _refuse(image)
     if _has_layers_only(image):
         picture.remarks.append("says that it has layers only, and may be blank: save it with maximum compatibility")
+    if kind in ("JPEG", "MPO") and (table := next(iter(image.quantization.values()), None)):
+        picture.quality = jpeg_quality(table)
     _describe_colours(image, picture, path)
     pixels = depth.deep_pixels(image, path) if len(frames) == 1 else None
     if pixels is None and (lost := depth.lost_depth(image, path)):

@@ -35,6 +35,7 @@ class Picture:
 
     frames: list[Frame]
     kind: str = "PNG"  # Pillow's name of the format it was read from
+    quality: int | None = None  # of the JPEG that it was, 1 to 100
     durations: list[float] = field(default_factory=list)  # of the frames, in milliseconds
     plays: int = 0  # how often an animation is shown; 0 is for ever
     profile: bytes | None = None  # ICC

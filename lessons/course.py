@@ -35,7 +35,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from engine import networks
+from engine import choosing
 from engine.data import Pair, center_crop, make_pair
 from gen_samples import FREE_PHOTOGRAPHS
 from imaging.files import read_picture
@@ -60,7 +60,7 @@ def crop(picture: Tensor, top: int, left: int, height: int, width: int | None = 
 def trained(**kind):
     """(path, checkpoint) of the newest network in models/ that fits, else of a shipped one; None if none fits."""
     with contextlib.chdir(ROOT):
-        return networks.find_trained(**kind)
+        return choosing.find_trained(**kind)
 
 
 def show() -> None:

@@ -5,9 +5,8 @@ import pickle
 import pytest
 import torch
 
-from engine import checkpoints
 from engine.checkpoints import find_latest, load_checkpoint, new_path, save_checkpoint
-from engine.networks import build_network, choose_network, find_trained, load_network
+from engine.networks import build_network, load_network
 from imaging.console import UsageError, UserError
 from srcnn import SRCNN
 
@@ -72,39 +71,6 @@ def test_the_newest_that_fits(place):
     assert newest(scale=2, degradation="bicubic") == "srcnn_x2.e.pt"
     assert newest() == "srcnn_x2.e.pt"
     assert find_latest(folder, model="rrdb") is None and find_latest(place / "none") is None
-
-
-def test_of_those_that_ship_the_best_for_an_ordinary_photograph_comes_first(place, monkeypatch):
-    monkeypatch.setattr(checkpoints, "MODELS", place / "models")
-    monkeypatch.setattr(checkpoints, "PRETRAINED", place / "shipped")
-    assert find_trained() is None
-    kinds = ("rrdb", "bicubic"), ("srcnn", "bicubic"), ("srcnn", "real"), ("esrgan", "real"), ("esrgan", "bicubic")
-    for model, degradation in kinds:
-        checkpoint = make_checkpoint(degradation=degradation) if model == "srcnn" else make_rrdb(2)
-        checkpoint |= {"model": model, "degradation": degradation}
-        save_checkpoint(checkpoint, place / "shipped" / f"{model}-{degradation}_x2.pt")
-    assert find_trained()[0].name == "rrdb-bicubic_x2.pt"
-    assert find_trained(degradation="real")[0].name == "esrgan-real_x2.pt"  # srcnn-real has no place in the order: last
-    assert find_trained(model="srcnn")[0].name == "srcnn-bicubic_x2.pt"
-    for scale in (8, 4):
-        save_checkpoint(make_rrdb(scale), place / "shipped" / f"rrdb-bicubic_x{scale}.pt")
-    assert find_trained()[0].name == "rrdb-bicubic_x8.pt" and find_trained(scale=2)[0].name == "rrdb-bicubic_x2.pt"
-    save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
-    assert find_trained()[0].name == "srcnn_x2.mine.pt" and find_trained(model="rrdb")[0].name == "rrdb-bicubic_x8.pt"
-
-
-def test_after_a_first_training_a_better_network_that_ships_is_named(place, monkeypatch):
-    monkeypatch.setattr(checkpoints, "PRETRAINED", place / "shipped")
-    save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
-    assert "better" not in choose_network(None)[2]  # none ships
-    better = make_rrdb(2)
-    save_checkpoint(make_rrdb(4), place / "shipped" / "rrdb_x4.pt")
-    assert "better" not in choose_network(None)[2]  # that one enlarges ×4
-    save_checkpoint(better, place / "shipped" / "rrdb_x2.pt")
-    assert choose_network(None)[2] == "models/srcnn_x2.mine.pt (srcnn ×2; a better one ships: -m shipped/rrdb_x2.pt)"
-    assert "better" not in choose_network("srcnn")[2]  # it was asked for
-    save_checkpoint(better, place / "models" / "rrdb_x2.mine.pt")
-    assert "better" not in choose_network(None)[2]
 
 
 class Malicious:

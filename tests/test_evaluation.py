@@ -18,7 +18,6 @@ from engine.evaluation import (
     EvaluationSettings,
     evaluate_folder,
     evaluate_sets,
-    grid_ratio,
     perceptual_metrics,
     restore_as_published,
 )
@@ -144,21 +143,3 @@ def test_poor_pictures_are_measured_over_draws(place, photograph, monkeypatch):
     assert again["bicubic"] == figures["bicubic"]
     other = evaluate_folder(place / "Set", EvaluationSettings(3, degradation="real", seed=5))
     assert other["bicubic"] != figures["bicubic"] and DRAWS == 20
-
-
-@pytest.mark.parametrize("scale", [2, 4])
-def test_the_grid_ratio_is_one_without_a_grid_and_counts_steps(scale):
-    noise = torch.rand(1, 3, 32 * scale, 30 * scale, generator=torch.Generator().manual_seed(2))
-    assert grid_ratio(noise, scale) == pytest.approx(1, abs=0.02)
-    assert grid_ratio(torch.full((1, 3, 64, 64), 0.4), scale) == pytest.approx(1)
-    blocks = noise[..., ::scale, ::scale].repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    assert grid_ratio(blocks, scale) > 1000  # all steps are between low pixels
-    # By hand: luma 0, 1, 5, 6, 10 … in steps of 1 inside and 4 across, for pixels twice as large.
-    row = torch.tensor([0.0, 1, 5, 6, 10, 11, 15, 16]) / 100
-    assert grid_ratio((row + row[:, None]).view(1, 1, 8, 8), 2) == pytest.approx(4, rel=1e-3)
-
-
-def test_bicubic_shows_its_grid_and_a_photograph_none(photograph):
-    low = resize(photograph, 1 / 4).clamp(0, 1)
-    assert grid_ratio(resize(low, 4).clamp(0, 1), 4) > 1.1
-    assert grid_ratio(photograph, 4) == pytest.approx(1, abs=0.05)

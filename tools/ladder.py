@@ -27,9 +27,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from engine.artifacts import grid_ratio
 from engine.checkpoints import load_checkpoint
 from engine.devices import choose_device, choose_precision
-from engine.evaluation import grid_ratio
 from engine.networks import load_network
 from engine.upscaling import Tiling, upscale
 from imaging.console import UsageError, replacing, run_command

@@ -1,0 +1,193 @@
+"""Which network enlarges a picture: the one that was named, else one's own, else the shipped one that suits it.
+
+chooser = Chooser("rrdb")                     # what `-m` says, or None
+chosen = chooser.for_picture(open_picture(path))
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import checkpoints
+from engine.checkpoints import find_latest, first_that_loads, fitting_heads, load_checkpoint, model_name
+from engine.layouts import KINDS, AnyNetwork
+from engine.networks import load_network
+from engine.weights import blend
+from imaging.console import UsageError, UserError
+from imaging.frames import Picture
+from imaging.traces import Traces, look_at
+
+# What ships, by name. Of networks for the same pictures the one that is nearest to the truth is first; for clean ones
+# RRDB leads SRVGG by 0.5 dB and SRCNN by 1.2.
+BEST_FIRST = (
+    "rrdb", "srvgg", "esrgan", "srcnn",
+    "rrdb-photo", "srvgg-photo", "esrgan-photo", "esrgan-srvgg-photo",
+    "rrdb-real", "srvgg-real", "esrgan-real", "esrgan-srvgg-real",
+)  # fmt: skip
+
+# From this quality on a JPEG is as good as a clean picture to a network, and so is what shows less of JPEG's blocks.
+SOUND_QUALITY, SOUND_BLOCKS = 93, 1.1
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A network ready to use, the checkpoint that it is from, and a line that says which it is and why."""
+
+    network: AnyNetwork
+    checkpoint: dict
+    told: str
+
+
+# ---------------------------------------------------------------------------------------------
+# What is there
+# ---------------------------------------------------------------------------------------------
+
+
+def rank(checkpoint: dict) -> int:
+    """Its place in BEST_FIRST; behind all where it has none."""
+    name = model_name(checkpoint)
+    return BEST_FIRST.index(name) if name in BEST_FIRST else len(BEST_FIRST)
+
+
+def find_shipped(**wanted) -> tuple[Path, dict] | None:
+    """The best checkpoint that came with the program and is as `wanted`.
+
+    Of its scales the largest: a result that is too large is easier to mend than one that is too small.
+    """
+    found = fitting_heads(checkpoints.PRETRAINED, wanted)
+    return first_that_loads(sorted(found, key=lambda pair: (rank(pair[1]), -pair[1]["scale"])))
+
+
+def find_own(**wanted) -> tuple[Path, dict] | None:
+    """The newest checkpoint in models/ that is as `wanted` and has been measured."""
+    return find_latest(checkpoints.MODELS, measured=True, **wanted)
+
+
+def find_trained(**wanted) -> tuple[Path, dict] | None:
+    """One's own, else the best that ships."""
+    return find_own(**wanted) or find_shipped(**wanted)
+
+
+def better_shipped(checkpoint: dict) -> Path | None:
+    """The file of a shipped network for the same pictures and scale that is nearer to the truth, if there is one.
+
+    ESRGAN is after something else than the truth: to its owners nothing is better.
+    """
+    found = find_shipped(scale=checkpoint["scale"], degradation=checkpoint["degradation"])
+    if found is None or checkpoint["model"] == "esrgan" or rank(found[1]) >= rank(checkpoint):
+        return None
+    path = found[0]
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+# ---------------------------------------------------------------------------------------------
+# What was named
+# ---------------------------------------------------------------------------------------------
+
+
+def choose_checkpoint(
+    model: str | None, scale: int | None = None, degradation: str | None = None
+) -> tuple[Path, dict] | None:
+    """What `-m` names, a kind of network or a file; without it the newest in models/, else the best that ships.
+
+    Of a kind, rather one that was trained on this degradation. None if there is none. Raises UserError for a file
+    that cannot be used.
+    """
+    if model is not None and model not in KINDS:
+        return Path(model), load_checkpoint(model)
+    wanted = {"model": model, "scale": scale}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    like = {"degradation": degradation} if degradation else {}
+    return find_trained(**wanted, **like) or find_trained(**wanted)
+
+
+def mixed_with(path: Path, checkpoint: dict, other_path: Path, alpha: float) -> dict:
+    """A checkpoint with α of its own weights and 1 − α of another's. Raises UserError for networks that are unlike."""
+    other = load_checkpoint(other_path)
+    if checkpoint["scale"] != other["scale"]:
+        raise UserError(f"{path} and {other_path} enlarge ×{checkpoint['scale']} and ×{other['scale']}")
+    return {**checkpoint, "params": blend(checkpoint["params"], other["params"], alpha)}
+
+
+def choose_network(
+    model: str | None, other_path: Path | None = None, alpha: float | None = None, scale: int | None = None,
+    degradation: str | None = None, why: str = "",
+) -> Chosen | None:  # fmt: skip
+    """The network that `-m`, `--blend` and `--alpha` name, else as `choose_checkpoint`; `why` it suits, if so.
+
+    None if there is none. Raises UserError, UsageError.
+    """
+    if alpha is not None and not other_path:
+        raise UsageError("--alpha: is the share in a mixture; give the other network with --blend")
+    found = choose_checkpoint(model, scale, degradation)
+    if found is None:
+        if other_path:
+            raise UsageError("--blend: there is no network yet to blend with; give one with -m FILE")
+        return None
+    path, checkpoint = found
+    told = f"{path} ({model_name(checkpoint)} ×{checkpoint['scale']}"
+    if other_path:
+        alpha = 0.5 if alpha is None else alpha
+        checkpoint = mixed_with(path, checkpoint, other_path, alpha)
+        told += f", {alpha:g} of it and {1 - alpha:g} of {other_path}"
+    if why and checkpoint["degradation"] == degradation:
+        told += f"; {why}"
+    elif model is None and path.parent == checkpoints.PRETRAINED:
+        told += "; none that fits is trained yet: this one ships"
+    elif model is None and not other_path and (better := better_shipped(checkpoint)):
+        told += f"; a better one ships: -m {better}"
+    return Chosen(load_network(checkpoint), checkpoint, f"{told})")
+
+
+# ---------------------------------------------------------------------------------------------
+# What suits
+# ---------------------------------------------------------------------------------------------
+
+
+def suiting(traces: Traces) -> tuple[str, str]:
+    """The degradation whose networks suit a picture, and why.
+
+    Networks that learnt from clean pictures sharpen the blocks and rings of JPEG into cracks and dots; those that
+    learnt from photographs as they are blur a little what is clean.
+    """
+    if traces.quality is not None:
+        return "photo" if traces.quality < SOUND_QUALITY else "bicubic", f"that is JPEG of quality {traces.quality}"
+    if traces.blocks > SOUND_BLOCKS:
+        return "photo", "with the blocks of JPEG"
+    return "bicubic", "without traces of JPEG"
+
+
+class Chooser:
+    """The network for each picture: `model`, `other` and `alpha` are what `-m`, `--blend` and `--alpha` say.
+
+    A file, a mixture and one's own network are for all pictures. Of what ships, each gets what suits it, of the kind
+    that was named if one was. Each is loaded once, and told once by `tell`. Raises UsageError, UserError.
+    """
+
+    def __init__(
+        self, model: str | None, other: Path | None = None, alpha: float | None = None, device="cpu", tell=print
+    ):
+        self.model, self.device, self.tell = model, device, tell
+        self.chosen: dict[str, Chosen] = {}  # by degradation
+        self.fixed: Chosen | None = None
+        is_file = model is not None and model not in KINDS
+        if is_file or other or alpha is not None or find_own(**({"model": model} if model else {})):
+            self.fixed = self.ready(choose_network(model, other, alpha))
+
+    def for_picture(self, picture: Picture) -> Chosen:
+        """The network that enlarges it, on its device."""
+        if self.fixed:
+            return self.fixed
+        degradation, why = suiting(look_at(picture))
+        if degradation not in self.chosen:
+            chosen = choose_network(self.model, degradation=degradation, why=f"suits a picture {why}")
+            self.chosen[degradation] = self.ready(chosen)
+        return self.chosen[degradation]
+
+    def ready(self, chosen: Chosen | None) -> Chosen:
+        """Told, and on its device."""
+        if chosen is None:
+            name = f" -m {self.model}" if self.model else ""
+            raise UsageError(f"no such network yet: `python main.py train{name} -e 20` trains one")
+        self.tell(f"network: {chosen.told}")
+        chosen.network.to(self.device)
+        return chosen

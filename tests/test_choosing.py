@@ -1,0 +1,128 @@
+"""Which network enlarges a picture: what was named, what is one's own, what ships and suits it."""
+
+import io
+
+import pytest
+from PIL import Image
+from test_checkpoints import make_checkpoint, make_rrdb
+
+from engine import checkpoints
+from engine.checkpoints import save_checkpoint
+from engine.choosing import Chooser, choose_network, find_trained, suiting
+from imaging.console import UsageError
+from imaging.files import open_picture
+from imaging.images import to_image
+from imaging.traces import Traces
+
+
+@pytest.fixture
+def shipped(place, monkeypatch):
+    """A clean network and one for photographs of each of two kinds, and nothing trained."""
+    monkeypatch.setattr(checkpoints, "PRETRAINED", place / "shipped")
+    for degradation in ("bicubic", "photo"):
+        for model, checkpoint in (("rrdb", make_rrdb(2)), ("srcnn", make_checkpoint())):
+            path = place / "shipped" / f"{model}-{degradation}_x2.pt"
+            save_checkpoint({**checkpoint, "model": model, "degradation": degradation}, path)
+    return place / "shipped"
+
+
+def as_jpeg(photograph, quality):
+    file = io.BytesIO()
+    to_image(photograph).save(file, "JPEG", quality=quality)
+    return file
+
+
+@pytest.fixture
+def pictures(place, photograph):
+    """The same photograph sound, as JPEG of two qualities, and as a PNG of the poorer one."""
+    to_image(photograph).save("sound.png")
+    for quality in (60, 98):
+        (place / f"q{quality}.jpg").write_bytes(as_jpeg(photograph, quality).getvalue())
+    Image.open(as_jpeg(photograph, 40)).save("was.png")
+    return {path.name: open_picture(path) for path in sorted(place.glob("*.*"))}
+
+
+@pytest.mark.parametrize("traces, expected", [
+    (Traces(None, 1.0), "bicubic"),
+    (Traces(None, 1.3), "photo"),
+    (Traces(50, 1.0), "photo"),  # JPEG with other places of its blocks, turned for instance
+    (Traces(85, 1.2), "photo"),
+    (Traces(100, 1.0), "bicubic"),
+])  # fmt: skip
+def test_traces_of_jpeg_decide(traces, expected):
+    assert suiting(traces)[0] == expected
+
+
+@pytest.mark.parametrize("model", [None, "rrdb", "srcnn"])
+def test_each_picture_gets_what_suits_it_and_each_network_is_told_and_loaded_once(shipped, pictures, model):
+    told: list[str] = []
+    chooser = Chooser(model, tell=told.append)
+    chosen = {name: chooser.for_picture(picture) for name, picture in pictures.items()}
+    kind = model or "rrdb"
+    assert all(one.checkpoint["model"] == kind for one in chosen.values())
+    photo, clean = (f"{shipped / kind}-{degradation}_x2.pt" for degradation in ("photo", "bicubic"))
+    assert [name for name, one in chosen.items() if one.checkpoint["degradation"] == "photo"] == ["q60.jpg", "was.png"]
+    assert len({id(one.network) for one in chosen.values()}) == len(told) == 2
+    assert told[0] == f"network: {photo} ({kind}-photo ×2; suits a picture that is JPEG of quality 60)"
+    assert told[1] == f"network: {clean} ({kind} ×2; suits a picture that is JPEG of quality 98)"
+
+
+def test_what_does_not_suit_is_not_said_to(shipped, pictures):
+    (shipped / "rrdb-photo_x2.pt").unlink()
+    (shipped / "srcnn-photo_x2.pt").unlink()
+    told: list[str] = []
+    Chooser(None, tell=told.append).for_picture(pictures["q60.jpg"])
+    assert told == [f"network: {shipped}/rrdb-bicubic_x2.pt (rrdb ×2; none that fits is trained yet: this one ships)"]
+
+
+def test_a_file_and_ones_own_network_and_a_mixture_are_for_all_pictures(shipped, place, pictures):
+    named = shipped / "srcnn-photo_x2.pt"
+    for arguments, name in (((str(named),), "srcnn"), (("rrdb", shipped / "rrdb-photo_x2.pt"), "rrdb")):
+        chooser = Chooser(*arguments, tell=lambda _: None)
+        assert chooser.fixed and chooser.fixed.checkpoint["model"] == name
+        assert {id(chooser.for_picture(picture)) for picture in pictures.values()} == {id(chooser.fixed)}
+    save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
+    own = Chooser(None, tell=lambda _: None)
+    assert own.fixed and own.fixed.told.startswith("models/srcnn_x2.mine.pt")
+    assert Chooser("rrdb", tell=lambda _: None).fixed is None  # none of one's own is of that kind
+
+
+def test_where_there_is_no_network_it_is_said_how_to_get_one(place, pictures, monkeypatch):
+    monkeypatch.setattr(checkpoints, "PRETRAINED", place / "shipped")
+    with pytest.raises(UsageError, match="train -m rrdb -e 20"):
+        Chooser("rrdb").for_picture(pictures["sound.png"])
+    with pytest.raises(UsageError, match="--alpha"):
+        Chooser(None, alpha=0.5)
+
+
+def test_of_those_that_ship_the_best_for_an_ordinary_photograph_comes_first(place, monkeypatch):
+    monkeypatch.setattr(checkpoints, "MODELS", place / "models")
+    monkeypatch.setattr(checkpoints, "PRETRAINED", place / "shipped")
+    assert find_trained() is None
+    kinds = ("rrdb", "bicubic"), ("srcnn", "bicubic"), ("srcnn", "real"), ("esrgan", "real"), ("esrgan", "bicubic")
+    for model, degradation in kinds:
+        checkpoint = make_checkpoint(degradation=degradation) if model == "srcnn" else make_rrdb(2)
+        checkpoint |= {"model": model, "degradation": degradation}
+        save_checkpoint(checkpoint, place / "shipped" / f"{model}-{degradation}_x2.pt")
+    assert find_trained()[0].name == "rrdb-bicubic_x2.pt"
+    assert find_trained(degradation="real")[0].name == "esrgan-real_x2.pt"  # srcnn-real has no place in the order: last
+    assert find_trained(model="srcnn")[0].name == "srcnn-bicubic_x2.pt"
+    for scale in (8, 4):
+        save_checkpoint(make_rrdb(scale), place / "shipped" / f"rrdb-bicubic_x{scale}.pt")
+    assert find_trained()[0].name == "rrdb-bicubic_x8.pt" and find_trained(scale=2)[0].name == "rrdb-bicubic_x2.pt"
+    save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
+    assert find_trained()[0].name == "srcnn_x2.mine.pt" and find_trained(model="rrdb")[0].name == "rrdb-bicubic_x8.pt"
+
+
+def test_after_a_first_training_a_better_network_that_ships_is_named(place, monkeypatch):
+    monkeypatch.setattr(checkpoints, "PRETRAINED", place / "shipped")
+    save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
+    assert "better" not in choose_network(None).told  # none ships
+    better = make_rrdb(2)
+    save_checkpoint(make_rrdb(4), place / "shipped" / "rrdb_x4.pt")
+    assert "better" not in choose_network(None).told  # that one enlarges ×4
+    save_checkpoint(better, place / "shipped" / "rrdb_x2.pt")
+    assert choose_network(None).told == "models/srcnn_x2.mine.pt (srcnn ×2; a better one ships: -m shipped/rrdb_x2.pt)"
+    assert "better" not in choose_network("srcnn").told  # it was asked for
+    save_checkpoint(better, place / "models" / "rrdb_x2.mine.pt")
+    assert "better" not in choose_network(None).told
