@@ -12,8 +12,8 @@ do to the training pictures what the world does, at random (Wang et al., "Real-E
 
     python degrade.py -i photo.jpg -o sheet.png       # every stage of second_order, with what was drawn
 
-Pictures are RGB in 0..1, (N, 3, H, W). First everything is drawn, as a list of steps, then it is done: the pieces, in
-distortions.py, are plain functions of pictures and numbers; a list of steps can be looked at, counted and repeated.
+Pictures are RGB in 0..1, (N, 3, H, W). First everything random is drawn, as a list of steps (imaging/steps.py), then it
+is done: the pieces (imaging/distortions.py) are plain functions of pictures and numbers.
 """
 
 import sys
@@ -27,39 +27,27 @@ if __name__ == "__main__":
     console.explain_missing_packages()
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from imaging import distortions
 from imaging.console import Parser, UsageError, run_command
-from imaging.distortions import (
-    COMPRESSIONS,
-    KERNELS,
-    RESIZE_MODES,
-    SHRINKING_KERNELS,
-    blur,
-    compress,
-    jpeg,
-    noise,
-    rescale,
-    sharpen,
-    shrink,
-    to_grey,
-)
+from imaging.distortions import COMPRESSIONS, KERNELS, RESIZE_MODES, SHRINKING_KERNELS
 from imaging.files import read_picture
 from imaging.images import crop_to_multiple, resize, round_to_8_bits
 from imaging.sheets import draw_sheet
+from imaging.steps import Step, caption, last_of, step_by_step
 
 
 def bicubic(high: Tensor, scale: int) -> Tensor:
     """(N, C, H, W) → (N, C, H/scale, W/scale): MATLAB's bicubic, rounded to the 8 bits that a file would hold.
 
     Every published table of ESRGAN's time shrinks this way. SRCNN's authors shrink luma itself in floating point;
-    evaluation.py does too where it measures against their tables.
+    engine/evaluation.py does too where it measures against their tables.
     Both sides must divide by `scale`; see `crop_to_multiple`.
     """
     assert crop_to_multiple(high, scale).shape == high.shape, "crop the picture to a multiple of the scale first"
@@ -136,7 +124,7 @@ class PhotoSettings:
     """
 
     clean: float = 0.15  # share of pictures that are shrunk by bicubic and nothing else
-    grey: float = 0.05  # share of pictures without colour, target and all
+    grey: float = 0.05  # share of pictures without colour; their target too: so training does it, by `some_grey`
     blur: BlurSettings = BlurSettings(  # of a lens: mild and mostly none; σ is in pixels of the low picture
         probability=0.4, sinc=0.05, shares=(0.5, 0.3, 0.08, 0.04, 0.04, 0.04), sigma=(0.1, 0.6)
     )
@@ -154,25 +142,17 @@ FIRST_ORDER, SECOND_ORDER, PHOTO = Round(), SecondOrderSettings(), PhotoSettings
 
 
 # ---------------------------------------------------------------------------------------------
-# Drawing steps
+# Sampling the steps
 # ---------------------------------------------------------------------------------------------
 
-# Kernels, the strength of noise and JPEG's quality are drawn for each picture; size and mode of a resize, the kind of
-# noise and the order of the end once for the batch, as in the authors' code: a tensor holds pictures of one size. So
-# the pictures of a batch are degraded in like ways, and gradients swing from batch to batch. That is why training keeps
-# a pool of pairs, and mixes each batch from pairs that were made at different times.
+# In Real-ESRGAN's chains kernels, the strength of noise and JPEG's quality are drawn for each picture; size and mode of
+# a resize, the kind of noise and the order of the end once for the batch, as in the authors' code: a tensor holds
+# pictures of one size. So the pictures of a batch are degraded in like ways, and gradients swing from batch to batch.
+# That is why training keeps a pool of pairs, and mixes each batch from pairs that were made at different times. The
+# photo chain, in which no size varies, draws everything for each picture and needs no pool.
 #
 # All draws come from one generator on the CPU, so that a GPU draws the same. Only the grain of the noise is made where
 # the pictures are, from a seed drawn here: moving millions of numbers would take longer than making them.
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step, drawn and not yet done: `apply(pictures, **parameters)` does it."""
-
-    name: str
-    apply: Callable[..., Tensor]
-    parameters: dict
 
 
 def _uniform(count: int, bounds: tuple[float, float], generator: torch.Generator) -> Tensor:
@@ -192,7 +172,7 @@ def sample_blur(count: int, settings: BlurSettings, generator: torch.Generator) 
     """A kernel for each of `count` pictures: `kind` is a place in KERNELS, the rest is as in the kernels' functions."""
 
     def exponents(bounds: tuple[float, float]) -> Tensor:
-        # As in the authors' code, β is under 1 as often as over 1, wherever the bounds are.
+        """As in the authors' code, β is under 1 as often as over 1, wherever the bounds are."""
         under, over = _uniform(count, (bounds[0], 1), generator), _uniform(count, (1, bounds[1]), generator)
         return torch.where(_chance(count, 0.5, generator), under, over)
 
@@ -207,7 +187,7 @@ def sample_blur(count: int, settings: BlurSettings, generator: torch.Generator) 
     least = torch.where(size < 13, *settings.min_cutoff)
     cutoff = least + (math.pi - least) * torch.rand(count, generator=generator)
     parameters = {"kind": kind, "size": size, "sigma": sigma, "theta": theta, "beta": beta, "cutoff": cutoff}
-    return Step("blur", blur, parameters)
+    return Step("blur", distortions.blur, parameters)
 
 
 def sample_resize(reference: tuple[int, int], settings: ResizeSettings, generator: torch.Generator) -> Step:
@@ -216,7 +196,7 @@ def sample_resize(reference: tuple[int, int], settings: ResizeSettings, generato
     way = _choose([settings.up, settings.down, max(0.0, 1 - settings.up - settings.down)], 1, generator)
     factor = _uniform(1, ((1.0, most), (least, 1.0), (1.0, 1.0))[way], generator).item()
     mode = RESIZE_MODES[torch.randint(len(RESIZE_MODES), (), generator=generator)]
-    return Step("resize", rescale, {"reference": reference, "factor": factor, "mode": mode})
+    return Step("resize", distortions.rescale, {"reference": reference, "factor": factor, "mode": mode})
 
 
 def sample_noise(count: int, settings: NoiseSettings, generator: torch.Generator) -> Step:
@@ -228,12 +208,13 @@ def sample_noise(count: int, settings: NoiseSettings, generator: torch.Generator
     strength = _uniform(count, bounds, generator)
     grey = _chance(count, settings.grey, generator)
     seed = torch.randint(2**63 - 1, (), generator=generator).item()
-    return Step("noise", noise, {"kind": kind, "strength": strength, "grey": grey, "seed": seed})
+    return Step("noise", distortions.noise, {"kind": kind, "strength": strength, "grey": grey, "seed": seed})
 
 
 def sample_jpeg(count: int, quality: tuple[int, int], generator: torch.Generator) -> Step:
     """A quality for each picture."""
-    return Step("JPEG", jpeg, {"quality": torch.randint(quality[0], quality[1] + 1, (count,), generator=generator)})
+    drawn = torch.randint(quality[0], quality[1] + 1, (count,), generator=generator)
+    return Step("JPEG", distortions.jpeg, {"quality": drawn})
 
 
 # ---------------------------------------------------------------------------------------------
@@ -277,10 +258,16 @@ def sample_second_order(
         sample_noise(count, second.noise, generator),
     ]
     # One program sharpens and then saves, another sharpens what was saved: either order, at even odds.
-    sharpen = [sample_resize(low_size, TO_THE_SIZE, generator), sample_blur(count, settings.final_sinc, generator)]
-    save = [sample_jpeg(count, second.quality, generator)]
-    end = sharpen + save if _chance(1, 0.5, generator) else save + sharpen
+    edited = [sample_resize(low_size, TO_THE_SIZE, generator), sample_blur(count, settings.final_sinc, generator)]
+    saved = [sample_jpeg(count, second.quality, generator)]
+    end = edited + saved if _chance(1, 0.5, generator) else saved + edited
     return [*rounds, *end, ROUNDING]
+
+
+def _large_enough(size: Tensor, sigma: Tensor) -> Tensor:
+    """Sides of kernels (N,), made larger where they would end within 3 σ (N, 2), up to the largest that there is."""
+    reach = (3 * sigma.amax(dim=1)).ceil().long().clamp(max=distortions.REACH)
+    return torch.maximum(size, 2 * reach + 1)
 
 
 def sample_photo(
@@ -292,6 +279,7 @@ def sample_photo(
     # The blur comes first, among the high pixels.
     sigma = scale * settings.blur.sigma[0], scale * settings.blur.sigma[1]
     lens = sample_blur(count, replace(settings.blur, sigma=sigma), generator)
+    # lens.parameters["size"] = _large_enough(lens.parameters["size"], lens.parameters["sigma"])
     lens.parameters["kind"][clean] = KERNELS.index("none")
     kernel = torch.randint(len(SHRINKING_KERNELS), (count,), generator=generator)
     kernel[clean] = list(SHRINKING_KERNELS).index("bicubic")
@@ -307,30 +295,13 @@ def sample_photo(
     quality = torch.randint(settings.quality[0], settings.quality[1] + 1, (count,), generator=generator)
     return [
         lens,
-        Step("shrink", shrink, {"size": _low_size(shape, scale), "kernel": kernel}),
-        Step("sharpen", sharpen, {"amount": amount * sharpened, "sigma": radius}),
+        Step("shrink", distortions.shrink, {"size": _low_size(shape, scale), "kernel": kernel}),
+        Step("sharpen", distortions.sharpen, {"amount": amount * sharpened, "sigma": radius}),
         *noises,
         ROUNDING,
-        Step("compress", compress, {"kind": kind, "quality": quality}),
+        Step("compress", distortions.compress, {"kind": kind, "quality": quality}),
         ROUNDING,
     ]
-
-
-def step_by_step(high: Tensor, steps: list[Step]) -> Iterator[tuple[Step, Tensor]]:
-    """Do one step after the other: each step with the pictures (N, 3, …) after it, float32 in 0..1."""
-    pictures = high.float()
-    for step in steps:
-        # A network that trains in half precision must not have its pictures made in it.
-        with torch.autocast(pictures.device.type, enabled=False):
-            pictures = step.apply(pictures, **step.parameters)
-        yield step, pictures
-
-
-def _last(high: Tensor, steps: list[Step]) -> Tensor:
-    """The pictures after the last step; those between are not kept."""
-    for _, pictures in step_by_step(high, steps):  # noqa: B007
-        pass
-    return pictures
 
 
 def first_order(high: Tensor, scale: int, generator: torch.Generator, settings: Round = FIRST_ORDER) -> Tensor:
@@ -339,25 +310,25 @@ def first_order(high: Tensor, scale: int, generator: torch.Generator, settings: 
     The generator lives on the CPU, wherever the pictures are. The same seed gives the same pictures, on the CPU bit
     for bit. To see each step: `step_by_step(high, sample_first_order(high.shape, scale, generator))`.
     """
-    return _last(high, sample_first_order(high.shape, scale, generator, settings))
+    return last_of(high, sample_first_order(high.shape, scale, generator, settings))
 
 
 def second_order(
     high: Tensor, scale: int, generator: torch.Generator, settings: SecondOrderSettings = SECOND_ORDER
 ) -> Tensor:
     """(N, 3, H, W) → (N, 3, H // scale, W // scale) with 8 bits: Real-ESRGAN's two rounds. Else as `first_order`."""
-    return _last(high, sample_second_order(high.shape, scale, generator, settings))
+    return last_of(high, sample_second_order(high.shape, scale, generator, settings))
 
 
 def photo(high: Tensor, scale: int, generator: torch.Generator, settings: PhotoSettings = PHOTO) -> Tensor:
     """(N, 3, H, W) → (N, 3, H // scale, W // scale) with 8 bits: one camera or web site. Else as `first_order`."""
-    return _last(high, sample_photo(high.shape, scale, generator, settings))
+    return last_of(high, sample_photo(high.shape, scale, generator, settings))
 
 
 def some_grey(high: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """(N, 3, H, W) with that share of the pictures turned grey, drawn for each."""
     grey = _chance(len(high), share, generator).to(high.device)
-    return torch.where(grey.view(-1, 1, 1, 1), to_grey(high), high)
+    return torch.where(grey.view(-1, 1, 1, 1), distortions.to_grey(high), high)
 
 
 def real_or_mild(high: Tensor, scale: int, generator: torch.Generator, mild: float) -> Tensor:
@@ -384,55 +355,11 @@ SHEET_SIDE = 256  # pixels of the picture that are shown: about as many as a pla
 SHEET_COLUMNS = 4
 
 
-def caption(step: Step, pictures: Tensor) -> str:
-    """What was drawn for the first picture of the batch, in at most two lines."""
-    drawn: dict[str, Any] = {
-        name: value[0].tolist() if isinstance(value, Tensor) else value for name, value in step.parameters.items()
-    }
-    size = f"{pictures.shape[-1]}×{pictures.shape[-2]}"
-    if step.name == "blur":
-        return _caption_of_blur(drawn)
-    if step.name == "resize":
-        return f"resize: {drawn['mode']}\nto {size}"
-    if step.name == "shrink":
-        return f"shrink: {list(SHRINKING_KERNELS)[drawn['kernel']]}\nto {size}"
-    if step.name == "sharpen":
-        amount = f"sharpen\namount {drawn['amount']:.1f}, σ {drawn['sigma']:.1f}"
-        return amount if drawn["amount"] else "not sharpened\n"
-    if step.name == "noise":
-        strength = f"σ {255 * drawn['strength']:.0f} of 255"
-        if drawn["kind"] == "Poisson":
-            strength = f"strength {drawn['strength']:.2f}"
-        colour = "grey" if drawn["grey"] else "colour"
-        return f"noise: {drawn['kind']}\n{colour}, {strength}" if drawn["strength"] else f"no {drawn['kind']} noise\n"
-    if step.name == "JPEG":
-        return f"JPEG\nquality {drawn['quality']}"
-    if step.name == "compress":
-        kind = COMPRESSIONS[drawn["kind"]]
-        return "not compressed\n" if kind == "none" else f"{kind}\nquality {drawn['quality']}"
-    return f"{step.name}\n{size}"
-
-
-def _caption_of_blur(drawn: dict[str, Any]) -> str:
-    kind = KERNELS[drawn["kind"]]
-    along, across = drawn["sigma"]
-    if kind == "none":
-        return "no blur\n"
-    numbers = f"σ {along:.1f}"
-    if "anisotropic" in kind:
-        numbers += f" and {across:.1f}, θ {math.degrees(drawn['theta']) % 180:.0f}°"
-    if " " in kind:
-        numbers += f", β {drawn['beta']:.1f}"
-    if kind == "sinc":
-        numbers = f"ω {drawn['cutoff'] / math.pi:.2f}π"
-    return f"blur: {kind} {drawn['size']}×{drawn['size']}\n{numbers}"
-
-
-def draw_stages(high: Tensor, scale: int, seed: int, path: Path, draw=sample_second_order) -> None:
-    """The sharp picture (1, 3, H, W) and every stage of a chain, which `draw` draws, on a contact sheet, as a PNG."""
+def draw_stages(high: Tensor, scale: int, seed: int, path: Path, sample=sample_second_order) -> None:
+    """The sharp picture (1, 3, H, W) and every stage of a chain, which `sample` gives, on a contact sheet, as a PNG."""
     pictures = [(f"sharp\n{high.shape[-1]}×{high.shape[-2]}", high)]
-    for step, pictures_after in step_by_step(high, draw(high.shape, scale, torch.Generator().manual_seed(seed))):
-        pictures.append((caption(step, pictures_after), pictures_after))
+    steps = sample(high.shape, scale, torch.Generator().manual_seed(seed))
+    pictures += [(caption(step, degraded), degraded) for step, degraded in step_by_step(high, steps)]
     draw_sheet([pictures[index : index + SHEET_COLUMNS] for index in range(0, len(pictures), SHEET_COLUMNS)], path)
 
 
@@ -441,17 +368,13 @@ def main(arguments: list[str]) -> None:
     parser = Parser(description="Draw what a degradation does to the middle of a photograph, step by step.")
     parser.add_argument("-i", "--input", type=Path, required=True, metavar="PHOTO", help="the photograph")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHEET.png", help="the sheet to write")
-    parser.add_argument("-s", "--scale", type=int, default=4, help="how many times smaller it ends (default 4)")
+    parser.add_argument("-s", "--scale", type=console.scale, default=4, help="how many times smaller (default 4)")
     parser.add_argument(
         "-d", "--degradation", choices=("photo", "real"), default="real",
         help="what a camera or a web site does (photo), or Real-ESRGAN's second-order chain (real, the default)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same (default 0)")
+    parser.add_argument("--seed", type=console.not_negative, default=0, help="the same seed draws the same (default 0)")
     options = parser.parse_args(arguments)
-    if not 1 <= options.scale <= 8:
-        parser.error("-s must be 1 to 8")
-    if not 0 <= options.seed < 2**63:
-        parser.error("--seed must be 0 or more, and less than 2 to the power of 63")
     if options.output.suffix.lower() != ".png":
         parser.error(f"-o {options.output}: the sheet is a PNG; its name must end in .png")
     if options.output.exists() and options.input.exists() and options.output.samefile(options.input):
@@ -459,8 +382,8 @@ def main(arguments: list[str]) -> None:
     high = read_picture(options.input)
     top, left = (max(0, side - SHEET_SIDE) // 2 for side in high.shape[-2:])
     high = high[..., top : top + SHEET_SIDE, left : left + SHEET_SIDE]
-    draw = {"photo": sample_photo, "real": sample_second_order}[options.degradation]
-    draw_stages(high, options.scale, options.seed, options.output, draw)
+    sample = {"photo": sample_photo, "real": sample_second_order}[options.degradation]
+    draw_stages(high, options.scale, options.seed, options.output, sample)
     print(f"every step, with the seed {options.seed}: {options.output}")
 
 

@@ -146,19 +146,15 @@ def _cut_photograph(path, identities, patch, scale, generator, folder) -> list[d
 def main(arguments: list[str]) -> None:
     """The command line of this script."""
     parser = Parser(description="Cut random patches from the photographs in images_raw/ as training samples for SRCNN.")
-    parser.add_argument("count", type=int, help="how many samples")
+    parser.add_argument("count", type=console.positive, metavar="COUNT", help="how many samples")
     parser.add_argument("-64", dest="patch", action="store_const", const=64, default=32, help="64×64 pixels, not 32×32")
     parser.add_argument(
-        "-s", "--scale", type=int, default=2, help="how far they are shrunk and enlarged again (default 2)"
+        "-s", "--scale", type=console.scale, default=2, help="how far they are shrunk and enlarged again (default 2)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default 0)")
+    parser.add_argument(
+        "--seed", type=console.not_negative, default=0, help="the same seed gives the same files (default 0)"
+    )
     options = parser.parse_args(arguments)
-    if options.count < 1:
-        parser.error("COUNT must be at least 1")
-    if not 2 <= options.scale <= 8:
-        parser.error("-s must be 2 to 8")
-    if options.seed < 0:
-        parser.error("--seed must not be negative")
     target = Path(f"samples_gen_{options.patch}")
     cut_samples(options.count, options.patch, options.scale, options.seed, PHOTOGRAPHS, target)
     print(f"{options.count} samples of {options.patch}×{options.patch} for ×{options.scale} in {target}/")

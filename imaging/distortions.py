@@ -115,6 +115,20 @@ def blur(pictures: Tensor, **parameters: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------
+# Colour: JFIF's, as noise and JPEG see it
+# ---------------------------------------------------------------------------------------------
+
+# JFIF's YCbCr: BT.601 like that of images.py, but with the full swing, Y and chroma from 0 to 255.
+_RGB_TO_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+_YCC_TO_RGB = torch.tensor([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])
+
+
+def to_grey(pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) with JFIF's luma in all three channels."""
+    return torch.einsum("c,nchw->nhw", _RGB_TO_YCC[0].to(pictures), pictures)[:, None].expand_as(pictures)
+
+
+# ---------------------------------------------------------------------------------------------
 # Resize and noise
 # ---------------------------------------------------------------------------------------------
 
@@ -201,16 +215,6 @@ def noise(pictures: Tensor, kind: str, strength: Tensor, grey: Tensor, seed: int
 # ---------------------------------------------------------------------------------------------
 # JPEG
 # ---------------------------------------------------------------------------------------------
-
-# JFIF's YCbCr: BT.601 like that of images.py, but with the full swing, Y and chroma from 0 to 255.
-_RGB_TO_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-_YCC_TO_RGB = torch.tensor([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])
-
-
-def to_grey(pictures: Tensor) -> Tensor:
-    """(N, 3, H, W) with JFIF's luma in all three channels."""
-    return torch.einsum("c,nchw->nhw", _RGB_TO_YCC[0].to(pictures), pictures)[:, None].expand_as(pictures)
-
 
 # How coarsely each frequency is stored at quality 50: Annex K of the JPEG standard (ITU-T T.81). The eye sees fine
 # detail badly, and finest of all fine colours: larger numbers to the right and the bottom, and in the second table.
@@ -324,8 +328,6 @@ def compress(pictures: Tensor, kind: Tensor, quality: Tensor) -> Tensor:
 # ---------------------------------------------------------------------------------------------
 
 USM_TAPS = 51
-
-
 USM_SIGMA = 0.3 * ((USM_TAPS - 1) * 0.5 - 1) + 0.8  # = 8 pixels, what OpenCV takes for so many taps
 
 

@@ -415,6 +415,18 @@ def test_some_pictures_are_degraded_mildly_beside_real_ones(mild, expected, monk
     assert share == pytest.approx({"real": 0, "photo": 1, "both": 0.5}[expected], abs=0.1)
 
 
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_lens_blurs_as_widely_as_was_drawn(scale):
+    """A kernel that is cut too near its middle is a box, and narrower than its σ."""
+    sure = replace(degrade.PHOTO, clean=0.0, blur=replace(degrade.PHOTO.blur, probability=1.0))
+    drawn = degrade.sample_photo((500, 3, 64, 64), scale, seeded(6), sure)[0].parameters
+    kernels = distortions.make_kernels(**drawn)
+    bells = (drawn["kind"] == 0) & (drawn["sigma"][:, 0] > 0.8) & (drawn["sigma"][:, 0] <= distortions.REACH / 3)
+    assert bells.sum() > 50
+    for kernel, sigma in zip(kernels[bells], drawn["sigma"][bells, 0].tolist(), strict=True):
+        assert moments(kernel)[0, 0] == pytest.approx(sigma**2, rel=0.05)
+
+
 def test_a_clean_photograph_is_only_shrunk_by_bicubic():
     clean = degrade.photo(few(3), 4, seeded(), replace(degrade.PHOTO, clean=1.0))
     torch.testing.assert_close(clean, degrade.bicubic(few(3), 4), atol=1e-6, rtol=0)
@@ -558,7 +570,7 @@ def test_captions_tell_every_kind_in_two_short_lines():
     [
         ([], 2, "-i"),
         (["-i", "photo.png"], 2, "-o"),
-        (["-i", "photo.png", "-o", "x.png", "-s", "9"], 2, "-s must be 1 to 8"),
+        (["-i", "photo.png", "-o", "x.png", "-s", "9"], 2, "'9' is not a whole number from 2 to 8"),
         (["-i", "photo.png", "-o", "x.png", "--seed", "-1"], 2, "--seed"),
         (["-i", "photo.png", "-o", "x.png", "--seed", str(2**64)], 2, "--seed"),
         (["-i", "photo.png", "-o", "x.png", "--seed", "one"], 2, "--seed"),
