@@ -8,10 +8,9 @@ Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks"
     the adversarial losses          which of the two pictures is the real one?
     PerceptualLoss                  do both look alike to VGG19, which has learnt to name things?
 
-What only makes it fast and exact on a processor is at the foot.
-
-Pictures are RGB in 0..1, (N, 3, H, W); nothing here clips them. Where paper and authors' code disagree, a comment
-says which is followed. Generators have BasicSR's parameter names: its weights load here and ours load there.
+Pictures are RGB in 0..1, (N, 3, H, W); nothing here clips them. Where paper and authors' code disagree, a comment says
+which is followed. Generators have BasicSR's parameter names: its weights load here and ours load there. What only makes
+it fast and exact on a processor is at the foot.
 """
 
 import math
@@ -52,8 +51,8 @@ class DenseBlock(nn.Module):
         self.conv3 = conv3x3(features + 2 * growth, growth)
         self.conv4 = conv3x3(features + 3 * growth, growth)
         self.conv5 = conv3x3(features + 4 * growth, features)
-        # MSRA (He) initialisation times 0.1, so that a deep net starts near the identity (section 3.1). As in the
-        # authors' code only here: with it everywhere, first and last convolution included, training crawls.
+        # He's initialisation times 0.1, so that a deep net starts near the identity (section 3.1); as in the authors'
+        # code only here: with it everywhere training crawls.
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4, self.conv5):
             nn.init.kaiming_normal_(conv.weight)
             conv.weight.data.mul_(0.1)
@@ -88,11 +87,10 @@ class RRDB(nn.Module):
 class RRDBNet(nn.Module):
     """ESRGAN's generator: (N, 3, H, W) → (N, 3, scale·H, scale·W). RGB in 0..1; the output may overshoot a little.
 
-    The paper's is ×4 with 64 features, growth 32 and 23 blocks: 16,697,987 parameters. The default is small
-    enough for two CPU cores. `scale` is 1, 2, 4, 8 or 16. With `unshuffle`, ×1 and ×2 have the form of Real-ESRGAN's
-    published checkpoints: squares of 4×4 or 2×2 pixels become channels, and the net enlarges ×4 as usual; most
-    of the work is then done on few pixels. Raises ValueError for any other scale. A network of one of the `colours`
-    restores red, green and blue each as a grey picture.
+    The paper's is ×4 with 64 features, growth 32 and 23 blocks: 16,697,987 parameters. The default is small enough for
+    two CPU cores. `scale` is 1, 2, 4, 8 or 16, else ValueError. With `unshuffle`, ×1 and ×2 have the form of
+    Real-ESRGAN's published checkpoints: squares of 4×4 or 2×2 pixels become channels, and the net enlarges ×4 as usual.
+    A network of one of the `colours` restores red, green and blue each as a grey picture.
     """
 
     luma = False  # it enlarges RGB itself
@@ -105,14 +103,12 @@ class RRDBNet(nn.Module):
         super().__init__()
         if scale not in ((1, 2) if unshuffle else (1, 2, 4, 8, 16)):
             raise ValueError(f"RRDBNet enlarges ×1, ×2, ×4, ×8 or ×16 (×1 or ×2 with unshuffle), not ×{scale}")
-        # What builds this network again: RRDBNet(**shape).
         self.shape = dict(scale=scale, features=features, growth=growth, blocks=blocks, unshuffle=unshuffle)
         if colours != 3:  # which older checkpoints do not say
             self.shape["colours"] = colours
         self.scale, self.colours = scale, colours
         self.fold = 4 // scale if unshuffle else 1  # this many pixels a side become one
         self.doublings = (scale * self.fold).bit_length() - 1  # ×1, 2, 4, 8, 16: 0, 1, 2, 3, 4
-
         self.conv_first = conv3x3(colours * self.fold**2, features)
         self.body = nn.Sequential(*(RRDB(features, growth) for _ in range(blocks)))
         self.conv_body = conv3x3(features, features)
@@ -137,7 +133,7 @@ class RRDBNet(nn.Module):
     def enlarge(self, x: Tensor) -> Tensor:
         """From what has been found out about every low pixel to the restored picture."""
         for number in range(1, self.doublings + 1):
-            # Nearest neighbour and then a convolution: a transposed one would leave a chequered pattern.
+            # Nearest neighbour, then a convolution: a transposed one would leave checkerboard artifacts.
             x = F.leaky_relu(convolve_doubled(x, getattr(self, f"conv_up{number}")), 0.2)
         return in_full_precision(self.conv_last, leaky(self.conv_hr(x)))
 
@@ -186,13 +182,10 @@ class SRVGGNetCompact(nn.Module):
 class VGGDiscriminator(nn.Module):
     """ESRGAN's discriminator: (N, 3, patch, patch) → one logit a picture, (N, 1), no sigmoid.
 
-    Five pairs of a 3×3 convolution and a 4×4 one of stride 2, with 64, 128, 256, 512 and 512 channels, then two
-    linear layers: 14,499,401 parameters at 128. The first linear layer fits the grid that a picture of `patch` pixels
-    leaves (4×4 at 128, 6×6 at 192). Other pictures' grids are pooled to that size, which at `patch` itself changes
-    nothing. Under 32 pixels: ValueError.
-
-    `features` is the width of the first pair. `normalisation` is "batch", as in the paper, or "spectral" (Miyato
-    et al. 2018), which bounds how steep the discriminator can be: in a short training it must not win outright.
+    Five pairs of a 3×3 convolution and a 4×4 one of stride 2, from 64 channels (`features`) to 512, then two linear
+    layers: 14,499,401 parameters at 128. The first of these fits the grid that `patch` pixels leave, 4×4 at 128; other
+    pictures' grids are pooled to it. `normalisation` is "batch", as in the paper, or "spectral" (Miyato et al. 2018),
+    which bounds how steep the discriminator can be. Raises ValueError for less than 32 pixels a side.
     """
 
     def __init__(self, patch: int = 128, features: int = 64, normalisation: str = "batch"):
@@ -217,9 +210,7 @@ class VGGDiscriminator(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         if min(picture.shape[-2:]) < 32:
-            raise ValueError(
-                f"too small to discriminator: {picture.shape[-2]}×{picture.shape[-1]}, not 32 pixels a side"
-            )
+            raise ValueError(f"a discriminator needs 32 pixels a side, not {picture.shape[-2]}×{picture.shape[-1]}")
         x = F.adaptive_avg_pool2d(self.body(picture), self.grid)
         return self.linear2(leaky(self.linear1(x.flatten(1))))
 
@@ -228,14 +219,14 @@ class UNetDiscriminator(nn.Module):
     """Real-ESRGAN's discriminator: (N, 3, H, W) → a logit for every pixel, (N, 1, H, W). 4,376,897 parameters.
 
     Three times down, three times up again, and at every size what was seen on the way down is added: it says
-    also *where* a picture looks false. Spectral norm on all but the first and last convolution, as published.
-    At least 8 pixels a side, which need not divide by 8.
+    also *where* a picture looks false. At least 8 pixels a side, which need not divide by 8.
     """
 
     def __init__(self, features: int = 64):
         super().__init__()
 
         def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Module:
+            """With spectral norm, which the first and the last convolution do without, as published."""
             return spectral_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding=1, bias=False))
 
         self.conv0 = conv3x3(3, features)
@@ -282,7 +273,7 @@ def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) ->
         D(real) = σ(C(real) − E[C(fake)]),  D(fake) = σ(C(fake) − E[C(real)])
         L_D = −E[log D(real)] − E[log(1 − D(fake))]
 
-    The paper adds the two terms; the authors' code averages them, and so do we: ln 2 when it cannot tell.
+    The paper adds the two terms; the authors' code averages them, and so do we: ln 2 if it cannot tell them apart.
     """
     return (should_be_real(real_logits - fake_logits.mean()) + should_be_fake(fake_logits - real_logits.mean())) / 2
 
@@ -298,7 +289,7 @@ def relativistic_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Ten
 
 
 def vanilla_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Real-ESRGAN's: −E[log σ(C(real))] − E[log(1 − σ(C(fake)))], a sum: 2 ln 2 when the discriminator cannot tell."""
+    """Real-ESRGAN's: −E[log σ(C(real))] − E[log(1 − σ(C(fake)))], a sum: 2 ln 2 if it cannot tell them apart."""
     return should_be_real(real_logits) + should_be_fake(fake_logits)
 
 
@@ -321,8 +312,8 @@ class VGG19Features(nn.Module):
     """(N, 3, H, W), RGB in 0..1 → {"conv5_4": (N, 512, H/16, W/16), …}, *before* activation, for the layers asked for.
 
     Before activation because after it most deep features are zero and tell the generator nothing (section 3.3).
-    Simonyan and Zisserman 2015, only as deep as needed, named as in torchvision, frozen. The weights are not
-    trained here: see `load_vgg19`. Raises ValueError for a layer that VGG19 does not have.
+    Simonyan and Zisserman 2015, only as deep as needed, frozen, named as in torchvision; `load_vgg19` in
+    engine/weights.py has the weights. Raises ValueError for a layer that VGG19 does not have.
     """
 
     mean: Tensor
@@ -360,9 +351,9 @@ class VGG19Features(nn.Module):
 class PerceptualLoss(nn.Module):
     """The mean absolute difference of two pictures' features, summed over layers with `weights` (name → weight).
 
-    relative: each layer's difference is divided by the standard deviation of the photographs' own features there.
-    Files of VGG19's weights differ tenfold and more in the size of a layer's features; so the weights of the layers
-    mean the same with all of them. Papers take the features as large as their file makes them.
+    `relative` divides each layer's difference by the standard deviation of the photographs' own features there: files
+    of VGG19's weights differ tenfold and more in that, and the weights of the layers then mean the same with all.
+    Papers take the features as large as their file makes them.
     """
 
     def __init__(self, vgg: VGG19Features, weights: dict[str, float], relative: bool = False):
@@ -373,16 +364,12 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             expected = self.vgg(high)
         actual = self.vgg(restored)
-        differences = (
-            weight * self.difference(actual[layer], expected[layer]) for layer, weight in self.weights.items()
-        )
-        return sum(differences, start=torch.zeros((), device=restored.device))
-
-    def difference(self, actual: Tensor, expected: Tensor) -> Tensor:
-        """Of one layer's features (N, C, H, W)."""
-        expected = expected.float()
-        size = expected.std().clamp_min(1e-8) if self.relative else 1.0
-        return F.l1_loss(actual.float(), expected) / size
+        total = torch.zeros((), device=restored.device)
+        for layer, weight in self.weights.items():
+            features = expected[layer].float()
+            size = features.std().clamp_min(1e-8) if self.relative else 1.0
+            total = total + weight * F.l1_loss(actual[layer].float(), features) / size
+        return total
 
 
 # ---------------------------------------------------------------------------------------------
@@ -390,7 +377,7 @@ class PerceptualLoss(nn.Module):
 # ---------------------------------------------------------------------------------------------
 
 STRIP = 2**16  # about so many pixels are computed at once,
-MIN_ROWS = 8  # but at least so many times as many rows as a strip needs of each neighbour, for those are extra work
+MIN_ROWS = 8  # but at least so many times the rows that a strip needs of its neighbour, for those are extra work
 
 
 def to_autocast_dtype(x: Tensor) -> Tensor:
@@ -400,10 +387,7 @@ def to_autocast_dtype(x: Tensor) -> Tensor:
 
 
 def in_full_precision(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """conv(x) in the weights' own precision, float32, whatever the others compute in.
-
-    For the outermost layers: they are a small part of the work, and what they round is the picture itself.
-    """
+    """conv(x) in the weights' own precision; for the outermost layers, which else would round the picture itself."""
     with torch.autocast(x.device.type, enabled=False):
         return conv(x.to(conv.weight.dtype))
 
@@ -416,8 +400,7 @@ def in_strips(function, x: Tensor, reach: int, factor: int = 1) -> Tensor:
     which need every feature kept, it is one piece.
     """
     height, parts = x.shape[-2], []
-    # Enlarged pixels count for less, as they go through few layers and are not joined to others: `factor`, not its
-    # square, is what was fastest.
+    # `factor`, not its square, was fastest: enlarged pixels go through few layers and are not joined to others.
     rows = max(MIN_ROWS * reach, STRIP // (len(x) * factor * x.shape[-1]))
     if x.requires_grad or rows >= height:
         return function(x)
@@ -432,8 +415,8 @@ def in_strips(function, x: Tensor, reach: int, factor: int = 1) -> Tensor:
 def convolve_doubled(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """conv(F.interpolate(x, scale_factor=2, mode="nearest")) for a 3×3 `conv`, with 4/9 of the multiplications.
 
-    Among equal neighbours two of the three taps see the same pixel, so their weights are added first: a 2×2 filter for
-    each of the four places in a doubled pixel. All are computed at once, and their results put side by side.
+    Of three taps two see the same pixel, so their weights are added first: a 2×2 filter for each of the four places in
+    a doubled pixel. All are computed at once, and their results put side by side.
     """
 
     def pairs(weight: Tensor) -> Tensor:
