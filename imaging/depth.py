@@ -73,9 +73,10 @@ def _read_as(path, raw: str) -> numpy.ndarray:
 
 
 def undo_multiplication(pixels: numpy.ndarray) -> numpy.ndarray:
-    """uint16 colours that were multiplied by their alpha, the last channel, as they were before."""
-    opacity = numpy.maximum(pixels[:, :, -1:], 1) / numpy.float32(65535)
-    colours = (pixels[:, :, :-1] / opacity).round().clip(0, 65535).astype(numpy.uint16)
+    """Colours, uint8 or uint16, that were multiplied by their alpha, the last channel, as they were before."""
+    peak = numpy.iinfo(pixels.dtype).max
+    opacity = numpy.maximum(pixels[:, :, -1:], 1) / numpy.float32(peak)
+    colours = (pixels[:, :, :-1] / opacity).round().clip(0, peak).astype(pixels.dtype)
     return numpy.dstack((colours, pixels[:, :, -1:]))
 
 

@@ -26,6 +26,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it talks about every
 
 COLOURS = {0: 1, 1: 1, 2: 3}  # photometric interpretation (white is zero, black is zero, RGB) → channels
 SUB_DIRECTORIES, PROFILE, DNG = 330, 34675, 50706  # tags
+MOST_CHANNELS = 16  # more are a damaged file, or no picture
 LARGEST = 2**31  # bytes of pixels, of which offsets of 32 bits are sure to reach the end
 ENDED = "its pixels end too early"
 
@@ -43,24 +44,28 @@ def read_tiff(path) -> Picture | None:
         return None
     try:
         file = tifffile.TiffFile(path)
-        first = file.pages.first
-        page = first if _is_full(first) else next((page for page in map(_whole, file.pages) if _is_full(page)), first)
-        raw = DNG in first.tags or (not _is_full(page) and SUB_DIRECTORIES in page.tags)
-        ours = _is_ours(page)
     except Exception:  # a damaged directory: Pillow will say so
         return None
     with file:
+        try:
+            page, raw = _choose_page(file)
+            ours = _is_ours(page)
+        except Exception:
+            return None
         if raw or beginning[8:] == b"CR":  # all that there is of colours is a preview
             raise UserError("is a camera's raw file: develop it first, and save it as TIFF or PNG")
         return _read_page(path, file, page) if ours else None
 
 
-def _whole(page: tifffile.TiffPage | tifffile.TiffFrame) -> tifffile.TiffPage:
-    return page.aspage()
+def _choose_page(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, bool]:
+    """The first page that is no smaller version of another one, and whether there are only previews of a raw file."""
+    pages = (page.aspage() for page in file.pages)
+    first = next(pages)
+    page = first if _is_full(first) else next(filter(_is_full, pages), first)
+    return page, DNG in first.tags or (not _is_full(page) and SUB_DIRECTORIES in page.tags)
 
 
 def _is_full(page: tifffile.TiffPage) -> bool:
-    """Whether a page is no smaller version of another one."""
     return not page.subfiletype & 1
 
 
@@ -81,7 +86,9 @@ def _read_page(path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> Pictur
 def _is_ours(page: tifffile.TiffPage) -> bool:
     """Whether Pillow would read such pixels wrongly, with 8 bits or not at all."""
     samples, bits = page.samplesperpixel, page.bitspersample
-    if page.photometric not in COLOURS or page.sampleformat != 1 or not isinstance(bits, int) or bits > 16:
+    if page.photometric not in COLOURS or page.sampleformat != 1 or not isinstance(bits, int):
+        return False
+    if bits > 16 or samples > MOST_CHANNELS:
         return False
     planes = samples > 1 and page.planarconfig == 2
     return bits not in (1, 2, 4, 8) or (bits == 8 and (planes or (samples > 1 and page.photometric == 0)))
@@ -119,7 +126,7 @@ def _odd_bits(file: tifffile.TiffFile, page: tifffile.TiffPage, shape: tuple[int
 
 def _unpacked(data: bytes, rows: int, values: int, page: tifffile.TiffPage) -> numpy.ndarray:
     bits = page.bitspersample
-    if len(data) >= 2 * rows * values:
+    if len(data) in (2 * rows * values, 2 * page.rowsperstrip * values):
         return numpy.frombuffer(data, f"{page.parent.byteorder}u2", rows * values).reshape(rows, values)
     row = -(-values * bits // 8)  # bytes
     if len(data) < rows * row:

@@ -301,6 +301,9 @@ def _odd_tiffs(folder: Path) -> dict:
         tiff(folder / f"{name}.tif", packed(values, bits), tags, order)
         tiff(folder / f"{name}_zip.tif", zlib.compress(packed(values, bits)), tags | {259: (8,)}, order)
         tiff(folder / f"{name}_in_two_bytes.tif", values.astype(f"{order}u2").tobytes(), tags, order)
+        if (bits, channels) == (12, 1):  # which Pillow unpacks
+            tiff(folder / f"{name}_lzw.tif", lzw(packed(values, bits)), tags | {259: (5,)}, "<")
+            expected[f"{name}_lzw.tif"] = Expected([shown])
         for ending in ("", "_zip", "_in_two_bytes"):
             expected[f"{name}{ending}.tif"] = Expected([shown])
     for channels, order in itertools.product((1, 3, 4), "<>"):

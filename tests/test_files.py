@@ -165,16 +165,24 @@ def test_a_gif_becomes_transparent_again(tmp_path):
     assert [pixels_of(frame)[0, 0].tolist() for frame in again.frames] == [[200, 0, 0, 255]] * 3
 
 
-def test_premultiplied_alpha_and_scanners_bits(tmp_path):
-    straight = planes(4, numpy.uint16)
-    share = straight[:, :, 3:] / 65535
-    multiplied = numpy.dstack(((straight[:, :, :3] * share).round().astype(numpy.uint16), straight[:, :, 3:]))
-    tifffile.imwrite(tmp_path / "x.tif", multiplied, photometric="rgb", extrasamples=["assocalpha"])
+@pytest.mark.parametrize("dtype", [numpy.uint8, numpy.uint16])
+@pytest.mark.parametrize("planar", [False, True])
+def test_premultiplied_alpha(tmp_path, dtype, planar):
+    straight = planes(4, dtype)
+    share = straight[:, :, 3:] / numpy.iinfo(dtype).max
+    multiplied = numpy.dstack(((straight[:, :, :3] * share).round().astype(dtype), straight[:, :, 3:]))
+    laid = {"planarconfig": "separate"} if planar else {}
+    multiplied = numpy.moveaxis(multiplied, 2, 0) if planar else multiplied
+    tifffile.imwrite(tmp_path / "x.tif", multiplied, photometric="rgb", extrasamples=["assocalpha"], **laid)
     (frame,) = open_picture(tmp_path / "x.tif").frames
     visible = straight[:, :, 3] > 0
-    assert numpy.abs(frame[visible].astype(int) - straight[visible]).max() <= 2
+    assert numpy.abs(pixels_of(frame)[visible].astype(int) - straight[visible]).max() <= 2
+
+
+def test_a_channel_that_nobody_knows_is_told(tmp_path, capsys):
     tifffile.imwrite(tmp_path / "plain.tif", planes(4, numpy.uint16), photometric="rgb", extrasamples=["unspecified"])
     assert open_picture(tmp_path / "plain.tif").frames[0].shape[2] == 3
+    assert "has 4 channels, of which 3 are taken" in capsys.readouterr().err
 
 
 def test_a_bomb_is_refused_unless_allowed(tmp_path, monkeypatch):
