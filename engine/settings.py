@@ -63,14 +63,12 @@ class Settings:
 # Real-ESRGAN, section 4.1: five layers of VGG19, and pixels count as much as features.
 REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, layers=dict(REAL_ESRGAN_LAYERS), discriminator="unet")
 
+COMPACT_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 6.0, "conv5_4": 0.5}
 # A short training needs a discriminator that does not win outright: half as wide, it waits while it is ahead, and it
 # learns by Adam at 2e-4, where the generator learns by Muon at 1e-3. VGG19 hardly minds a tint: consistency does.
-COMPACT_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 6.0, "conv5_4": 0.5}
-
 COMPACT_ADVERSARIAL = Adversarial(
     2.0, 1.0, 0.04, 6.0, COMPACT_LAYERS, relative=True, features=32, discriminator_rate=0.2, discriminator_waits=0.5
 )
-
 COMPACT_REAL_ADVERSARIAL = replace(
     REAL_ADVERSARIAL, consistency_weight=6.0, relative=True, features=32, discriminator_rate=0.2
 )

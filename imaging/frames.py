@@ -12,7 +12,6 @@ from torch import Tensor
 # with 8 bits a Pillow image of mode L, LA, RGB or RGBA, with 16 an array (H, W, 1 to 4 channels) of uint16.
 Frame = Image.Image | numpy.ndarray
 
-
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 TURN = Image.Transpose

@@ -30,7 +30,6 @@ WRITTEN_FORMATS = {
 }  # fmt: skip
 ANIMATED = {"GIF": ".gif", "WEBP": ".webp", "PNG": ".png"}  # the kinds that can hold several frames when written
 FULL_COLOURS = 90  # the quality from which a JPEG keeps the colour of every pixel (4:4:4)
-
 MAX_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535}  # pixels
 MAX_DURATION = {"GIF": 655_350, "WEBP": 2**24 - 1, "PNG": 65_535}  # milliseconds
 
@@ -41,7 +40,7 @@ def best_suffix(picture: Picture) -> str:
 
 
 def check_target(path: Path) -> None:
-    """Raise UsageError or UserError now if `write_picture` could not write there after minutes of work."""
+    """Raise UsageError or UserError now if `save_picture` could not write there after minutes of work."""
     if path.suffix.lower() not in WRITTEN_FORMATS:
         raise UsageError(f"{path}: cannot write such a picture; its name must end in {', '.join(WRITTEN_FORMATS)}")
     try:
