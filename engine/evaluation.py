@@ -40,7 +40,7 @@ class EvaluationSettings:
     network: Network | None = None  # without: bicubic alone
     vgg: nn.Module | None = None  # measures besides what `perceptual_metrics` does
     degradation: str = "bicubic"
-    seed: int = 0  # of the draws of "real"
+    seed: int = 0  # of the draws of "photo" and "real"
     tiling: Tiling | None = None  # how the network is run; without: in float32
 
 

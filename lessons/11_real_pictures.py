@@ -110,7 +110,7 @@ def settings_of(sigma, beta, angle=0.0):
 
 
 real = distortions.generalised_gaussian_kernels(*settings_of((3.0, 1.5), 0.7))[0]
-print("largest difference from distortions.py:", (gaussian_by_hand((3.0, 1.5), 0.7) - real).abs().max().item())
+print("largest difference from imaging/distortions.py:", (gaussian_by_hand((3.0, 1.5), 0.7) - real).abs().max().item())
 kernels = {
     "Gaussian": distortions.generalised_gaussian_kernels(*settings_of((2.0, 2.0), 1.0)),
     "turned": distortions.generalised_gaussian_kernels(*settings_of((4.0, 1.2), 1.0, 0.6)),
