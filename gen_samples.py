@@ -29,7 +29,8 @@ from tqdm import tqdm
 
 from engine.data import RECORD, make_pair, photograph_name, random_below, read_record, seeded
 from imaging.console import Parser, UserError, note, replacing, run_command
-from imaging.files import find_pictures, read_picture
+from imaging.files import read_picture
+from imaging.folders import find_pictures
 from imaging.images import from_bytes, to_image
 
 PHOTOGRAPHS = Path("images_raw")  # where your own lie
@@ -56,10 +57,15 @@ def fill_with_free_photographs(folder: Path) -> None:
     note(f"{folder}: was empty, now has {len(FREE_PHOTOGRAPHS)} free photographs that come with scikit-image")
 
 
-def find_or_fill(folder: Path) -> list[Path]:
-    """The photographs in a folder, after filling it if there is nothing in it but its README.md."""
+def fill_if_empty(folder: Path) -> None:
+    """Fill a folder of photographs if there is nothing in it but its README.md."""
     if not folder.is_dir() or all(path.name == "README.md" or path.name[0] == "." for path in folder.iterdir()):
         fill_with_free_photographs(folder)
+
+
+def find_or_fill(folder: Path) -> list[Path]:
+    """The photographs in a folder, after filling it if it is empty."""
+    fill_if_empty(folder)
     return find_pictures(folder)
 
 

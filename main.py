@@ -51,9 +51,9 @@ kept; of esrgan those that are nearest to the real picture in VGG19's features.
 """
 UPSCALE_HELP = """\
 Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else the best network that
-came with the program: the first line says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; of a folder the
-structure is kept. Depth, transparency, colour profile and resolution are those of the picture, and animations stay
-animations (.gif, .webp or .png).
+came with the program: the first line says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; a tag after
+MODEL says which weights, unless they came with the program. Of a folder the structure is kept. Depth, transparency,
+colour profile and resolution are those of the picture, and animations stay animations (.gif, .webp or .png).
 """
 EVALUATE_HELP = """\
 Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. With
@@ -104,8 +104,8 @@ def add_train_flags(add) -> None:
     add("-m", "--model", choices=MODELS, default="srcnn", help="which (default srcnn)")
     add("-e", "--epochs", type=console.positive, help="epochs of this run (default 20)")
     add(
-        "-i", "--input", action="append", type=Path, metavar="DIR|LIST.txt",
-        help="samples, photographs or a list of photographs; may be given several times",
+        "-i", "--input", action="extend", nargs="+", type=Path, metavar="DIR|LIST.txt",
+        help="samples, photographs or lists of photographs",
     )  # fmt: skip
     add("-s", "--scale", type=console.scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
     add("-n", "--new", action="store_true", help="start a new run instead of resuming one")
@@ -115,18 +115,13 @@ def add_train_flags(add) -> None:
     )  # fmt: skip
     add("-b", "--batch", type=console.positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
     add(
-        "--accumulate",
-        type=console.positive,
-        default=1,
-        metavar="N",
+        "--accumulate", type=console.positive, default=1, metavar="N",
         help="compute N batches for each update, for less memory",
-    )
+    )  # fmt: skip
     add("--clip", type=console.positive_real, default=0.0, metavar="NORM", help="cut longer gradients to this norm")
     add(
-        "--learning-rate",
-        type=console.positive_real,
-        help="at the start of the run (defaults as in engine/settings.py)",
-    )
+        "--learning-rate", type=console.positive_real, help="at the start of the run (defaults: engine/settings.py)"
+    )  # fmt: skip
     add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], help="sides of srcnn's filters (default 9-5-5)")
     add("--blocks", type=console.positive, help="of rrdb and esrgan (default 6)")
     add("--features", type=console.positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
@@ -141,45 +136,41 @@ def add_train_flags(add) -> None:
         help="VGG19's weights for esrgan: torchvision's, fetched once (default); random; or a file of them",
     )  # fmt: skip
     add(
-        "--gan-weight",
-        type=console.not_negative_real,
-        metavar="X",
+        "--gan-weight", type=console.not_negative_real, metavar="X",
         help="of the adversarial loss in esrgan; 0: without (defaults as in engine/settings.py)",
-    )
+    )  # fmt: skip
     add(
-        "--save-every",
-        type=console.positive_real,
-        default=5.0,
-        metavar="MINUTES",
+        "--save-every", type=console.positive_real, default=5.0, metavar="MINUTES",
         help="besides after epochs (default 5)",
-    )
-    add("--val", action="append", type=Path, metavar="DIR", help="pictures to watch besides; they choose nothing")
+    )  # fmt: skip
+    add(
+        "--val", action="extend", nargs="+", type=Path, metavar="DIR",
+        help="pictures to watch besides; they choose nothing",
+    )  # fmt: skip
 
 
 def add_upscale_flags(add) -> None:
     """What `upscale` alone understands."""
     add(
-        "-i", "--input", action="append", type=Path, required=True, metavar="FILE|DIR",
-        help="a picture or a folder of them",
+        "-i", "--input", action="extend", nargs="+", type=Path, required=True, metavar="FILE|DIR",
+        help="pictures, or folders of them",
     )  # fmt: skip
     add(
-        "-o", "--output", type=Path, metavar="FILE|DIR",
-        help="where to (default images_upscaled/); a file's name says the format: png, jpg, webp, tif, bmp or gif",
+        "-o", "--output", metavar="FILE|DIR",
+        help="where to (default images_upscaled/); a file's name says the format: png, jpg, webp, tif, bmp or gif; "
+        "a slash at the end means a folder",
     )  # fmt: skip
+    add("--format", choices=("png", "jpg", "webp", "tif"), help="of all results (default: what suits the picture)")
+    add("--keep-names", action="store_true", help="call the result of NAME.jpg NAME.png; what is there stays")
     add(
-        "--outscale",
-        type=console.enlargement,
-        metavar="X",
+        "--outscale", type=console.enlargement, metavar="X",
         help="how many times larger, any factor (default the network's)",
-    )
+    )  # fmt: skip
     add("--skip-existing", action="store_true", help="leave out pictures that have a result already")
     add(
-        "--quality",
-        type=console.percent,
-        default=95,
-        metavar="Q",
+        "--quality", type=console.percent, default=95, metavar="Q",
         help="of JPEG and WebP; 100: lossless WebP (default 95)",
-    )
+    )  # fmt: skip
     add(
         "--compare", action="store_true",
         help="draw the result beside nearest neighbour and bicubic, and write a page with a before/after slider",
@@ -196,7 +187,8 @@ def add_upscale_flags(add) -> None:
 def add_evaluate_flags(add) -> None:
     """What `evaluate` alone understands."""
     add(
-        "-i", "--input", action="append", type=Path, required=True, metavar="DIR", help="a folder of sharp pictures"
+        "-i", "--input", action="extend", nargs="+", type=Path, required=True, metavar="DIR",
+        help="folders of sharp pictures",
     )  # fmt: skip
     add("-s", "--scale", type=console.scale, help="how many times smaller and larger (default: the network's)")
     add(
@@ -269,10 +261,10 @@ def refuse_misplaced(options: argparse.Namespace) -> None:
 
 def fill_if_named(inputs: list[Path]) -> None:
     """Fill images_raw/ with free photographs if it is named and empty: then every command has something to work on."""
-    from gen_samples import PHOTOGRAPHS, find_or_fill
+    from gen_samples import PHOTOGRAPHS, fill_if_empty
 
     if PHOTOGRAPHS in inputs:
-        find_or_fill(PHOTOGRAPHS)
+        fill_if_empty(PHOTOGRAPHS)
 
 
 def chosen_sources(named: list[Path] | None, settings, seed: int) -> list[Path]:
@@ -288,13 +280,13 @@ def default_samples(settings, seed: int) -> list[Path]:
     always are for networks that enlarge by themselves and for degraded pictures, which are made while training.
     """
     from engine.layouts import class_of
-    from gen_samples import PHOTOGRAPHS, cut_samples, find_or_fill, sample_scale
+    from gen_samples import PHOTOGRAPHS, cut_samples, fill_if_empty, sample_scale
     from imaging.console import note
 
     photographs, scale = PHOTOGRAPHS, settings.scale
     folders = [Path("samples_gen_64"), Path("samples_gen_32")]
     if not class_of(settings.model, settings.shape).luma or settings.degradation != "bicubic":
-        find_or_fill(photographs)
+        fill_if_empty(photographs)
         return [photographs]
     scales = {folder: sample_scale(folder) for folder in folders if folder.exists()}
     if not scales:
@@ -307,31 +299,32 @@ def default_samples(settings, seed: int) -> list[Path]:
         note(
             f"no samples for ×{scale} in {', '.join(map(str, scales))}: cutting patches from {photographs}/ as it goes"
         )
-        find_or_fill(photographs)
+        fill_if_empty(photographs)
     return fitting[-1:] or [photographs]
 
 
 def upscale_command(options: argparse.Namespace) -> None:
     """`main.py upscale`."""
-    from engine.batch import UpscaleSettings, list_inputs, upscale_files
+    from tqdm import tqdm
+
+    from engine.batch import upscale_files
+    from engine.choosing import Chooser
     from engine.devices import choose_device, choose_precision
-    from imaging.console import UsageError
+    from engine.settings import UpscaleSettings
+    from engine.targets import chosen_output, list_inputs
 
     fill_if_named(options.input)
-    inputs = list_inputs(options.input, options.output)
+    output = chosen_output(options.output)
+    inputs = list_inputs(options.input, output)
     device = choose_device(options.cpu)
-    chosen = choose_network(options)
-    if chosen is None:
-        name = f" -m {options.model}" if options.model else ""
-        raise UsageError(f"no such network yet: `python main.py train{name} -e 20` trains one")
-    network, checkpoint = chosen
+    chooser = Chooser(options.model, options.blend, options.alpha, device, tqdm.write)
     precision = choose_precision(options.precision, device)
     print(f"device: {device} ({precision})")
     settings = UpscaleSettings(
-        options.outscale, options.tile or 0, precision, options.alpha_bicubic,
-        options.quality, options.compare, options.skip_existing, options.huge, options.srgb,
+        options.outscale, options.tile or 0, precision, options.alpha_bicubic, options.quality, options.compare,
+        options.skip_existing, options.format, options.keep_names, options.huge, options.srgb,
     )  # fmt: skip
-    upscale_files(inputs, options.output, network.to(device), checkpoint, settings)
+    upscale_files(inputs, output, chooser, settings)
 
 
 def evaluate_command(options: argparse.Namespace) -> None:

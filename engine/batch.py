@@ -1,16 +1,14 @@
 """Picture files through a network: one or a folder of them, with what lies beside the colours.
 
-    upscale_files(list_inputs([Path("holiday")]), Path("large"), network, checkpoint)
+    upscale_files(list_inputs([Path("holiday")]), Path("large"), Chooser(None), UpscaleSettings())
 
-Names, folders, what was done before, what goes wrong on the way; transparency, 16 bits, animations.
+What goes wrong on the way; transparency, 16 bits, animations. Names and folders are in targets.py.
 """
 
-import glob
 import math
 import os
-import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -19,35 +17,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from engine.checkpoints import model_name, now
+from engine.checkpoints import model_name
+from engine.choosing import Chooser, Chosen
+from engine.devices import release_memory
 from engine.networks import Network
+from engine.settings import UpscaleSettings
+from engine.targets import Target, plan_targets
 from engine.upscaling import Tiling, crop, enlarged_pieces, one_of_three, thrice
-from imaging.console import UsageError, UserError, note, unused
-from imaging.files import find_pictures, open_picture
+from imaging.console import InUseError, UserError, note, one_line, one_of_many, unused
+from imaging.files import open_picture
 from imaging.frames import Frame, Picture, frame_channels, frame_size, is_grey, new_frame, paste, read_window
 from imaging.images import to_bytes
-from imaging.saving import ANIMATED, WRITTEN_FORMATS, best_suffix, check_size, check_target, save_picture
+from imaging.saving import ANIMATED, WRITTEN_FORMATS, check_size, check_target, save_picture
 from imaging.sheets import draw_comparison, write_slider
 
-UPSCALED = Path("images_upscaled")
-# How the names of results end, and of the comparisons beside them: see `_target` and `upscale_file`.
-RESULT = re.compile(r"\.x[\d.]+(e[+-]\d+)?\.[\w-]+\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d+)?(\.compare(-\d+)?)?\.\w+$")
 BLEED = 8  # pixels: as far as colours are spread under transparent pixels
-
-
-@dataclass(frozen=True)
-class UpscaleSettings:
-    """What the command line says about how to enlarge."""
-
-    outscale: float | None = None  # the network's own if not given
-    tile: int = 0  # 0: as it suits the network
-    precision: str = "fp32"
-    alpha_bicubic: bool = False  # transparency by bicubic interpolation, which takes no time
-    quality: int = 95  # of JPEG and WebP
-    compare: bool = False  # draw a comparison beside every result
-    skip_existing: bool = False
-    huge: bool = False  # open files with more pixels than Pillow thinks safe
-    srgb: bool = False  # convert colours that a profile describes to sRGB
 
 
 # ---------------------------------------------------------------------------------------------
@@ -55,137 +39,104 @@ class UpscaleSettings:
 # ---------------------------------------------------------------------------------------------
 
 
-def list_inputs(inputs: list[Path], output: Path | None = None) -> list[tuple[Path, Path]]:
-    """Every picture that `-i` names, files and folders: (path, path below its folder).
-
-    Results of earlier runs, in an output folder inside a folder of pictures or the same one, are left out.
-    Raises UsageError for what is not there and for folders without pictures.
-    """
-    found: list[tuple[Path, Path]] = []
-    results = (output or UPSCALED).resolve()
-    for path in inputs:
-        if path.is_dir():
-            pictures = find_pictures(path)
-            if path.resolve() in results.parents:
-                pictures = [picture for picture in pictures if results not in picture.resolve().parents]
-            elif path.resolve() == results:
-                pictures = [picture for picture in pictures if not RESULT.search(picture.name)]
-            found += [(picture, picture.relative_to(path)) for picture in pictures]
-        elif path.exists():
-            found.append((path, Path(path.name)))
-        else:
-            raise UsageError(f"{path}: no such file")
-    return found
-
-
 def upscale_files(
-    inputs: list[tuple[Path, Path]], output: Path | None, network: Network, checkpoint: dict,
-    settings: UpscaleSettings = UpscaleSettings(),
-) -> None:  # fmt: skip
+    inputs: list[tuple[Path, Path]], output: Path | None, chooser: Chooser, settings: UpscaleSettings
+) -> None:
     """Enlarge pictures into `output`: a file's name for a single picture, else a folder (default images_upscaled/).
 
     A folder keeps the structure that the inputs have below theirs. A bad picture is named and the rest goes on;
     raises UserError at the end if there was one.
     """
-    single = len(inputs) == 1
-    if output and output.suffix.lower() in WRITTEN_FORMATS and not single and not output.is_dir():
-        raise UsageError(f"-o {output}: is one file for {len(inputs)} pictures; give a folder")
-    plan = [(path, *_target(path, below, output, single, checkpoint, settings)) for path, below in inputs]
-    todo = _without_existing(plan) if settings.skip_existing else plan
+    plan = plan_targets(inputs, output, settings)
+    seen: Counter[Path] = Counter()
+    single = len(plan) == 1
     tiling = Tiling(settings.tile, settings.precision)
-    failed = 0
+    outcomes: Counter[str] = Counter()
     form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
-    with tqdm(total=len(todo), bar_format=form, delay=1, leave=False) as bar:
-        for done, (path, target, fixed) in enumerate(todo):
+    with tqdm(total=len(plan), bar_format=form, delay=1, leave=False) as bar:
+        for done, (path, target) in enumerate(plan):
             bar.update(done - bar.n)
 
             def progress(share: float, end: int = done + 1) -> None:
                 bar.update(min(share, end - bar.n))  # parts done once more with smaller tiles count once
 
-            bar.set_description_str(f"{done + 1} of {len(todo)}: {one_line(path.name)}", refresh=False)
+            bar.set_description_str(f"{done + 1} of {len(plan)}: {one_line(path.name)}", refresh=False)
             try:
-                results = upscale_file(path, target, fixed, network, checkpoint, settings, tiling, progress)
-            except (UserError, OSError, MemoryError) as error:
+                with one_of_many(path):
+                    results = _upscale_once(path, target, chooser, seen, settings, tiling, progress)
+            except InUseError:
+                note(f"passed over: {path}: another run is at it")
+                outcomes["passed over"] += 1
+            except UserError as error:
                 if single:
                     raise
-                named = error if isinstance(error, UserError) else f"{path}: {error or 'out of memory'}"
-                note(f"failed: {named}")
-                failed += 1
+                note(f"failed: {error}")
+                outcomes["failed"] += 1
             else:
-                tqdm.write("\n".join(map(one_line, results)))
+                outcomes["enlarged" if results else "there"] += 1
+                if results:
+                    tqdm.write("\n".join(map(one_line, results)))
             finally:
                 bar.clear()  # in its first second it is shown by what is written beside it, and would stay for ever
-    if failed:
-        raise UserError(f"{failed} of {len(todo)} pictures failed, {len(todo) - failed} were enlarged")
-    if not single or not todo:
-        tqdm.write(f"{len(todo)} enlarged, {len(plan) - len(todo)} were there already")
+                release_memory()
+    if outcomes["failed"]:
+        tried = outcomes["failed"] + outcomes["enlarged"]
+        raise UserError(f"{outcomes['failed']} of {tried} pictures failed, {outcomes['enlarged']} were enlarged")
+    if not single or not outcomes["enlarged"]:
+        others = f", {outcomes['passed over']} left to another run" if outcomes["passed over"] else ""
+        tqdm.write(f"{outcomes['enlarged']} enlarged, {outcomes['there']} were there already{others}")
 
 
-def one_line(name) -> str:
-    """A file's name as it can be printed: it may hold line breaks, and what a terminal takes for commands."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(name))
+def _upscale_once(path: Path, target: Target, chooser: Chooser, seen, settings, tiling, progress) -> list[Path]:
+    """`upscale_file`, unless its result is there already. Raises InUseError while another run makes it.
+
+    `seen` counts the names that results of this run begin with.
+    """
+    if target.rival:
+        raise UserError(f"{path}: with --keep-names its result would have the name of that of {target.rival}")
+    low = None
+    if (chosen := chooser.fixed) is None:
+        low = open_picture(path, settings.huge, settings.srgb)
+        chosen = chooser.for_picture(low)
+    target = target.made_by(chosen.checkpoint, settings.outscale, seen)
+    with target.held(settings.skip_existing):
+        # A kept name is given once: what stands there may be an original.
+        if (settings.skip_existing or target.kind == "kept") and target.is_there():
+            return []
+        low = low or open_picture(path, settings.huge, settings.srgb)
+        return upscale_picture(path, low, target, chosen, settings, tiling, progress)
 
 
-def _target(path: Path, below: Path, output: Path | None, single: bool, checkpoint: dict, settings: UpscaleSettings):
-    """Where the enlarged picture goes, and whether that is a file's whole name or what NAME.xS.MODEL begins with."""
-    if single and output and output.suffix and not output.is_dir():
-        if output.exists() and output.samefile(path):
-            raise UsageError(f"{output}: is the picture to enlarge; choose another name for -o")
-        check_target(output)
-        return output, True
-    factor = settings.outscale or checkpoint["scale"]
-    return ((output or UPSCALED) / below).with_name(f"{below.stem}.x{factor:g}.{model_name(checkpoint)}"), False
-
-
-def _without_existing(plan: list[tuple[Path, Path, bool]]) -> list[tuple[Path, Path, bool]]:
-    """Only what has no result yet. Where a.jpg and a.png share the names of their results, these are counted."""
-    todo: list[tuple[Path, Path, bool]] = []
-    seen: Counter[Path] = Counter()
-    for path, target, fixed in plan:
-        seen[target] += 1
-        if fixed:
-            there = target.exists()
-        else:
-            endings = re.compile(r"\.[^.]*\.(png|gif|webp|tif)", re.IGNORECASE)
-            names = target.parent.glob(glob.escape(target.name) + ".*")
-            there = sum(bool(endings.fullmatch(name.name.removeprefix(target.name))) for name in names) >= seen[target]
-        if not there:
-            todo.append((path, target, fixed))
-    return todo
-
-
-def upscale_file(
-    path: Path, target: Path, fixed: bool, network: Network, checkpoint: dict, settings: UpscaleSettings,
-    tiling: Tiling, progress,
-) -> list[Path]:  # fmt: skip
-    """Enlarge one file; returns what was written. `progress` is called with shares that sum to 1."""
-    low = open_picture(path, settings.huge, settings.srgb)
-    if not fixed:
-        target = unused(target.with_name(f"{target.name}.{now()}{best_suffix(low)}"))
-    check_target(target)
-    if len(low.frames) > 1 and WRITTEN_FORMATS[target.suffix.lower()] not in ANIMATED:
-        note(f"{target}: such a file cannot hold an animation: this is its first frame")
-        low = replace(low, frames=low.frames[:1])
-    factor = settings.outscale or checkpoint["scale"]
-    height, width = (max(1, round(side * factor)) for side in frame_size(low.frames[0]))
-    size = height, width
-    check_size(target, *size)
-    _check_memory(path, low, size)
-    frames = [
-        upscale_frame(
-            network, frame, checkpoint["scale"], size, tiling, settings.alpha_bicubic,
-            lambda share: progress(share / len(low.frames)),
-        )
-        for frame in low.frames
-    ]  # fmt: skip
-    save_picture(target, replace(low, frames=frames), settings.quality)
-    if not settings.compare:
-        return [target]
-    label = f"{model_name(checkpoint)} ×{factor:g}"
-    sheet, page = (unused(target.with_name(f"{target.stem}.compare{suffix}")) for suffix in (".png", ".html"))
-    draw_comparison(low.frames[0], frames[0], label, sheet)
-    write_slider(low.frames[0], frames[0], label, page)
-    return [target, sheet, page]
+def upscale_picture(
+    path: Path, low: Picture, target: Target, chosen: Chosen, settings: UpscaleSettings, tiling: Tiling, progress
+) -> list[Path]:
+    """Enlarge what the file `path` holds; returns what was written. `progress` gets shares that sum to 1."""
+    checkpoint = chosen.checkpoint
+    with target.named(low) as result:
+        check_target(result)
+        if len(low.frames) > 1 and WRITTEN_FORMATS[result.suffix.lower()] not in ANIMATED:
+            note(f"{result}: such a file cannot hold an animation: this is its first frame")
+            low = replace(low, frames=low.frames[:1])
+        factor = settings.outscale or checkpoint["scale"]
+        height, width = (max(1, round(side * factor)) for side in frame_size(low.frames[0]))
+        size = height, width
+        check_size(result, *size)
+        _check_memory(path, low, size)
+        frames = [
+            upscale_frame(
+                chosen.network, frame, checkpoint["scale"], size, tiling, settings.alpha_bicubic,
+                lambda share: progress(share / len(low.frames)),
+            )
+            for frame in low.frames
+        ]  # fmt: skip
+        save_picture(result, replace(low, frames=frames), settings.quality)
+        if not settings.compare:
+            return [result]
+        label = f"{model_name(checkpoint)} ×{factor:g}"
+        sheet, page = (unused(result.with_name(f"{result.stem}.compare{suffix}")) for suffix in (".png", ".html"))
+        draw_comparison(low.frames[0], frames[0], label, sheet)
+        write_slider(low.frames[0], frames[0], label, page)
+        return [result, sheet, page]
 
 
 def _check_memory(path: Path, low: Picture, size: tuple[int, int]) -> None:

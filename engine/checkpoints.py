@@ -47,6 +47,11 @@ def new_path(checkpoint: dict) -> Path:
     return unused(MODELS / f"{model_name(checkpoint)}_x{checkpoint['scale']}.{now()}.pt")
 
 
+def is_dated(path: Path) -> bool:
+    """Whether a file has a name as `new_path` gives it, which says no more than its network and when it was made."""
+    return bool(re.search(r"_x\d+\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d+)?$", path.stem))
+
+
 def save_checkpoint(checkpoint: dict, path: Path) -> None:
     """Write a checkpoint; the file that was there before stays whole until this one is. Raises UserError."""
     with replacing(path) as temporary:

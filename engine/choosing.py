@@ -4,11 +4,13 @@ chooser = Chooser("rrdb")                     # what `-m` says, or None
 chosen = chooser.for_picture(open_picture(path))
 """
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine import checkpoints
-from engine.checkpoints import find_latest, first_that_loads, fitting_heads, load_checkpoint, model_name
+from engine.checkpoints import find_latest, first_that_loads, fitting_heads, is_dated, load_checkpoint, model_name
 from engine.layouts import KINDS, AnyNetwork
 from engine.networks import load_network
 from engine.weights import blend
@@ -135,7 +137,21 @@ def choose_network(
         told += "; none that fits is trained yet: this one ships"
     elif model is None and not other_path and (better := better_shipped(checkpoint)):
         told += f"; a better one ships: -m {better}"
-    return Chosen(load_network(checkpoint), checkpoint, f"{told})")
+    network = load_network(checkpoint)
+    if other_path:
+        checkpoint = {**checkpoint, "tag": weights_tag(f"blend{100 * (alpha or 0):.0f}", network)}
+    elif path.resolve().parent != checkpoints.PRETRAINED:
+        checkpoint = {**checkpoint, "tag": weights_tag("" if is_dated(path) else path.stem, network)}
+    return Chosen(network, checkpoint, f"{told})")
+
+
+def weights_tag(word: str, network: AnyNetwork) -> str:
+    """What tells a network from others of its kind in names of results: a word for it, and a hash of its weights."""
+    digest = hashlib.sha256()
+    for weights in network.state_dict().values():
+        digest.update(weights.numpy().tobytes())
+    word = re.sub(r"[^\w+-]+", "-", word, flags=re.ASCII)[:20].strip("-")
+    return f"{word}-{digest.hexdigest()[:6]}".lstrip("-")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -172,6 +188,8 @@ class Chooser:
         is_file = model is not None and model not in KINDS
         if is_file or other or alpha is not None or find_own(**({"model": model} if model else {})):
             self.fixed = self.ready(choose_network(model, other, alpha))
+        elif find_shipped(**({"model": model} if model else {})) is None:
+            self.ready(None)
 
     def for_picture(self, picture: Picture) -> Chosen:
         """The network that enlarges it, on its device."""

@@ -23,7 +23,8 @@ import degrade
 from engine.layouts import class_of
 from imaging import distortions
 from imaging.console import UsageError, UserError, note
-from imaging.files import find_pictures, read_picture
+from imaging.files import read_picture
+from imaging.folders import find_pictures
 from imaging.images import crop_to_multiple, from_bytes, resize, size_of, to_bytes
 
 RECORD = "samples.csv"

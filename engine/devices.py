@@ -1,7 +1,9 @@
 """Where and how exactly a network computes: device, precision, and the processes that torchrun starts."""
 
+import ctypes
 import os
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+import sys
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import TypeVar
 
 import torch
@@ -25,6 +27,16 @@ def choose_device(cpu: bool = False) -> torch.device:
     if not cpu and "LOCAL_RANK" not in os.environ and torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def release_memory() -> None:
+    """Hand freed memory back to the system.
+
+    glibc keeps it in pieces between what is still in use, in more and more of them when the sizes vary.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # other C libraries do not keep it
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)

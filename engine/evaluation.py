@@ -21,7 +21,8 @@ from engine.data import seeded
 from engine.networks import Network
 from engine.upscaling import Tiling, in_tiles, upscale
 from imaging.console import UserError, note
-from imaging.files import find_pictures, read_colours
+from imaging.files import read_colours
+from imaging.folders import find_pictures
 from imaging.images import PROTOCOL, crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, size_of, ssim
 
 DRAWS = 20  # degraded versions of each picture

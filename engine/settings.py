@@ -112,3 +112,20 @@ def preset(
         common |= {"batch": 48, "patch": 256 // scale, "learning_rate": rate, "milestones": [10**9]}
         second_stage = REAL_ADVERSARIAL
     return Settings(**common, adversarial=second_stage if adversarial else None)
+
+
+@dataclass(frozen=True)
+class UpscaleSettings:
+    """What the command line says about how to enlarge."""
+
+    outscale: float | None = None  # the network's own if not given
+    tile: int = 0  # 0: as it suits the network
+    precision: str = "fp32"
+    alpha_bicubic: bool = False  # transparency by bicubic interpolation, which takes no time
+    quality: int = 95  # of JPEG and WebP
+    compare: bool = False  # draw a comparison beside every result
+    skip_existing: bool = False
+    format: str | None = None  # png, jpg, webp or tif; without, what suits the picture
+    keep_names: bool = False  # results are called as their pictures
+    huge: bool = False  # open files with more pixels than Pillow thinks safe
+    srgb: bool = False  # convert colours that a profile describes to sRGB

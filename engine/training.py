@@ -103,7 +103,8 @@ def train(
     if data.pool:
         stage.parts["pool"] = data.pool
     load_parts(stage.parts, state.parts, path)
-    with locked(path) if rank == 0 else nullcontext():
+    told = "another training is at it: wait for it, or give -n to start another"
+    with locked(path, told) if rank == 0 else nullcontext():
         if run_epochs(stage, checkpoint, state, path, data, watched, save_every):
             return path
     done, goal = (step / data.updates_per_epoch for step in (state.step, state.last_step))

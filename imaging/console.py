@@ -12,7 +12,10 @@ import os
 import re
 import sys
 import time
-from contextlib import contextmanager, suppress
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -33,9 +36,18 @@ class UsageError(UserError):
     exit_code = 2
 
 
+class InUseError(UsageError):
+    """Another process is making the same file."""
+
+
+def one_line(text) -> str:
+    """A text as it can be printed: names of files may hold line breaks, and what a terminal takes for commands."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(text).splitlines()))
+
+
 def note(message: str) -> None:
     """Tell the person at the keyboard something in one line, without disturbing a progress bar."""
-    line = " ".join(message.splitlines())
+    line = one_line(message)
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:  # nothing is installed yet, which is what this line is about
@@ -81,6 +93,27 @@ def out_of_memory(error: Exception) -> bool:
     """Whether memory ran out: PyTorch has no one exception for it, so its words count too."""
     words = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+@contextmanager
+def one_of_many(path):
+    """Whatever goes wrong in here with the file `path` is a UserError that names it: the other files go on."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise UserError(f"{path}: out of memory") from error
+        if isinstance(error, OSError):
+            raise UserError(f"{path}: {error.strerror or error}") from error
+        import traceback  # slow to import, and rarely needed
+
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"{path}: a fault in this program: please report this line, and the file if you may "
+            f"({type(error).__name__} in {Path(place.filename).name}, line {place.lineno}: {error})"
+        ) from error
 
 
 def run_command(command, options) -> int:
@@ -195,6 +228,23 @@ def _number(text, kind, allowed, wanted):
 # ---------------------------------------------------------------------------------------------
 
 
+MAX_NAME = 255  # bytes in the name of a file; Windows counts UTF-16 units, which are never more
+
+
+def shortened(name: str, most: int = MAX_NAME) -> str:
+    """A name of at most `most` bytes: the end of a longer one gives way to a hash of it, so that names stay unlike."""
+    data = os.fsencode(name)
+    if len(data) <= most:
+        return name
+    ending = f"~{zlib.crc32(data):08x}"
+    return data[: most - len(ending)].decode(errors="ignore") + ending
+
+
+def _hidden(path: Path, ending: str) -> Path:
+    """What belongs to the file `path` while it is made, beside it."""
+    return path.with_name(f".{shortened(path.name, MAX_NAME - 1 - len(ending))}{ending}")
+
+
 @contextmanager
 def replacing(path):
     """Yield a temporary path beside `path`; what was written there replaces `path` when all went well.
@@ -205,7 +255,7 @@ def replacing(path):
     path = Path(path)
     if not path.name or path.is_dir():
         raise UsageError(f"{path}: is a folder; give the name of a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _hidden(path, f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
@@ -241,39 +291,72 @@ def _remove_leftovers(folder: Path) -> None:
 
 def unused(path: Path) -> Path:
     """The path itself if nothing has that name yet, else NAME-2.SUFFIX, NAME-3.SUFFIX …"""
-    candidate = path
-    count = 1
-    while candidate.exists():
-        count += 1
-        candidate = path.with_name(f"{path.stem}-{count}{path.suffix}")
-    return candidate
+    return next(candidate for candidate in _numbered(path) if not candidate.exists())
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    yield path
+    for number in count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 @contextmanager
-def locked(path: Path):
-    """Hold the lock of a checkpoint: two trainings of the same kind would write the same file.
+def locked(path: Path, told: str = "another run is at it"):
+    """Hold the lock of a file that is being made: another process would make the same.
 
-    Raises UsageError where another one has it, UserError where nothing can be written. The system lets go of it when
-    a process ends, however it ends.
+    Raises InUseError where another one has it, UserError where nothing can be written. The system lets go of it when a
+    process ends, however it ends.
     """
-    lock = path.with_name(f".{path.stem}.lock")
+    lock = _hidden(path, ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()
+        descriptor = _locked_file(lock)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    with open(lock, "w") as file:
+    if descriptor is None:
+        raise InUseError(f"{path}: {told}")
+    try:
+        yield
+    finally:
+        if sys.platform != "win32":  # which does not delete what is open
+            lock.unlink(missing_ok=True)
+        os.close(descriptor)
+        if sys.platform == "win32":
+            with suppress(OSError):
+                lock.unlink()
+
+
+def _locked_file(lock: Path) -> int | None:
+    """The open file `lock` with its lock, None if another process has it. Raises OSError if it cannot be opened."""
+    for attempt in count():
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
         try:
             if sys.platform == "win32":
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
             else:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise UsageError(f"{path}: another training is at it: wait for it, or give -n to start another") from error
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os.close(descriptor)
+            return None
         except OSError:  # a file system that knows no locks
-            pass
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows does not delete what is open: an empty file is left
-                lock.unlink()
+            return descriptor
+        with suppress(FileNotFoundError):
+            # Some file systems of networks number files anew all the time.
+            if os.path.samestat(os.fstat(descriptor), lock.stat()) or attempt == 9:
+                return descriptor
+        os.close(descriptor)  # who had it deleted it in between, and another process may have made a new one
+    return None
+
+
+@contextmanager
+def claimed(path: Path):
+    """Yield a name that no file has and no other process is about to give, numbered as by `unused`, and hold it."""
+    for candidate in _numbered(path):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(candidate))
+            except InUseError:
+                continue
+            if not candidate.exists():
+                yield candidate
+                return

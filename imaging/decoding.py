@@ -12,10 +12,9 @@ from PIL import Image, ImagePalette, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from imaging import colours, depth, metadata
+from imaging import colours, depth, heif, metadata
 from imaging.console import UserError
 from imaging.frames import Frame, Picture, to_8_bits, to_frame, upright
-from imaging.heif import read_properties
 from imaging.limits import check_pixels
 from imaging.png import read_chunks
 from imaging.tiff import ENDED, read_tiff
@@ -36,6 +35,8 @@ def decode(path, pixels_only: bool = False) -> Picture:
     """
     picture = read_tiff(path)
     if picture is None:
+        with open(path, "rb") as file:
+            heif.let_pillow_read(file.read(64))
         try:
             image = Image.open(path)
         except KeyError as error:  # its table of such files has no such pixels
@@ -54,7 +55,8 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
     _refuse(image)
     if _has_layers_only(image):
         picture.remarks.append("says that it has layers only, and may be blank: save it with maximum compatibility")
-    if kind in ("JPEG", "MPO") and (table := next(iter(image.quantization.values()), None)):
+    tables = getattr(image, "quantization", None) if kind in ("JPEG", "MPO") else None
+    if tables and (table := next(iter(tables.values()))):
         picture.quality = jpeg_quality(table)
     _describe_colours(image, picture, path)
     pixels = depth.deep_pixels(image, path) if len(frames) == 1 else None
@@ -141,7 +143,7 @@ def _describe_colours(image: ImageFile, picture: Picture, path) -> None:
     if picture.kind == "PNG":
         picture.coding = colours.png_coding(read_chunks(path))
     elif picture.kind in ("AVIF", "HEIF"):
-        properties = read_properties(Path(path).read_bytes())
+        properties = heif.read_properties(Path(path).read_bytes())
         coding = colours.cicp_chunk(properties.primaries, properties.transfer)
         if not picture.profile or colours.is_hdr(coding):
             picture.coding = coding

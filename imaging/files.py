@@ -6,7 +6,6 @@
 Here is what is told of it; imaging/decoding.py reads.
 """
 
-import re
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,26 +18,6 @@ from imaging.console import UsageError, UserError, note, quiet
 from imaging.decoding import decode
 from imaging.frames import Picture, to_opaque
 from imaging.limits import guarded
-
-# A folder is searched for these names; a file named on the command line is taken for what its content is.
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
-
-
-def find_pictures(folder) -> list[Path]:
-    """All pictures in a folder and the folders below it, sorted, hidden ones left out.
-
-    Raises UsageError if there is no such folder or no picture in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: {'is a file; give its folder' if folder.exists() else 'no such folder'}")
-    # Broken links and the like are in, to be named when they cannot be read.
-    named = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir())
-    hidden = re.compile(r"(^|[/\\])\.")
-    pictures = sorted(path for path in named if not hidden.search(str(path.relative_to(folder))))
-    if not pictures:
-        raise UsageError(f"{folder}: no pictures in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
-    return pictures
 
 
 @contextmanager

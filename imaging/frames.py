@@ -34,7 +34,6 @@ class Picture:
 
     frames: list[Frame]
     kind: str = "PNG"  # Pillow's name of the format it was read from
-    quality: int | None = None  # of the JPEG that it was, 1 to 100
     durations: list[float] = field(default_factory=list)  # of the frames, in milliseconds
     plays: int = 0  # how often an animation is shown; 0 is for ever
     profile: bytes | None = None  # ICC
@@ -43,6 +42,7 @@ class Picture:
     exif: bytes = b""
     xmp: bytes = b""
     texts: dict[str, str] = field(default_factory=dict)  # by PNG's keywords; "Comment" is what JPEG and GIF have too
+    quality: int | None = None  # of the JPEG that it was, 1 to 100
     remarks: list[str] = field(default_factory=list)  # what its reader must be told of it
 
 

@@ -1,12 +1,38 @@
-"""What AVIF and HEIC files say of their depth and colours: Pillow gives 8 bits and does not say from how many.
+"""HEIC and AVIF: the reader for the former, if it is installed, and what both say of their depth and colours.
 
-The boxes of ISO/IEC 14496-12 and 23008-12: meta › iprp › ipco holds the properties of all pictures in the file.
+Pillow gives 8 bits and does not say from how many. The boxes of ISO/IEC 14496-12 and 23008-12 do: meta › iprp › ipco
+holds the properties of all pictures in a file.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 
+from imaging.console import UserError
+
+SUFFIXES = {".heic", ".heif", ".hif", ".heics", ".heifs"}
+ADVICE = "to read HEIC, pip install pillow-heif"
 CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0}  # boxes that hold boxes, behind so many bytes of their own
+
+
+def has_reader() -> bool:
+    """Whether pillow-heif is installed."""
+    return find_spec("pillow_heif") is not None
+
+
+def let_pillow_read(head: bytes) -> None:
+    """If a file that begins with the 64 bytes `head` is HEIC, make Pillow able to open it.
+
+    Raises UserError where pillow-heif is missing.
+    """
+    brands = {head[place : place + 4] for place in range(8, min(len(head), int.from_bytes(head[:4], "big")), 4)}
+    if head[4:8] != b"ftyp" or not brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}:
+        return
+    try:
+        from pillow_heif import register_heif_opener  # slow to import, and few files need it
+    except ImportError as error:
+        raise UserError(f"is HEIC: {ADVICE}") from error
+    register_heif_opener()
 
 
 @dataclass

@@ -10,16 +10,18 @@ import pytest
 import torch
 from corpus import Expected, make_corpus, planes, to_image
 from PIL import Image
-from test_checkpoints import make_checkpoint
+from test_checkpoints import Always, make_checkpoint
 from test_files import corpus, pixels_of, random_tries, same  # noqa: F401 (corpus is a fixture)
 from test_srcnn import delta_network
 from torch import nn
 
 import main
 from engine import batch
-from engine.batch import UpscaleSettings, list_inputs, upscale_files, upscale_frame
+from engine.batch import upscale_files, upscale_frame
 from engine.checkpoints import save_checkpoint
 from engine.devices import choose_precision
+from engine.settings import UpscaleSettings
+from engine.targets import Target, list_inputs
 from engine.upscaling import Tiling
 from imaging.console import UsageError, UserError
 from imaging.files import open_picture, read_picture
@@ -48,7 +50,7 @@ def run(inputs, output=None, network=None, **settings):
     """Enlarge ×2."""
     checkpoint = make_checkpoint()
     inputs = list_inputs(inputs, output)
-    upscale_files(inputs, output, (network or Doubling()).eval(), checkpoint, UpscaleSettings(**settings))
+    upscale_files(inputs, output, Always((network or Doubling()).eval(), checkpoint), UpscaleSettings(**settings))
 
 
 def test_a_folder_with_every_kind_of_file(place, capsys):
@@ -98,7 +100,9 @@ def test_two_thousand_damaged_files(tmp_path, corpus, monkeypatch):  # noqa: F81
         started = time.perf_counter()
         try:
             target = tmp_path / "y.png"
-            batch.upscale_file(path, target, True, network, make_checkpoint(), settings, tiling, lambda share: None)
+            batch.upscale_file(
+                path, Target(target, "whole"), network, make_checkpoint(), settings, tiling, lambda share: None
+            )
             survived += 1
         except UserError as error:
             assert str(path) in str(error)
@@ -115,8 +119,8 @@ def test_delta_kernels_at_scale_1_give_every_pixel_back(place, kind):
     to_image(pixels).save(place / "x.png")
     checkpoint = make_checkpoint(scale=1)
     for tile in (256, 64):
-        settings = UpscaleSettings(tile=tile)
-        upscale_files([(place / "x.png", place / "x.png")], place / "y.png", delta_network(), checkpoint, settings)
+        chooser = Always(delta_network(), checkpoint)
+        upscale_files([(place / "x.png", place / "x.png")], place / "y.png", chooser, UpscaleSettings(tile=tile))
         (frame,) = open_picture(place / "y.png").frames
         again = pixels_of(frame)
         visible = pixels[:, :, -1:] > 0 if channels in (2, 4) else True

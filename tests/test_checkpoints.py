@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine.checkpoints import find_latest, load_checkpoint, new_path, save_checkpoint
+from engine.choosing import Chosen
 from engine.networks import build_network, load_network
 from imaging.console import UsageError, UserError
 from srcnn import SRCNN
@@ -17,6 +18,13 @@ def make_checkpoint(kernels=(9, 1, 5), scale=2, **entries):
         "model": "srcnn", "scale": scale, "degradation": "bicubic", "shape": {"kernels": list(kernels)},
         "history": [{"epoch": 1}], "params": SRCNN(kernels).state_dict(), **entries,
     }  # fmt: skip
+
+
+class Always:
+    """A chooser that has one network for all pictures."""
+
+    def __init__(self, network, checkpoint):
+        self.fixed = Chosen(network, checkpoint, "")
 
 
 def make_rrdb(scale=2, **entries):

@@ -431,21 +431,6 @@ def test_content_decides_and_bad_files_are_told(tmp_path, photograph):
         files.read_picture(tmp_path)
 
 
-def test_find_pictures_is_sorted_deep_and_skips_hidden(tmp_path):
-    for name in ("b.PNG", "a.jpg", "deep/c.webp", ".hidden.png", ".cache/d.png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    names = [path.relative_to(tmp_path).as_posix() for path in files.find_pictures(tmp_path)]
-    assert names == ["a.jpg", "b.PNG", "deep/c.webp"]
-    with pytest.raises(UsageError, match="no such folder"):
-        files.find_pictures(tmp_path / "none")
-    with pytest.raises(UsageError, match=r"a\.jpg: is a file; give its folder"):
-        files.find_pictures(tmp_path / "a.jpg")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="no pictures"):
-        files.find_pictures(tmp_path / "empty")
-
-
 @pytest.mark.parametrize("bits, planar", [(12, False), (16, False), (16, True)])
 def test_every_command_reads_the_same_pixels(tmp_path, bits, planar):
     """What is measured and trained on is what would be enlarged: TIFF of 12 bits, and with a plane for each channel."""

@@ -598,7 +598,7 @@ def test_a_run_whose_end_is_no_end_of_an_epoch_is_finished(photographs, monkeypa
 
 def test_two_trainings_do_not_write_the_same_file(place):
     path = place / "models" / "x.pt"
-    match = "another training is at it"
+    match = "another run is at it"
     with console.locked(path), pytest.raises(UsageError, match=match), console.locked(path):
         raise AssertionError("it was given twice")
     with console.locked(path):

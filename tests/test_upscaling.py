@@ -4,11 +4,13 @@ import numpy
 import pytest
 import torch
 import torch.nn.functional as F
-from test_checkpoints import make_checkpoint
+from test_checkpoints import Always, make_checkpoint
 from test_srcnn import delta_network
 from torch import nn
 
 from engine import batch, devices, upscaling
+from engine.settings import UpscaleSettings
+from engine.targets import list_inputs
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UsageError, UserError
 from imaging.files import read_picture
@@ -183,7 +185,7 @@ def test_half_precision_that_overflows_is_done_again():
 
 
 def run_upscale(inputs, output=None):
-    batch.upscale_files(batch.list_inputs(inputs), output, delta_network(), make_checkpoint())
+    batch.upscale_files(list_inputs(inputs), output, Always(delta_network(), make_checkpoint()), UpscaleSettings())
 
 
 @pytest.mark.parametrize(

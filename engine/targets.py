@@ -1,0 +1,155 @@
+"""Where enlarged pictures go: names that say what made them, what is there already, what another run is at.
+
+    NAME.x4.rrdb.2026-01-31_12-00-00.png                      by a network that ships
+    NAME.x4.rrdb.UltraSharp-3f9a1c.2026-01-31_12-00-00.png    by other weights: `networks.weights_tag`
+    NAME.png                                                  with --keep-names
+
+They lie in images_upscaled/ or what -o names, below it as their pictures lie in their folder.
+"""
+
+import glob
+import os
+import re
+from collections import Counter
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.checkpoints import model_name, now
+from engine.settings import UpscaleSettings
+from imaging.console import MAX_NAME, UsageError, claimed, locked, shortened
+from imaging.folders import find_pictures
+from imaging.frames import Picture
+from imaging.saving import WRITTEN_FORMATS, best_suffix, check_target
+
+UPSCALED = Path("images_upscaled")
+# How dated names end, and those of the comparisons beside them.
+RESULT = re.compile(
+    r"\.x[\d.]+(e[+-]\d+)?(\.[\w+-]+){1,2}\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d+)?(\.compare(-\d+)?)?\.\w+$"
+)
+SUITABLE = (".png", ".gif", ".webp", ".tif")  # what `best_suffix` gives
+LATER = 45  # bytes that follow in the longest name: date and suffix, numbers, ".compare"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the result of a picture goes, as far as that is known before the picture is opened."""
+
+    path: Path  # the whole name, or how it begins: see `made_by`
+    kind: str  # "whole"; "kept": a suffix follows; "dated": date and suffix follow
+    suffix: str = ""  # of --format; without, what suits the picture
+    number: int = 1  # how many pictures of this run, up to this one, have results whose names begin so
+    rival: Path | None = None  # the picture that has this name already, which one file alone can have
+
+    def made_by(self, checkpoint: dict, outscale: float | None, seen: Counter[Path]) -> "Target":
+        """The same for a result of this network, which dated names tell; it is added to what was `seen`."""
+        if self.kind != "dated":
+            return self
+        ending = f".x{outscale or checkpoint['scale']:g}.{model_name(checkpoint)}"
+        ending += f".{checkpoint['tag']}" if checkpoint.get("tag") else ""
+        path = self.path.with_name(shortened(self.path.name, MAX_NAME - LATER - len(ending)) + ending)
+        seen[path] += 1
+        return replace(self, path=path, number=seen[path])
+
+    def is_there(self) -> bool:
+        """Whether an earlier run has made it. Where a.jpg and a.png share the names of their results, these count."""
+        if self.kind == "whole":
+            return self.path.exists()
+        suffixes = (self.suffix,) if self.suffix else SUITABLE
+        if self.kind == "kept":
+            return any(self.path.with_name(self.path.name + suffix).exists() for suffix in suffixes)
+        endings = re.compile(rf"\.[^.]*({'|'.join(map(re.escape, suffixes))})", re.IGNORECASE)
+        names = self.path.parent.glob(glob.escape(self.path.name) + ".*")
+        return sum(bool(endings.fullmatch(name.name.removeprefix(self.path.name))) for name in names) >= self.number
+
+    def held(self, skip_existing: bool):
+        """A context in which no other run makes the same result. Raises InUseError where one is at it."""
+        together = self.kind == "dated" and not skip_existing  # each has a name of its own
+        return nullcontext() if together else locked(self.path.with_name(self.path.name + self.suffix))
+
+    @contextmanager
+    def named(self, picture: Picture):
+        """Yield the whole name, which is this run's until the end of the context."""
+        suffix = self.suffix or best_suffix(picture)
+        if self.kind == "whole":
+            yield self.path
+        elif self.kind == "kept":
+            yield self.path.with_name(self.path.name + suffix)
+        else:
+            with claimed(self.path.with_name(f"{self.path.name}.{now()}{suffix}")) as path:
+                yield path
+
+
+def chosen_output(named: str | None) -> Path | None:
+    """What `-o` says as a path; a slash at its end means a folder, which is made now: a path cannot say so later."""
+    if named is None:
+        return None
+    if named.endswith(("/", os.sep)):
+        Path(named).mkdir(parents=True, exist_ok=True)
+    return Path(named)
+
+
+def list_inputs(inputs: list[Path], output: Path | None = None) -> list[tuple[Path, Path]]:
+    """Every picture that `-i` names, files and folders: (path, path below its folder).
+
+    Results of earlier runs, in an output folder inside a folder of pictures or the same one, are left out.
+    Raises UsageError for what is not there and for folders without pictures.
+    """
+    found: list[tuple[Path, Path]] = []
+    results = (output or UPSCALED).resolve()
+    for path in inputs:
+        if path.is_dir():
+            pictures = find_pictures(path)
+            if path.resolve() in results.parents:
+                pictures = [picture for picture in pictures if results not in picture.resolve().parents]
+            elif path.resolve() == results:
+                pictures = [picture for picture in pictures if not RESULT.search(picture.name)]
+            found += [(picture, picture.relative_to(path)) for picture in pictures]
+        elif path.exists():
+            found.append((path, Path(path.name)))
+        else:
+            raise UsageError(f"{path}: {'is a link that leads nowhere' if path.is_symlink() else 'no such file'}")
+    return found
+
+
+def plan_targets(
+    inputs: list[tuple[Path, Path]], output: Path | None, settings: UpscaleSettings
+) -> list[tuple[Path, Target]]:
+    """Where the result of every picture goes: to the file `output`, else into that folder, below it as in its own.
+
+    Raises UsageError where one file is named for several pictures, and where a picture itself would be overwritten.
+    """
+    if output and output.suffix and not output.is_dir():
+        if len(inputs) == 1:
+            return [(inputs[0][0], _named_alone(inputs[0][0], output, settings))]
+        if output.suffix.lower() in WRITTEN_FORMATS:
+            raise UsageError(f"-o {output}: is one file for {len(inputs)} pictures; give a folder")
+    folder = output or UPSCALED
+    suffix = f".{settings.format}" if settings.format else ""
+    plan = []
+    before: dict[str, Path] = {}
+    for path, below in inputs:
+        if not settings.keep_names:
+            plan.append((path, Target(folder / below.with_name(below.stem), "dated", suffix)))
+            continue
+        target = folder / below.with_name(shortened(below.stem, MAX_NAME - LATER))
+        if target.parent.resolve() == path.parent.resolve():
+            raise UsageError(f"--keep-names: {target.parent} has the pictures themselves; give another folder with -o")
+        key = str(target).casefold()  # on some disks A.png is a.png
+        plan.append((path, Target(target, "kept", suffix, rival=before.get(key))))
+        before.setdefault(key, path)
+    return plan
+
+
+def _named_alone(path: Path, output: Path, settings: UpscaleSettings) -> Target:
+    if settings.format or settings.keep_names:
+        raise UsageError(f"-o {output}: names the result itself; --format and --keep-names are for folders")
+    if output.suffix.lower() not in WRITTEN_FORMATS:
+        raise UsageError(
+            f"-o {output}: cannot write such a picture; its name must end in {', '.join(WRITTEN_FORMATS)}; "
+            "a slash at the end means a folder"
+        )
+    if output.exists() and output.samefile(path):
+        raise UsageError(f"{output}: is the picture to enlarge; choose another name for -o")
+    check_target(output)
+    return Target(output, "whole")

@@ -1,0 +1,283 @@
+"""Names of results: what they say, that they fit, and that several runs at once lose nothing."""
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from corpus import planes, to_image
+from PIL import Image
+from test_batch import Doubling, run
+from test_checkpoints import make_checkpoint
+from test_srcnn import delta_network
+
+import main
+from engine.checkpoints import new_path, save_checkpoint
+from engine.choosing import choose_network
+from imaging import console
+from imaging.console import MAX_NAME, UsageError, UserError, claimed, locked, shortened
+
+ROOT = Path(main.__file__).parent
+
+
+def put(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        to_image(planes(3)).save(folder / name)
+
+
+def results(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+# ---------------------------------------------------------------------------------------------
+# Long names
+# ---------------------------------------------------------------------------------------------
+
+
+def test_shortened_names_fit_and_stay_unlike():
+    generator = random.Random(0)
+    letters = "aé字🐈\udcff"  # of one to four bytes, and one that is no letter
+    names = {"".join(generator.choices(letters, k=length)) for length in range(1, 300)}
+    for most in (40, 255):
+        short = [shortened(name, most) for name in names]
+        assert all(len(name.encode(errors="surrogateescape")) <= most for name in short)
+        assert len(set(short)) == len(names)
+    assert shortened("x" * 255) == "x" * 255 and shortened("x" * 256) == shortened("x" * 256)
+
+
+@pytest.mark.parametrize("stem", ["x" * 216, "字" * 80, "x" * 251])
+def test_long_names_are_enlarged(place, stem):
+    put(place / "in", f"{stem}.png", f"{stem[:-1]}y.png")
+    for _ in range(2):
+        run([place / "in"], place / "out", compare=True, skip_existing=True)
+    names = results(place / "out")
+    assert len(names) == 6 and all(len(name.encode()) <= MAX_NAME for name in names)
+    assert all(".x2.srcnn.20" in name for name in names)
+    run([place / "in"], place / "kept", keep_names=True)
+    assert len(results(place / "kept")) == 2
+
+
+def test_the_longest_name_that_can_be_asked_for(place):
+    put(place, "x.png")
+    name = "y" * (MAX_NAME - 4) + ".png"
+    run([place / "x.png"], Path(name))
+    assert results(place) == ["x.png", name]
+
+
+# ---------------------------------------------------------------------------------------------
+# Which weights
+# ---------------------------------------------------------------------------------------------
+
+
+def tag(*arguments):
+    return choose_network(*arguments).checkpoint.get("tag", "")
+
+
+def test_names_say_which_weights(place):
+    for name in ("one", "two"):
+        torch.manual_seed(ord(name[0]))
+        save_checkpoint(make_checkpoint(), place / f"{name} 4x.pt")
+    (place / "same.pt").write_bytes((place / "one 4x.pt").read_bytes())
+    own = new_path(make_checkpoint())
+    save_checkpoint(make_checkpoint(), own)
+    one, two, same = (tag(f"{name}.pt") for name in ("one 4x", "two 4x", "same"))
+    assert one.startswith("one-4x-") and two.startswith("two-4x-") and same.startswith("same-")
+    assert one[-6:] == same[-6:] != two[-6:] and one == tag("one 4x.pt")
+    assert len(tag(str(own))) == len(tag("srcnn")) == 6  # its date would stand beside that of the result
+    assert tag("rrdb") == tag("models/pretrained/rrdb_x4.pt".replace("models", str(ROOT / "models"))) == ""
+    blends = {tag("one 4x.pt", Path("two 4x.pt"), alpha) for alpha in (0.2, 0.5, 0.8)}
+    assert len(blends) == 3 and all(blend.startswith("blend") for blend in blends)
+    assert tag("one 4x.pt", Path("two 4x.pt"), 1)[-6:] == one[-6:]
+
+
+def test_another_network_of_the_same_kind_makes_its_own_results(place, capsys):
+    put(place / "in", "a.png", "b.png")
+    for name, shift in (("first", 0), ("second", 1)):
+        params = delta_network((9, 1, 5), shift=(shift, 0)).state_dict()
+        save_checkpoint(make_checkpoint(params=params), place / f"{name}.pt")
+    for name in ("first", "second", "first", "second"):
+        assert main.main(["upscale", "-i", "in", "-o", "out", "-m", f"{name}.pt", "--skip-existing", "--cpu"]) == 0
+    assert sum(".srcnn.first-" in name for name in results(place / "out")) == 2
+    assert sum(".srcnn.second-" in name for name in results(place / "out")) == 2
+    assert capsys.readouterr().out.count("0 enlarged, 2 were there already") == 2
+    # An output folder that is the input folder: results are known by their names, tags or not.
+    for _ in range(2):
+        assert main.main(["upscale", "-i", "in", "-o", "in", "-m", "first.pt", "--cpu"]) == 0
+    assert len(results(place / "in")) == 6
+
+
+# ---------------------------------------------------------------------------------------------
+# What the flags say
+# ---------------------------------------------------------------------------------------------
+
+
+def test_kept_names(place, capsys):
+    put(place / "in", "a.png", "deep/a.bmp", "b.c.webp")
+    run([place / "in"], place / "out", keep_names=True)
+    assert results(place / "out") == ["a.png", "b.c.png", "deep/a.png"]
+    before = (place / "out" / "a.png").read_bytes()
+    put(place / "in", "d.png")
+    capsys.readouterr()
+    run([place / "in"], place / "out", keep_names=True, outscale=3)  # what is there stays: it may be an original
+    assert capsys.readouterr().out.splitlines()[-1] == "1 enlarged, 3 were there already"
+    assert (place / "out" / "a.png").read_bytes() == before
+    run([place / "in"], place / "out", keep_names=True, format="jpg")
+    assert sum(name.endswith(".jpg") for name in results(place / "out")) == 4
+    with pytest.raises(UsageError, match="has the pictures themselves"):
+        run([place / "in"], place / "in", keep_names=True)
+    with pytest.raises(UsageError, match=r"-o y\.png: names the result itself"):
+        run([place / "in" / "a.png"], Path("y.png"), keep_names=True)
+
+
+def test_kept_names_that_would_collide_are_told(place, capsys):
+    put(place / "in", "a.bmp", "a.png", "A.webp", "b.png")
+    for settings in ({}, {"format": "jpg"}, {"skip_existing": True}):
+        with pytest.raises(UserError, match="2 of "):
+            run([place / "in"], place / "out", keep_names=True, **settings)
+        told = capsys.readouterr().err
+        assert told.count("would have the name of that of") == 2
+    assert results(place / "out") == ["A.jpg", "A.png", "b.jpg", "b.png"]
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("jpg", "JPEG"), ("webp", "WEBP"), ("tif", "TIFF"), ("png", "PNG")])
+def test_the_format_of_a_folder(place, suffix, kind):
+    put(place / "in", "a.png", "b.bmp")
+    for _ in range(2):
+        run([place / "in"], place / "out", format=suffix, skip_existing=True)
+    assert len(results(place / "out")) == 2
+    for name in results(place / "out"):
+        assert name.endswith(f".{suffix}") and Image.open(place / "out" / name).format == kind
+    run([place / "in"], place / "out", format="png", skip_existing=True)
+    assert len(results(place / "out")) == (2 if suffix == "png" else 4)
+
+
+def test_a_slash_at_the_end_means_a_folder_and_an_input_takes_many_words(place, capsys):
+    put(place, "a.png", "b.png", "c.png")
+    save_checkpoint(make_checkpoint(params=delta_network((9, 1, 5)).state_dict()), place / "n.pt")
+    common = ["-m", "n.pt", "--cpu"]
+    assert main.main(["upscale", "-i", "a.png", "-o", "out.v2/", *common]) == 0
+    assert main.main(["upscale", "-i", "a.png", "b.png", "-i", "c.png", "-o", "out.png/", *common]) == 0
+    assert len(results(place / "out.v2")) == 1 and len(results(place / "out.png")) == 3
+    assert main.main(["upscale", "-i", "a.png", "-o", "new.v2", *common]) == 2
+    assert "a slash at the end means a folder" in capsys.readouterr().err
+    assert main.main(["upscale", "-i", "a.png", "-o", "b.png/", *common]) == 1  # is a file
+    (place / "loop.png").symlink_to("loop.png")
+    assert main.main(["upscale", "-i", "loop.png", *common]) == 2
+    assert "loop.png: is a link that leads nowhere" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------
+# Several runs at once, and what nobody foresaw
+# ---------------------------------------------------------------------------------------------
+
+
+def test_many_at_once_never_get_the_same_name(tmp_path):
+    path, rounds, workers = tmp_path / "x.png", 10, 6
+
+    def work():
+        for _ in range(rounds):
+            with claimed(path) as mine, open(mine, "x"):  # fails if it is there
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results(tmp_path)) == rounds * workers
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path):
+    inside, most = 0, 0
+
+    def work():
+        nonlocal inside, most
+        for _ in range(150):
+            try:
+                with locked(tmp_path / "x.png"):
+                    inside += 1
+                    most = max(most, inside)
+                    inside -= 1
+            except console.InUseError:
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1 and not results(tmp_path)
+
+
+HOLDING = """
+import sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from imaging.console import locked
+with locked(Path("out/a.x2.srcnn")):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_another_run_makes_is_left_to_it_until_it_is_killed(place, capsys):
+    put(place / "in", "a.png", "b.png")
+    other = subprocess.Popen([sys.executable, "-c", HOLDING.format(root=str(ROOT))], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        run([place / "in"], place / "out", skip_existing=True)
+        told = capsys.readouterr()
+        assert f"passed over: {place / 'in' / 'a.png'}: another run is at it" in told.err
+        assert told.out.splitlines()[-1] == "1 enlarged, 0 were there already, 1 left to another run"
+        run([place / "in"], place / "out")  # without the flag every run makes results of its own
+        assert sum("a.x2.srcnn.20" in name for name in results(place / "out")) == 1
+    finally:
+        other.send_signal(signal.SIGKILL)
+        other.communicate()
+    run([place / "in"], place / "again", skip_existing=True)
+    for path in (place / "out").glob("a.x2*"):
+        path.unlink()
+    run([place / "in"], place / "out", skip_existing=True)
+    assert sum("a.x2.srcnn.20" in name for name in results(place / "out")) == 1
+    assert not [name for name in results(place / "out") if name.startswith(".")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flags", "expected"), [([], 30), (["--skip-existing"], 10), (["--keep-names"], 10)])
+def test_three_runs_at_once_into_one_folder(place, flags, expected):
+    put(place / "in", *(f"{number}.png" for number in range(10)))
+    save_checkpoint(make_checkpoint(params=delta_network((9, 1, 5)).state_dict()), place / "n.pt")
+    command = [sys.executable, ROOT / "main.py", "upscale", "-i", "in", "-o", "out", "-m", "n.pt", "--cpu", *flags]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    told = [process.communicate() for process in runs]
+    assert [process.returncode for process in runs] == [0, 0, 0], told
+    made = [line for out, _ in told for line in out.splitlines() if line.startswith("out")]
+    assert len(results(place / "out")) == len(set(made)) == len(made) == expected
+    for name in results(place / "out"):
+        Image.open(place / "out" / name).load()
+
+
+class Faulty(Doubling):
+    """Has a fault that shows at one size of picture."""
+
+    def forward(self, low):
+        if low.shape[-1] > 60:
+            raise KeyError("nobody thought of this")
+        return super().forward(low)
+
+
+def test_a_fault_of_ours_ends_one_picture_and_is_told_in_a_line(place, capsys):
+    put(place / "in", "a.png", "c.png")
+    to_image(planes(3, height=9, width=80)).save(place / "in" / "b.png")
+    with pytest.raises(UserError, match="1 of 3 pictures failed, 2 were enlarged"):
+        run([place / "in"], place / "out", Faulty())
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "fault" in line)  # a bar may stand there too
+    assert line.startswith(f"failed: {place / 'in' / 'b.png'}: a fault in this program: please report this line")
+    assert "KeyError in test_targets.py, line" in line and "nobody thought of this" in line
+    with pytest.raises(UserError, match="a fault in this program"):
+        run([place / "in" / "b.png"], place / "y.png", Faulty())
