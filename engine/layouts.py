@@ -267,22 +267,30 @@ REPOSITORY_NAMES = {
 
 def basicsr_names(state: dict[str, Tensor]) -> dict[str, str]:
     """BasicSR's name → the name in a state dict, which may be in an older layout."""
-    patterns = {**OLDEST_NAMES, **REPOSITORY_NAMES}
     # A Sequential without a name of its own begins with numbers.
     full = {name: f"model.{name}" if re.match(r"\d+\.", name) else name for name in state}
     # The row of numbered convolutions in the oldest layout: the first, one for each doubling, and the last two.
-    numbers = sorted({int(name.split(".")[1]) for name in full.values() if re.fullmatch(r"model\.\d+\.weight", name)})
-    if len(numbers) >= 3:
-        row = ["conv_first", *(f"conv_up{index}" for index in range(1, len(numbers) - 2)), "conv_hr", "conv_last"]
-        patterns |= {rf"model\.{number}\.": f"{name}." for number, name in zip(numbers, row, strict=True)}
+    numbers = sorted(
+        {int(name.split(".")[1]) for name in full.values() if re.fullmatch(r"model\.\d{1,6}\.weight", name)}
+    )
+    row = ["conv_first", *(f"conv_up{index}" for index in range(1, len(numbers) - 2)), "conv_hr", "conv_last"]
+    numbered = {f"model.{number}": name for number, name in zip(numbers, row, strict=False)} if numbers[2:] else {}
     names: dict[str, str] = {}
     for old, name in full.items():
-        fitting = (re.sub(key, new, name, count=1) for key, new in patterns.items() if re.match(key, name))
-        new = next(fitting, name)
+        layer, _, parameter = name.rpartition(".")
+        new = f"{numbered[layer]}.{parameter}" if layer in numbered else renamed(name)
         if new in names:
             raise UserError(f"holds two tensors for {printable(new)}: {printable(old)} and {printable(names[new])}")
         names[new] = old
     return names
+
+
+def renamed(name: str) -> str:
+    """BasicSR's name of a parameter outside the row of numbers."""
+    for pattern, new in {**OLDEST_NAMES, **REPOSITORY_NAMES}.items():
+        if re.match(pattern, name):
+            return re.sub(pattern, new, name, count=1)
+    return name
 
 
 # ---------------------------------------------------------------------------------------------

@@ -263,6 +263,10 @@ def check_part(part: Any) -> None:
         hidden = {id(weight) for weight in part.hidden} if isinstance(part, Muon) else set()
         for weight, remembered in part.state.items():
             averages = ("average",) if id(weight) in hidden else ("exp_avg", "exp_avg_sq")
-            sides = {name: value.shape for name, value in remembered.items() if isinstance(value, Tensor)}
+            tensors = {name: value for name, value in remembered.items() if isinstance(value, Tensor)}
+            sides = {name: value.shape for name, value in tensors.items()}
             if sides != {"step": torch.Size(), **dict.fromkeys(averages, weight.shape)}:
                 raise ValueError("other sizes")
+            for name, value in tensors.items():  # a mean of squares, and a count of steps, are not negative
+                if not value.isfinite().all() or (name in ("step", "exp_avg_sq") and value.min() < 0):
+                    raise ValueError("not numbers")

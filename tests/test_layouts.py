@@ -1,10 +1,16 @@
 """Published key layouts, told apart by their tensors alone, and networks blended."""
 
+import argparse
+import datetime
 import json
+import re
 import struct
 import sys
 import types
+from collections import Counter, OrderedDict
+from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -15,6 +21,7 @@ from engine.layouts import recognise
 from engine.weights import blend
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UsageError, UserError
+from imaging.images import resize
 
 
 def read_published(path):
@@ -89,7 +96,9 @@ def test_the_layouts_of_this_test_are_the_published_ones():
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(("scale", "unshuffle"), [(1, False), (2, False), (4, False), (8, False), (1, True), (2, True)])
+@pytest.mark.parametrize(
+    ("scale", "unshuffle"), [(1, False), (2, False), (4, False), (8, False), (16, False), (1, True), (2, True)]
+)
 def test_every_layout_gives_the_same_network(layout, scale, unshuffle):
     blocks = 11 if scale == 4 else 2  # sorted as words, 10 would come before 2
     network = randomised(RRDBNet(scale, features=3, growth=2, blocks=blocks, unshuffle=unshuffle))
@@ -110,7 +119,122 @@ def test_srvgg(scale, convolutions):
     assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
 
 
+def with_counters(state: dict) -> dict:
+    """What thop, torch's averages and exponential ones leave beside the weights."""
+    counters = {"total_ops": torch.zeros(1).double(), "body.0.total_params": torch.zeros(1).double()}
+    return {**state, **counters, "n_averaged": torch.tensor(7), "num_batches_tracked": torch.tensor(3)}
+
+
+def worse(state: dict) -> dict:
+    """Other weights of the same network."""
+    return {key: value + 1 for key, value in state.items()}
+
+
+def beginning(prefix: str, state: dict) -> dict:
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+class Numbers:
+    """Pickled, it is what NumPy's numbers are: a call of a function that is none of PyTorch's."""
+
+    def __reduce__(self):
+        return numpy.float64(27.3).__reduce__()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("scale", [1, 4])
+def test_a_network_for_grey_pictures(layout, scale):
+    """It restores each of three colours as a grey picture, and grey stays grey."""
+    network = randomised(RRDBNet(scale, features=3, growth=2, blocks=1, colours=1))
+    model, shape, state = recognise(layout(network.state_dict()))
+    assert (model, shape) == ("rrdb", network.shape) and shape["colours"] == 1
+    assert state["conv_first.weight"].shape[1] == state["conv_last.weight"].shape[0] == 1
+    low = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(1))
+    restored = RRDBNet(**shape).eval().requires_grad_(False)
+    restored.load_state_dict(state)
+    for colour in range(3):
+        torch.testing.assert_close(restored(low)[:, colour], network(low[:, colour, None])[:, 0])
+    grey = restored(low[:, :1].expand(-1, 3, -1, -1))
+    assert torch.equal(grey[:, 0], grey[:, 1]) and grey.shape == (2, 3, 5 * scale, 7 * scale)
+
+
+@pytest.mark.parametrize("activation", ["shared prelu", "leaky relu", "relu"])
+def test_srvgg_with_other_activations(tmp_path, capsys, activation):
+    """Those without weights are told by how a drawn picture is restored, and in a line."""
+    network = SRVGGNetCompact(2, 8, 2, activation)
+    if activation != "shared prelu":
+        learn_to_enlarge(network)
+    torch.save({"params": network.state_dict()}, tmp_path / "x.pth")
+    model, shape, state = read_published(tmp_path / "x.pth")
+    assert (model, shape) == ("srvgg", network.shape)
+    assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
+    line = capsys.readouterr().err
+    assert line == "" if activation == "shared prelu" else f"{activation} restores a drawn picture best" in line
+    save = {"model": model, "scale": 2, "degradation": "bicubic", "shape": shape, "history": [], "params": state}
+    checkpoints.save_checkpoint(save, tmp_path / "ours.pt")
+    assert read_published(tmp_path / "ours.pt")[1] == shape and capsys.readouterr().err == ""
+
+
+def learn_to_enlarge(network: SRVGGNetCompact) -> None:
+    """A short training on waves and edges in all directions."""
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    for _ in range(120):
+        slopes = torch.randn(8, 3, 2, 1, 1, generator=generator)
+        waves = torch.sin(0.4 * (slopes[:, :, 0] * rows + slopes[:, :, 1] * columns))
+        high = 0.5 + 0.4 * torch.where(slopes[:, :, 0] > 0, waves, waves.sign())
+        loss = (network(resize(high, size=(16, 16))) - high).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
 WRAPPED = {
+    **{
+        name: lambda state, name=name: {name: state}
+        for name in (
+            "generator",
+            "g_ema",
+            "ema",
+            "params_ema",
+            "state_dict",
+            "weights",
+            "network",
+            "net_g",
+            "netG_A",
+        )
+    },
+    **{
+        f"{name}.": lambda state, name=name: beginning(f"{name}.", state)
+        for name in (
+            "module",
+            "model",
+            "net_g",
+            "generator",
+            "generator_ema",
+            "netG_A",
+            "_orig_mod.generator.module",
+        )
+    },
+    "lightning": lambda state: {
+        "state_dict": beginning("generator.", state) | beginning("discriminator.", {"conv0.weight": torch.ones(1)}),
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(1)}}}],
+        "epoch": 3,
+    },
+    "EMA entry": lambda state: {"generator": worse(state), "g_ema": state, "discriminator": {"x": torch.ones(1)}},
+    "EMA prefix": lambda state: beginning("generator.", worse(state)) | beginning("generator_ema.", state),
+    "EMA number": lambda state: {"params": state, "ema": 0.999},
+    "EMA list": lambda state: {"ema": {"decay": 0.99, "shadow_params": [torch.ones(1)]}, "state_dict": state},
+    "half an EMA": lambda state: {"params": state, "params_ema": dict(list(state.items())[:5])},
+    "averaged": lambda state: {"n_averaged": torch.tensor(3), **beginning("module.", state)},
+    "ema_model": lambda state: (
+        beginning("ema_model.", state)
+        | beginning("online_model.", worse(state))
+        | {"initted": torch.tensor(True), "step": torch.tensor(9)}
+    ),
+    "counters": with_counters,
+    "counted entry": lambda state: {"params": with_counters(state)},
     "params": lambda state: {"params": state},
     "averaged first": lambda state: {
         "params": {key: value + 1 for key, value in state.items()},
@@ -133,6 +257,54 @@ def test_wrappers_and_prefixes(small, wrapped, layout):
     model, shape, state = recognise(wrapped(layout(small.state_dict())))
     assert (model, shape) == ("rrdb", small.shape)
     assert all(torch.equal(state[key], value) for key, value in small.state_dict().items())
+
+
+def test_a_sequential_without_a_name(small):
+    """The oldest layout, saved from the inner module."""
+    bare = {key.removeprefix("model."): value for key, value in as_oldest(small.state_dict()).items()}
+    for content in (bare, {"model": bare}, {"state_dict": bare}):
+        assert recognise(content)[:2] == ("rrdb", small.shape)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (lambda state: {"params": worse(state), "params_ema": state}, "params_ema is taken, not params"),
+        (lambda state: {"ema": state, **worse(state)}, "ema is taken, not what has no name"),
+        (lambda state: {"params_ema": dict(list(state.items())[:-1]), "params": state},
+         r"params is taken, not params_ema, which looks like rrdb .*conv_last\.bias is missing"),
+        (lambda state: {"params": state, "optimizer": worse(state)}, ""),
+        (lambda state: {"state_dict": beginning("generator.", state) | {"loss.weight": torch.ones(3)}}, ""),
+    ],
+)  # fmt: skip
+def test_which_one_is_taken_is_told(small, tmp_path, capsys, content, told):
+    torch.save(content(small.state_dict()), tmp_path / "x.pth")
+    params = load_checkpoint(tmp_path / "x.pth")["params"]
+    assert all(torch.equal(params[key], value) for key, value in small.state_dict().items())
+    line = capsys.readouterr().err
+    assert re.search(told, line) and bool(line) is bool(told) and line.count("\n") <= 1
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_stands_beside_the_weights_may_be_anything(small, tmp_path, zipped):
+    """Numbers of NumPy, settings, paths: nothing of them is built, and the weights are the right ones."""
+    beside = {
+        "best_psnr": numpy.float64(27.3), "best": Numbers(), "args": argparse.Namespace(lr=1e-4, path=Path("x")),
+        "history": numpy.arange(3), "milestones": Counter({300: 1}), "date": datetime.date(2026, 1, 1),
+        "order": OrderedDict(a=1), "type": torch.float16, "size": torch.Size((1, 2)), "kinds": {1, 2}, "c": 1j,
+    }  # fmt: skip
+    torch.save({"params": small.state_dict(), **beside}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    model, shape, params = read_published(tmp_path / "x.pth")
+    assert (model, shape) == ("rrdb", small.shape)
+    assert all(torch.equal(params[key], value) for key, value in small.state_dict().items())
+
+
+def test_two_tensors_for_one_weight_are_refused(small):
+    state = small.state_dict()
+    with pytest.raises(UserError, match=r"two tensors that are called conv_hr\.weight"):
+        recognise({**state, "module.conv_hr.weight": state["conv_hr.weight"] + 1})
+    with pytest.raises(UserError, match=r"two tensors for conv_hr\.weight: HRconv\.weight and conv_hr\.weight"):
+        recognise({**state, "HRconv.weight": state["conv_hr.weight"] + 1})
 
 
 def test_half_precision_becomes_single(small):
