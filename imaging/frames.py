@@ -13,7 +13,7 @@ from torch import Tensor
 Frame = Image.Image | numpy.ndarray
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-
+STRIP = 256  # rows at a time, where a whole frame as numbers would be too much
 TURN = Image.Transpose
 UPRIGHT: dict[int, tuple[Image.Transpose, Callable]] = {  # EXIF orientation → what brings an image or array upright
     2: (TURN.FLIP_LEFT_RIGHT, lambda a: a[:, ::-1]),
@@ -24,8 +24,6 @@ UPRIGHT: dict[int, tuple[Image.Transpose, Callable]] = {  # EXIF orientation →
     7: (TURN.TRANSVERSE, lambda a: a[::-1, ::-1].swapaxes(0, 1)),
     8: (TURN.ROTATE_90, lambda a: a[:, ::-1].swapaxes(0, 1)),
 }
-
-STRIP = 256  # rows at a time, where a whole frame as numbers would be too much
 
 
 @dataclass
