@@ -255,7 +255,6 @@ OLDEST_NAMES = {
     r"model\.1\.sub\.(\d+)\.(?=weight|bias)": "conv_body.",
 }
 
-
 # The ESRGAN repository, BSRGAN, RealSR.
 REPOSITORY_NAMES = {
     r"RRDB_trunk\.(\d+)\.RDB(\d)\.": r"body.\1.rdb\2.",

@@ -45,7 +45,7 @@ def run_epochs(
     skipped = 0  # updates in a row
     with stop_when_asked() as asked, progress_bar(state, stage.settings) as bar:
         if is_first:
-            save(checkpoint, state, path)  # better to learn now than after an epoch that this fails
+            save(stage, checkpoint, state, path)  # better to learn now than after an epoch that this fails
         for step, low, high in batches(data, state.step, state.last_step, stage.device):
             learning_rate = learning_rate_at(step, state.first_step, state.last_step, stage.settings)
             figures = stage.update(low, high, learning_rate, step)  # forward, loss, backward, step
@@ -61,9 +61,8 @@ def run_epochs(
                 state.seconds, epoch_started = time.monotonic() - epoch_started, time.monotonic()
                 measure_epoch(stage, checkpoint, state, data, watched)
             if is_first and (epoch_is_over or stopping or time.monotonic() - saved > 60 * save_every):
-                state.parts = {name: part.state_dict() for name, part in stage.parts.items()}
                 state.seconds = time.monotonic() - epoch_started  # of the epoch in hand
-                save(checkpoint, state, path)
+                save(stage, checkpoint, state, path)
                 saved = time.monotonic()
             if is_first and epoch_is_over and (state.step == state.last_step or time.monotonic() - shown > 60):
                 show_progress(checkpoint, data, path)
@@ -115,8 +114,9 @@ def train(
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
 
 
-def save(checkpoint: dict, state: RunState, path: Path) -> None:
+def save(stage: PixelStage | AdversarialStage, checkpoint: dict, state: RunState, path: Path) -> None:
     """Write the best weights and all that is needed to resume. Raises UserError."""
+    state.parts = {name: part.state_dict() for name, part in stage.parts.items()}
     save_checkpoint({**checkpoint, "training": state.to_dict()}, path)
 
 

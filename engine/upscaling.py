@@ -157,6 +157,7 @@ def _seen(network: Network, start: int, stop: int, scale: int, length: int, bord
 
 
 def crop(picture: Tensor, top: int, height: int, left: int, width: int) -> Tensor:
+    """`height` rows from `top` on and `width` columns from `left` on, of (…, H, W); a view."""
     return picture[..., top : top + height, left : left + width]
 
 

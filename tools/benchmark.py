@@ -72,10 +72,12 @@ rows = []  # what --json writes
 
 
 def keep(section: str, row: str, **figures) -> None:
+    """Remember a row for --json."""
     rows.append({"section": section, "row": row, **figures})
 
 
 def clock() -> float:
+    """Seconds, once the device has done what it was asked to."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
     return time.thread_time() if ONE_CORE else time.perf_counter()
@@ -139,6 +141,7 @@ def operations(network: torch.nn.Module, size: tuple[int, ...]) -> float:
 
 @torch.inference_mode()
 def measure_upscaling() -> None:
+    """Each network over pictures of two sizes, beside the same one in the usual way."""
     peaks = measure_peaks()
     compact, srvgg = ("RRDB 6×32×16", RRDBNet()), ("SRVGG compact", SRVGGNetCompact())
     networks = [
@@ -160,6 +163,7 @@ def measure_upscaling() -> None:
 
 
 def random_batch(settings, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count` low and high patches of noise as bytes, of the sizes that these settings train on."""
     side = settings.patch * (1 if class_of(settings.model, settings.shape).luma else settings.scale)
     return tuple(torch.randint(256, (count, 3, size, size), dtype=torch.uint8) for size in (settings.patch, side))
 
@@ -180,6 +184,7 @@ def make_steps(settings) -> tuple:
 
 
 def measure_training() -> None:
+    """An update of each kind, beside the usual one."""
     for model, title in (("srcnn", "SRCNN"), ("rrdb", "compact RRDB"), ("esrgan", "compact ESRGAN, VGG19")):
         settings = preset(model, 2 if model == "srcnn" else 4)
         if settings.adversarial:
@@ -245,6 +250,8 @@ def measure_loading() -> None:
 
 
 def measure_startup() -> None:
+    """How long Python, `import torch` and `main.py --help` take."""
+
     def start(*arguments: str):
         return lambda: subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
 
@@ -363,6 +370,7 @@ SECTIONS = {
 
 
 def main(arguments: list[str]) -> None:
+    """The command line of this script."""
     parser = argparse.ArgumentParser(description="Measure how fast the program is on this machine.")
     parser.add_argument("section", nargs="*", help=f"{', '.join(SECTIONS)} (default: all but memory)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")

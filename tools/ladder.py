@@ -106,6 +106,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def read_arguments() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-i", "--input", action="append", type=Path, required=True, metavar="DIR")
     parser.add_argument("-m", "--model", action="append", type=Path, default=[], metavar="FILE")

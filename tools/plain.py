@@ -25,6 +25,7 @@ class PlainSRCNN(nn.Module):
         self.border = sum(kernel // 2 for kernel in kernels)
 
     def forward_valid(self, luma: Tensor) -> Tensor:
+        """Only the pixels that see no border."""
         return self.reconstruct(torch.relu(self.map(torch.relu(self.extract(luma)))))
 
     def forward(self, luma: Tensor) -> Tensor:
@@ -50,6 +51,8 @@ class PlainDenseBlock(nn.Module):
 
 
 class PlainRRDB(nn.Module):
+    """Three dense blocks and a scaled shortcut."""
+
     def __init__(self, features: int, growth: int):
         super().__init__()
         self.rdb1, self.rdb2, self.rdb3 = (PlainDenseBlock(features, growth) for _ in range(3))

@@ -249,6 +249,7 @@ def draw_degraded_photograph(networks: dict, path: Path) -> None:
 
 
 def read_arguments() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-i", "--input", type=Path, metavar="SET5", help="without it, the pictures only")
     parser.add_argument("--perceptual", metavar="FILE", help="VGG19's weights, for the distances and the trade")

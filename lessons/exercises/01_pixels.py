@@ -8,6 +8,7 @@ from imaging.images import rgb_to_luma
 
 
 def pictures(*shape: int) -> torch.Tensor:
+    """Noise in 0..1, the same every time."""
     return torch.rand(*shape, generator=torch.Generator().manual_seed(3))
 
 

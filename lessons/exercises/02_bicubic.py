@@ -9,6 +9,7 @@ from imaging.images import cubic, resize, resize_taps
 
 
 def keys(x: torch.Tensor, a: float) -> torch.Tensor:
+    """The cubic kernel with any a."""
     x = x.abs()
     far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
     return torch.where(x <= 1, (a + 2) * x**3 - (a + 3) * x**2 + 1, torch.where(x <= 2, far, torch.zeros(())))

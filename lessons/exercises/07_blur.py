@@ -9,6 +9,7 @@ from imaging.images import resize
 
 
 def patches() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two places of one lawn."""
     grass = photograph("grass.png")
     return crop(grass, 100, 100, 48), crop(grass, 300, 40, 48)
 

@@ -9,6 +9,7 @@ import esrgan
 
 
 def logits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Of real and fake pictures, the real ones somewhat ahead."""
     generator = torch.Generator().manual_seed(6)
     return 2 * torch.randn(8, 1, generator=generator) + 0.7, torch.randn(8, 1, generator=generator) - 0.4
 

@@ -31,30 +31,13 @@ def check_12a(pooled):
     told = run(0)
     for number, (out, pool) in enumerate(told):
         batch = list(range(4 * number, 4 * number + 4))
-        before = told[number - 1][1] if number else []
         what = f"Batch {number + 1} of four pairs, a pool for twelve"
-        if number < 3:
-            if out != batch:
-                raise Mismatch(f"{what}: the pool is not full yet. The answer is the batch itself, not {out}.")
-            if sorted(pool) != list(range(4 * number + 4)):
-                raise Mismatch(f"{what}: the new ones do not join the pool, which has {len(pool)} pairs afterwards.")
-            continue
-        if len(pool) > 12:
-            raise Mismatch(
-                f"{what}: the pool has {len(pool)} pairs: new ones must take the places of those that leave."
-            )
-        if len(out) != 4:
-            raise Mismatch(f"{what}: {len(out)} pairs come out. As many as go in are expected.")
-        if out == batch:
-            raise Mismatch(f"{what}: the pool is full, and still the batch itself comes out.")
-        if len(set(out)) < 4:
-            raise Mismatch(f"{what}: a pair comes out twice, {out}. Sample places without repeating: torch.randperm.")
-        if not set(batch) <= set(pool):
-            raise Mismatch(f"{what}: the new ones are not in the pool afterwards.")
-        if set(out) & set(pool):
-            raise Mismatch(f"{what}: {out} came out, but some of them are still in the pool and would come again.")
-        if sorted(out + pool) != sorted(before + batch):
-            raise Mismatch(f"{what}: pairs have been lost.")
+        if number >= 3:
+            exchange_rules(what, batch, out, pool, before=told[number - 1][1])
+        elif out != batch:
+            raise Mismatch(f"{what}: the pool is not full yet. The answer is the batch itself, not {out}.")
+        elif sorted(pool) != list(range(4 * number + 4)):
+            raise Mismatch(f"{what}: the new ones do not join the pool, which has {len(pool)} pairs afterwards.")
     leaving = [out for out, _ in told[3:]]
     if any(out == list(range(4 * number, 4 * number + 4)) for number, out in enumerate(leaving)):
         raise Mismatch("The oldest four leave together, as a batch: nothing is mixed. Sample the places at random.")
@@ -62,6 +45,24 @@ def check_12a(pooled):
         raise Mismatch("Another seed gives the same places: they are not sampled with `generator`.")
     if run(0) != told:
         raise Mismatch("The same seed gives other places when called again: pass the generator on.")
+
+
+def exchange_rules(what, batch, out, pool, before):
+    """Four pairs go into a full pool of twelve, and four others come out."""
+    if len(pool) > 12:
+        raise Mismatch(f"{what}: the pool has {len(pool)} pairs: new ones must take the places of those that leave.")
+    if len(out) != 4:
+        raise Mismatch(f"{what}: {len(out)} pairs come out. As many as go in are expected.")
+    if out == batch:
+        raise Mismatch(f"{what}: the pool is full, and still the batch itself comes out.")
+    if len(set(out)) < 4:
+        raise Mismatch(f"{what}: a pair comes out twice, {out}. Sample places without repeating: torch.randperm.")
+    if not set(batch) <= set(pool):
+        raise Mismatch(f"{what}: the new ones are not in the pool afterwards.")
+    if set(out) & set(pool):
+        raise Mismatch(f"{what}: {out} came out, but some of them are still in the pool and would come again.")
+    if sorted(out + pool) != sorted(before + batch):
+        raise Mismatch(f"{what}: pairs have been lost.")
 
 
 def check_12b(sharpened_like_usm):
