@@ -90,7 +90,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(place, arguments):
 def test_a_network_that_ships_is_used_and_said(place, photograph):
     write_picture(place / "x.png", photograph[..., :20, :30])
     finished = run("upscale", "-i", "x.png", "-o", "large.png", "--cpu", "--precision", "fp32")
-    assert finished.returncode == 0 and "pretrained/rrdb_x4.pt (rrdb ×4; none that fits is trained" in finished.stdout
+    assert finished.returncode == 0 and "pretrained/rrdb_x4.pt (rrdb ×4; suits a picture" in finished.stdout
     assert read_picture(place / "large.png").shape == (1, 3, 80, 120)
 
 
@@ -118,7 +118,7 @@ def test_bad_input_is_one_line(model, photograph):
         (2, "folder.png: no pictures", "upscale", "-i", "folder.png"),
         (1, "text.jpg: not a picture", "upscale", "-i", "text.jpg"),
         (1, "cut.png: damaged", "upscale", "-i", "cut.png"),
-        (1, "text.jpg: is not a checkpoint", "upscale", "-i", "good.png", "-m", "text.jpg"),
+        (1, "text.jpg: is a text file, not weights", "upscale", "-i", "good.png", "-m", "text.jpg"),
         (2, "none.pt: no such checkpoint", "upscale", "-i", "good.png", "-m", "none.pt"),
         (1, "cannot write file/x.png", "upscale", "-i", "good.png", "-o", "file/x.png"),
         (2, "good.png: is the picture", "upscale", "-i", "good.png", "-o", "good.png"),
@@ -204,9 +204,9 @@ def test_every_flag_of_upscale(model, photograph):
     assert finished.returncode == 0, finished.stderr
     assert "device: cpu (fp32)" in finished.stdout and "0.3 of it" in finished.stdout
     names = sorted(path.name for path in Path("out").iterdir())
-    assert len(names) == 3 and all(name.startswith("x.x3.5.srcnn.20") for name in names)
-    assert read_picture(Path("out") / next(name for name in names if name.count(".") == 5)).shape[-2:] == (70, 105)
-    finished = run("upscale", *flags.split(), "-m", model, "--skip-existing")
+    assert len(names) == 3 and all(name.startswith("x.x3.5.srcnn.blend30-") for name in names)
+    assert read_picture(Path("out") / next(name for name in names if name.count(".") == 6)).shape[-2:] == (70, 105)
+    finished = run("upscale", *flags.split(), "-m", model, "--blend", model, "--alpha", "0.3", "--skip-existing")
     assert finished.returncode == 0 and len(list(Path("out").iterdir())) == 3
 
 
