@@ -69,7 +69,7 @@ def check_profile(picture: Picture) -> None:
 
 def cmyk_to_rgb(image: Image.Image, picture: Picture) -> Image.Image:
     """Through the embedded profile to sRGB; without one by a formula that knows no ink, and a remark in both cases."""
-    profile = picture.profile
+    profile, picture.profile = picture.profile, None
     if profile and profile[16:20] == b"CMYK":
         try:
             converted = _convert(image, profile)

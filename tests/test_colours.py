@@ -114,7 +114,7 @@ def test_cmyk_goes_through_its_profile(tmp_path, capsys):
     expected = 255 * srgb_curve(luminance)
     assert picture.profile is None
     assert numpy.abs(array(picture) - expected[:, :, None]).max() <= 3
-    assert "CMYK becomes sRGB by its colour profile" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"{tmp_path / 'ink.tif'}: CMYK becomes sRGB by its colour profile\n"
     read_picture(tmp_path / "ink.tif")  # training sees the same
     assert "CMYK becomes sRGB by its colour profile" in capsys.readouterr().err
     Image.fromarray(ink, mode="CMYK").save(tmp_path / "bad.tif", icc_profile=black_ink_alone()[:200])
