@@ -27,6 +27,16 @@ def _is_srgb(primaries: int, transfer: int) -> bool:
     return primaries in (1, 2) and transfer in LIKE_SRGB
 
 
+def cicp_of_profile(profile: bytes | None) -> dict[bytes, bytes]:
+    """The same for what a profile says beside its curves: HDR pictures have such ones (ICC.1:2022, section 9.2.17)."""
+    profile = profile or b""
+    for place in range(132, 132 + 12 * min(100, int.from_bytes(profile[128:132], "big")), 12):
+        name, start = profile[place : place + 4], int.from_bytes(profile[place + 4 : place + 8], "big")
+        if name == b"cicp" and len(data := profile[start + 8 : start + 10]) == 2:
+            return cicp_chunk(*data)
+    return {}
+
+
 def describe_coding(coding: dict[bytes, bytes]) -> str:
     """In words what such chunks say, such as "PQ, BT.2020"."""
     if b"cICP" in coding:

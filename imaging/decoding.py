@@ -147,8 +147,9 @@ def _describe_colours(image: ImageFile, picture: Picture, path) -> None:
         coding = colours.cicp_chunk(properties.primaries, properties.transfer)
         if not picture.profile or colours.is_hdr(coding):
             picture.coding = coding
-    if colours.is_hdr(picture.coding):
-        meaning = colours.describe_coding(picture.coding)
+    coding = picture.coding or colours.cicp_of_profile(picture.profile)
+    if colours.is_hdr(coding):
+        meaning = colours.describe_coding(coding)
         picture.remarks.append(f"its colours are HDR ({meaning}): they are taken as they are coded")
     if isinstance(image, TiffImageFile) and image.mode in ("P", "PA"):
         entries = image.tag_v2.get(COLOUR_MAP, ())

@@ -3,6 +3,7 @@
 That is more than 8 bits in several channels, odd numbers of bits, planes, and white as zero with alpha.
 """
 
+import io
 import logging
 import math
 import zlib
@@ -19,13 +20,14 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from imaging.console import UserError
 from imaging.depth import scaled, undo_multiplication
 from imaging.frames import STRIP, Frame, Picture, frame_channels, frame_size, frame_window, to_frame, upright
-from imaging.limits import check_pixels
+from imaging.limits import check_pixels, guarded
 from imaging.metadata import DESCRIPTION, EXIF, GPS, ORIENTATION, XMP, as_it_was, checked_dpi, set_exif, set_xmp
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it talks about everything odd in a file
 
 COLOURS = {0: 1, 1: 1, 2: 3}  # photometric interpretation (white is zero, black is zero, RGB) → channels
 SUB_DIRECTORIES, PROFILE, DNG = 330, 34675, 50706  # tags
+LZW = 5  # a compression
 MOST_CHANNELS = 16  # more are a damaged file, or no picture
 LARGEST = 2**31  # bytes of pixels, of which offsets of 32 bits are sure to reach the end
 ENDED = "its pixels end too early"
@@ -77,9 +79,11 @@ def _read_page(path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> Pictur
     try:
         pixels = _pixels(file, page)
     except (KeyError, ValueError) as error:
-        if "imagecodecs" in str(error):  # LZW and rarer kinds of compression: Pillow may read them
-            return None
-        raise
+        if "imagecodecs" not in str(error):
+            raise
+        if _has_planes(page) and (page.bitspersample != 8 or page.photometric != 2):  # Pillow would give stripes
+            raise UserError("is packed in a way that cannot be read here: save it without compression") from error
+        return None  # rarer kinds of compression, which Pillow may read
     return _picture(path, page, pixels, len(file.pages))
 
 
@@ -90,51 +94,72 @@ def _is_ours(page: tifffile.TiffPage) -> bool:
         return False
     if bits > 16 or samples > MOST_CHANNELS:
         return False
-    planes = samples > 1 and page.planarconfig == 2
-    return bits not in (1, 2, 4, 8) or (bits == 8 and (planes or (samples > 1 and page.photometric == 0)))
+    white_is_zero = page.photometric == 0 and samples > 1
+    return bits not in (1, 2, 4, 8) or (bits == 8 and (_has_planes(page) or white_is_zero))
 
 
 def _pixels(file: tifffile.TiffFile, page: tifffile.TiffPage) -> numpy.ndarray:
     """All samples as (H, W, channels), uint8 with 8 bits, else uint16 from 0 to 65535."""
     bits, shape = page.bitspersample, (page.imagelength, page.imagewidth, page.samplesperpixel)
-    if bits not in (8, 16):
-        return scaled(_odd_bits(file, page, shape), 2**bits - 1)
+    if bits not in (8, 16) or (page.compression == LZW and not page.is_tiled):
+        samples = _from_strips(file, page, shape)
+        return samples.astype(numpy.uint8) if bits == 8 else scaled(samples, 2**bits - 1)
     pixels = page.asarray()
-    planes = page.planarconfig == 2 and page.samplesperpixel > 1
-    return numpy.moveaxis(pixels, 0, 2) if planes else pixels.reshape(shape)
+    return numpy.moveaxis(pixels, 0, 2) if _has_planes(page) else pixels.reshape(shape)
 
 
-def _odd_bits(file: tifffile.TiffFile, page: tifffile.TiffPage, shape: tuple[int, int, int]) -> numpy.ndarray:
-    """Samples of 3 to 15 bits as (H, W, channels): packed, each row from a new byte on, or in two bytes each."""
+def _has_planes(page: tifffile.TiffPage) -> bool:
+    return page.planarconfig == 2 and page.samplesperpixel > 1
+
+
+def _from_strips(file: tifffile.TiffFile, page: tifffile.TiffPage, shape: tuple[int, int, int]) -> numpy.ndarray:
+    """Samples of 3 to 16 bits as (H, W, channels) of uint16, not scaled: what tifffile leaves to imagecodecs."""
     height, width, samples = shape
-    unpack = tifffile.TIFF.DECOMPRESSORS[page.compression]
-    if page.is_tiled:
-        raise ValueError(f"its tiles of {page.bitspersample} bits need imagecodecs")
-    planes = samples if page.planarconfig == 2 else 1
-    values = width * samples // planes  # in a row
-    result = numpy.zeros((planes, height, values), dtype=numpy.uint16)
+    if page.is_tiled or (page.predictor != 1 and page.bitspersample not in (8, 16)) or page.predictor > 2:
+        raise ValueError("these tiles, or this predictor, need imagecodecs")
+    planes = samples if _has_planes(page) else 1
+    result = numpy.zeros((planes, height, width, samples // planes), dtype=numpy.uint16)
     rows = min(page.rowsperstrip, height)
     strips = -(-height // rows)  # in a plane
     for index, (start, length) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
         file.filehandle.seek(start)
         data = file.filehandle.read(length)
-        plane, top = index // strips, index % strips * rows
-        strip = result[plane, top : top + rows]
-        strip[:] = _unpacked(unpack(data), len(strip), values, page)
-    return result[0].reshape(shape) if planes == 1 else numpy.moveaxis(result, 0, 2)
+        top = index % strips * rows
+        strip = result[index // strips, top : top + rows]
+        strip[:] = _samples(data, strip.shape[0], strip[0].size, page).reshape(strip.shape)
+        if page.predictor == 2:  # differences to the left
+            strip[:] = strip.cumsum(axis=1, dtype=numpy.uint8 if page.bitspersample == 8 else numpy.uint16)
+    return result[0] if planes == 1 else numpy.moveaxis(result[..., 0], 0, 2)
 
 
-def _unpacked(data: bytes, rows: int, values: int, page: tifffile.TiffPage) -> numpy.ndarray:
-    bits = page.bitspersample
-    if len(data) in (2 * rows * values, 2 * page.rowsperstrip * values):
-        return numpy.frombuffer(data, f"{page.parent.byteorder}u2", rows * values).reshape(rows, values)
+def _samples(data: bytes, rows: int, values: int, page: tifffile.TiffPage) -> numpy.ndarray:
+    """The samples of a strip, (rows, values): packed, each row from a new byte on, or in two bytes each."""
+    bits, order = page.bitspersample, page.parent.byteorder
     row = -(-values * bits // 8)  # bytes
+    data = (
+        _unpack_lzw(data, rows, row) if page.compression == LZW else tifffile.TIFF.DECOMPRESSORS[page.compression](data)
+    )
+    if bits == 16 or len(data) in (2 * rows * values, 2 * page.rowsperstrip * values):
+        return numpy.frombuffer(data, f"{order}u2", rows * values).reshape(rows, values)
     if len(data) < rows * row:
         raise OSError(ENDED)
     packed = numpy.frombuffer(data, numpy.uint8, rows * row).reshape(rows, row)
-    order: Literal["little", "big"] = "little" if page.fillorder == 2 else "big"
-    split = numpy.unpackbits(packed, axis=1, count=values * bits, bitorder=order).reshape(rows, values, bits)
+    if bits == 8:
+        return packed
+    first: Literal["little", "big"] = "little" if page.fillorder == 2 else "big"
+    split = numpy.unpackbits(packed, axis=1, count=values * bits, bitorder=first).reshape(rows, values, bits)
     return split @ (1 << numpy.arange(bits, dtype=numpy.uint16)[::-1])
+
+
+def _unpack_lzw(data: bytes, rows: int, row: int) -> bytes:
+    """A strip of rows of so many bytes, by Pillow, as if they were grey of 8 bits: LZW does not know what it packs."""
+    directory = ImageFileDirectory_v2()
+    tags = {256: row, 257: rows, 258: 8, 259: LZW, 262: 1, 273: 0, 277: 1, 278: rows, 279: len(data)}
+    for tag, value in tags.items():
+        directory[tag] = value
+    file = b"II*\0" + (8).to_bytes(4, "little") + directory.tobytes(8) + data
+    with guarded(huge=True), Image.open(io.BytesIO(file)) as image:  # the picture's size has been checked
+        return image.tobytes()
 
 
 def _picture(path, page: tifffile.TiffPage, pixels: numpy.ndarray, pages: int) -> Picture:

@@ -82,8 +82,9 @@ def packed(pixels: numpy.ndarray, bits: int) -> bytes:
 
 
 def tiff(path: Path, data: bytes, tags: dict[int, tuple[int, ...]], order: str = "<") -> None:
-    """A TIFF written out: one strip of data, and tags of whole numbers."""
-    tags = {273: (8,), 278: tags[257], 279: (len(data),)} | tags
+    """A TIFF written out: data, one strip unless tags say otherwise, and tags of whole numbers."""
+    if 322 not in tags:
+        tags = {273: (8,), 278: tags[257], 279: (len(data),)} | tags
     place = 8 + len(data) + len(data) % 2
     entries, beyond = b"", b""
     free = place + 2 + 12 * len(tags) + 4
@@ -130,7 +131,8 @@ def make_corpus(folder: Path) -> dict[str, Expected | None]:
     """Fill a folder with good and bad files: name → what is expected of it, None if it must be refused."""
     folder.mkdir(parents=True)
     expected = {}
-    kinds = (_plain_modes, _special_modes, _other_kinds, _deep, _odd_tiffs, _turned, _animations, _sizes_and_names)
+    kinds = (_plain_modes, _special_modes, _other_kinds, _deep, _odd_tiffs, _packed_tiffs, _turned, _animations,
+             _sizes_and_names)  # fmt: skip
     for part in (*kinds, _bad, _cut_short):
         expected |= part(folder)
     return expected
@@ -304,16 +306,12 @@ def _odd_tiffs(folder: Path) -> dict:
         if (bits, channels) == (12, 1):  # which Pillow unpacks
             tiff(folder / f"{name}_lzw.tif", lzw(packed(values, bits)), tags | {259: (5,)}, "<")
             expected[f"{name}_lzw.tif"] = Expected([shown])
-        for ending in ("", "_zip", "_in_two_bytes"):
+        row = -(-WIDTH * channels * bits // 8)
+        starts, lengths = (8, 8 + 4 * row, 8 + 8 * row), (4 * row, 4 * row, row)
+        strips = {273: starts, 278: (4,), 279: lengths}
+        tiff(folder / f"{name}_strips.tif", packed(values, bits), tags | strips, order)
+        for ending in ("", "_zip", "_in_two_bytes", "_strips"):
             expected[f"{name}{ending}.tif"] = Expected([shown])
-    for channels, order in itertools.product((1, 3, 4), "<>"):
-        pixels = planes(channels, numpy.uint16)
-        data = lzw(pixels.astype(f"{order}u2").tobytes())
-        tags = {256: (WIDTH,), 257: (HEIGHT,), 258: (16,) * channels, 259: (5,), 277: (channels,)}
-        tags |= {262: (1 if channels == 1 else 2,)} | ({338: (2,)} if channels == 4 else {})
-        name = f"lzw_{channels}_{'big' if order == '>' else 'little'}.tif"
-        tiff(folder / name, data, tags, order)
-        expected[name] = Expected([pixels])
     index = planes(1) % 4
     colours = numpy.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [9, 9, 9]], dtype=numpy.uint8)
     palette = to_image(index)
@@ -328,6 +326,41 @@ def _odd_tiffs(folder: Path) -> dict:
         file.write(small, photometric="rgb", subfiletype=1, metadata=None)
         file.write(full, photometric="rgb", metadata=None)
     expected["small_first.tif"] = Expected([full])
+    return expected
+
+
+def _packed_tiffs(folder: Path) -> dict:
+    """LZW: grey with white or black as zero, RGB, with alpha; 8 and 16 bits; in planes, as differences, in a tile."""
+    expected = {}
+    orders, booleans = "<>", (False, True)
+    for channels, dtype, order, planar, differences in itertools.product(
+        (1, 2, 3, 4), (numpy.uint8, numpy.uint16), orders, booleans, booleans
+    ):
+        pixels = planes(channels, dtype)
+        white_is_zero = channels < 3 and planar  # either is tried with either
+        stored = pixels.copy()
+        if white_is_zero:
+            stored[:, :, 0] = numpy.iinfo(dtype).max - stored[:, :, 0]
+        if differences:
+            stored[:, 1:] = stored[:, 1:] - stored[:, :-1]
+        parts = [stored[:, :, [place]] for place in range(channels)] if planar else [stored]
+        strips = [lzw(part.astype(pixels.dtype.newbyteorder(order)).tobytes()) for part in parts]
+        tags = {256: (WIDTH,), 257: (HEIGHT,), 258: (8 * pixels.itemsize,) * channels, 259: (5,), 277: (channels,)}
+        tags |= {262: (2 if channels > 2 else 0 if white_is_zero else 1,), 284: (2 if planar else 1,)}
+        tags |= {317: (2 if differences else 1,)} | ({338: (2,)} if channels in (2, 4) else {})
+        starts = [8 + sum(map(len, strips[:place])) for place in range(len(strips))]
+        tags |= {273: tuple(starts), 279: tuple(map(len, strips))}
+        kind = f"{'big' if order == '>' else 'little'}{'_planar' * planar}{'_differences' * differences}"
+        name = f"lzw_{channels}_{pixels.itemsize}_{kind}.tif"
+        tiff(folder / name, b"".join(strips), tags, order)
+        expected[name] = Expected([pixels])
+    pixels = planes(3, numpy.uint16)
+    tile = numpy.zeros((16, 16, 3), numpy.uint16)
+    tile[:HEIGHT, :WIDTH] = pixels
+    data = lzw(tile.tobytes())
+    tags = {256: (WIDTH,), 257: (HEIGHT,), 258: (16,) * 3, 259: (5,), 262: (2,), 277: (3,)}
+    tiff(folder / "lzw_tile.tif", data, tags | {322: (16,), 323: (16,), 324: (8,), 325: (len(data),)})
+    expected["lzw_tile.tif"] = Expected([pixels])
     return expected
 
 

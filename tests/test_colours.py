@@ -156,6 +156,17 @@ def test_hdr_is_told_and_stays_hdr_in_png(tmp_path, capsys, dtype):
     assert "cannot be converted to sRGB" in capsys.readouterr().err
 
 
+def test_a_profile_of_hdr_is_told_and_travels(tmp_path, capsys):
+    tags = {b"priv": b"else" + bytes(8), b"cicp": b"cicp" + bytes(4) + PQ}
+    profile = make_profile(b"mntr", b"RGB ", b"XYZ ", tags)
+    to_image(planes(3)).save(tmp_path / "x.jpg", icc_profile=profile)
+    assert open_picture(tmp_path / "x.jpg").profile == profile
+    assert "HDR (PQ, BT.2020)" in capsys.readouterr().err
+    for length in range(len(profile)):
+        colours.cicp_of_profile(profile[:length])
+    assert colours.cicp_of_profile(SRGB) == colours.cicp_of_profile(None) == {}
+
+
 def test_of_a_png_what_is_srgb_by_another_name_is_not_told():
     chromaticities = struct.pack(">8I", *(round(100_000 * value) for value in colours.SRGB_CHROMATICITIES))
     gamma = {b"gAMA": struct.pack(">I", 45455), b"cHRM": chromaticities}
