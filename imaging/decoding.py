@@ -70,6 +70,7 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
     for index in frames:
         if len(frames) > 1:
             image.seek(index)
+            check_pixels(path, *image.size, len(frames))  # a GIF's frames may be larger than its screen
         image.load()
         frame = to_frame(pixels) if pixels is not None else _plain(image, picture, path)
         picture.frames.append(upright(frame, turn))

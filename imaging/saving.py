@@ -6,6 +6,7 @@
 Pillow does nearly all of it, tifffile writes TIFF, and imaging/png.py 16 bits with several channels.
 """
 
+import io
 import math
 import os
 import struct
@@ -161,4 +162,12 @@ def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: 
         options |= {"loop": max(0, picture.plays - 1)} if len(frames) > 1 and picture.plays != 1 else {}
         if "transparency" in frames[0].info:
             options |= {"transparency": 255, "disposal": 2}
-    frames[0].save(temporary, format=kind, **options)
+    with _ThroughPython(io.FileIO(temporary, "w")) as file:
+        frames[0].save(file, format=kind, **options)
+
+
+class _ThroughPython(io.BufferedWriter):
+    """A file that has no number, by which Pillow would write itself, and take half a block on a full disk for all."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")

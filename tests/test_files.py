@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 
 from imaging import files, frames, images, limits, saving, tiff
 from imaging.console import UsageError, UserError
-from imaging.files import open_picture, read_picture
+from imaging.files import open_picture, read_colours, read_picture
 from imaging.frames import Picture, to_frame, to_opaque
 from imaging.saving import save_picture
 
@@ -224,10 +224,10 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path, dtype, suffix, 
 
     path = tmp_path / f"x{suffix}"
     path.write_bytes(b"old")
-    pixels = planes(3, dtype, height=300, width=200)
+    pixels = planes(3, dtype, height=60, width=50)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        for limit in (0, 100, 5_000):
+        for limit in (0, 100, 1_000):
             resource.setrlimit(
                 resource.RLIMIT_FSIZE, (limit, hard)
             )  # what is written beyond it fails, as on a full disk
@@ -309,12 +309,17 @@ def test_a_frame_larger_than_the_screen_is_not_squeezed(tmp_path):
 
     head = b"GIF89a" + struct.pack("<2H3B", 4, 4, 0x80, 0, 0) + colours
     delay = b"\x21\xf9\x04\x04\x0a\0\0\0"
-    (tmp_path / "x.gif").write_bytes(head + delay + frame(0, 0, 4, 0) + delay + frame(3, 3, 3, 1) + b";")
+    whole = head + delay + frame(0, 0, 4, 0) + delay + frame(3, 3, 3, 1) + b";"
+    (tmp_path / "x.gif").write_bytes(whole)
     first, second = (pixels_of(one) for one in open_picture(tmp_path / "x.gif").frames)
     assert first.shape == second.shape == (6, 6, 3)
     red, blue = (255, 0, 0), (0, 0, 255)
     assert (first[:4, :4] == red).all() and (first[4:] == 0).all() and (first[:, 4:] == 0).all()
     assert (second[3:, 3:] == blue).all() and (second[:3, :4] == red).all()
+    far = whole.replace(struct.pack("<4H", 3, 3, 3, 3), struct.pack("<4H", 5_000, 5_000, 3, 3))
+    (tmp_path / "far.gif").write_bytes(far)
+    with pytest.raises(UserError, match=r"5003×5003 pixels in a file of \d+ bytes"):
+        open_picture(tmp_path / "far.gif")
 
 
 def test_what_a_format_cannot_hold_is_told_before_work(tmp_path):
@@ -325,21 +330,39 @@ def test_what_a_format_cannot_hold_is_told_before_work(tmp_path):
     saving.check_size(tmp_path / "x.png", 10**6, 1)
 
 
-def random_tries(corpus, count):
-    """Seeded: random bytes behind true beginnings of files, and whole files with one byte changed."""
-    folder, _ = corpus
-    generator = random.Random(5)
-    names = ("png_4.png", "jpeg_3.jpeg", "webp_4.webp", "tif_3.tif", "bits.tif", "bmp_3.bmp", "palette.gif", "film.gif",
-             "film.webp", "film.png", "deep_3_zip.tif", "deep_2_plain.tif", "deep_dark.png", "levels.png")  # fmt: skip
-    whole = {name: (folder / name).read_bytes() for name in names}
+def random_tries(corpus, count, seed=5):
+    """Seeded: random bytes behind true beginnings of files of every kind, and whole files with a few places changed."""
+    folder, expected = corpus
+    generator = random.Random(seed)
+    whole = [(folder / name).read_bytes() for name, wanted in expected.items() if wanted and "x5000" not in name]
+    numbers = (b"\0\0", b"\xff\xff", b"\0\1", b"\1\0", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", bytes(4), b"\xff" * 4)
     for number in range(count):
-        original = whole[generator.choice(names)]
-        if number % 4 == 0:
-            beginning = original[: generator.choice((0, 4, 8, 16, 40))]
-            yield beginning + generator.randbytes(generator.randrange(400))
-        else:
-            place = generator.randrange(len(original))
-            yield original[:place] + generator.randbytes(1) + original[place + 1 :]
+        data = bytearray(generator.choice(whole))
+        if number % 8 == 0:
+            yield bytes(data[: generator.choice((0, 4, 8, 16, 40))]) + generator.randbytes(generator.randrange(400))
+            continue
+        for _ in range(generator.choice((1, 1, 2, 8))):
+            place = generator.randrange(min(len(data), generator.choice((200, 10**6))))  # sizes stand at the beginning
+            changed = generator.choice((generator.randbytes(1), generator.randbytes(1), *numbers))
+            length = generator.choice((len(changed), len(changed), 0))  # in the place of what was there, or before it
+            data[place : place + length] = changed
+        yield bytes(data if generator.random() < 0.9 else data[: generator.randrange(len(data))])
+
+
+def test_damaged_files_of_every_kind_are_read_or_refused_in_one_line(tmp_path, corpus):
+    path, suffixes = tmp_path / "x", (".png", ".jpg", ".tif", ".webp", ".gif", ".bmp")
+    survived = 0
+    for number, data in enumerate(random_tries(corpus, 200, seed=6)):
+        path.write_bytes(data)
+        try:
+            picture = open_picture(path, srgb=True)
+            assert read_colours(path).shape[1] in (1, 3)
+            if max(frames.frame_size(picture.frames[0])) < 500:
+                save_picture(tmp_path / f"y{suffixes[number % 6]}", picture)
+            survived += 1
+        except UserError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert 20 < survived < 180
 
 
 def test_a_deep_tiff_may_grow_beyond_four_gigabytes(monkeypatch):
