@@ -12,6 +12,7 @@ opening a stranger's file runs none of the stranger's code:
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +135,8 @@ def fitting_heads(folder: Path, wanted: dict) -> Iterator[tuple[Path, dict]]:
     for path in sorted(folder.glob("*.pt")):
         if not re.search(r"_x\d+\.", path.name):  # a file of another program
             continue
-        try:
-            head = read_head(path)
-        except UserError as error:
-            note(f"passed over: {error}")
-            continue
-        if all(head.get(key) == value for key, value in wanted.items()):
+        head = known_head(path, *version(path))
+        if head and all(head.get(key) == value for key, value in wanted.items()):
             yield path, head
 
 
@@ -149,5 +146,34 @@ def first_that_loads(found: Iterable[tuple[Path, dict]]) -> tuple[Path, dict] | 
         try:
             return path, load_checkpoint(path)
         except UserError as error:
-            note(f"passed over: {error}")
+            pass_over(f"{error}", *version(path))
     return None
+
+
+# Whoever chooses a network looks through folders several times: what has been read or said of a file stands while the
+# file is the same.
+
+
+def version(path: Path) -> tuple[int, ...]:
+    """What changes with a file; nothing if it has gone."""
+    try:
+        about = path.stat()
+    except OSError:
+        return ()
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+@cache
+def known_head(path: Path, *version: int) -> dict | None:
+    """The head of a file; None, and a line, for one that cannot be opened."""
+    try:
+        return read_head(path)
+    except UserError as error:
+        pass_over(f"{error}", *version)
+        return None
+
+
+@cache
+def pass_over(reason: str, *version: int) -> None:
+    """Say why a file is left out."""
+    note(f"passed over: {reason}")

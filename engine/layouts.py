@@ -26,7 +26,8 @@ CLASSES: dict[str, type[AnyNetwork]] = {"srcnn": SRCNN, "rrdb": RRDBNet, "srvgg"
 KINDS = (*CLASSES, "esrgan")  # what `-m` names: ESRGAN is the second stage of an RRDB or of an SRVGG
 
 # More than any network that is known, and little enough to be built in a moment.
-MAX_WIDTH, MAX_BLOCKS, MAX_CONVOLUTIONS, MAX_KERNEL = 1024, 100, 500, 31
+LIMITS = {"features": 1024, "growth": 1024, "blocks": 100, "convolutions": 500}
+MAX_KERNEL = 31
 
 
 def generator_of(model: str, shape: dict) -> str:
@@ -223,10 +224,12 @@ class _WithoutStart(TorchFunctionMode):
 
 def on_meta(model: str, shape: dict) -> AnyNetwork:
     """A network of names and shapes alone, which takes no memory. Raises ValueError for one that is too large."""
-    limits = {"features": MAX_WIDTH, "growth": MAX_WIDTH, "blocks": MAX_BLOCKS, "convolutions": MAX_CONVOLUTIONS}
-    for name, limit in limits.items():
-        if not 0 <= shape.get(name, 1) <= limit:
+    for name, limit in LIMITS.items():
+        if not 1 <= shape.get(name, 1) <= limit:
             raise ValueError(f"{name} {shape[name]}")
+    if model == "srcnn":  # it is small, and computes how it starts, for which the meta device is slow
+        with torch.random.fork_rng(devices=[]):
+            return SRCNN(**shape)
     with torch.device("meta"), _WithoutStart():
         return class_of(model, shape)(**shape)
 
@@ -332,7 +335,7 @@ def srvgg_shape(state: dict[str, Tensor]) -> dict:
 def srcnn_shape(state: dict[str, Tensor]) -> dict:
     """SRCNN's keyword arguments."""
     kernels = [state[f"{layer}.weight"].shape[-1] for layer in ("extract", "map", "reconstruct")]
-    if max(kernels) > MAX_KERNEL:
+    if max(kernels) > MAX_KERNEL or not all(kernel % 2 for kernel in kernels):
         raise ValueError(f"kernels {kernels}")
     return {"kernels": kernels}
 

@@ -139,6 +139,10 @@ def test_entries_that_are_not_what_the_tensors_are(tmp_path):
         torch.save({**checkpoint, **changed}, tmp_path / f"{name}.pt")
         with pytest.raises(UserError, match=message):
             load_checkpoint(tmp_path / f"{name}.pt")
+    for kernels in ((4, 1, 3), (33, 1, 3)):
+        torch.save({"format": 1, "date": "", **make_checkpoint(kernels)}, tmp_path / "kernels.pt")
+        with pytest.raises(UserError, match="not those of srcnn"):
+            load_checkpoint(tmp_path / "kernels.pt")
     torch.save({**checkpoint, "model": "esrgan"}, tmp_path / "esrgan.pt")  # the same network by another name
     assert same(opened(tmp_path / "esrgan.pt"), checkpoint["params"])
 
@@ -233,6 +237,7 @@ def huge_networks():
     yield "width", {"body.0.weight": torch.zeros(10**5, 3, 1, 1), "body.2.weight": torch.zeros(3, 10**5, 1, 1)}
     yield "numbers", {f"model.{number}.weight": conv for number in range(3000)}
     yield "digits", {f"model.{'9' * 5000}.weight": conv, "model.1.weight": conv, "model.0.weight": conv}
+    yield "no width", {"body.0.weight": torch.zeros(0, 3, 3, 3), "body.2.weight": torch.zeros(12, 0, 3, 3)}
     yield "wrappers", {"module." * 5000 + "conv_first.weight": conv}
 
 

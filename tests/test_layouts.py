@@ -84,9 +84,8 @@ LAYOUTS = [as_basicsr, as_repository, as_oldest]
 
 def test_the_layouts_of_this_test_are_the_published_ones():
     """A few names as they stand in published files, lest the test and the code err alike."""
-    with torch.device("meta"):
-        names = {scale: list(as_oldest(RRDBNet(scale, 4, 2, 3).state_dict())) for scale in (1, 2, 4, 8)}
-        repository = list(as_repository(RRDBNet(4, 4, 2, 3).state_dict()))
+    names = {scale: list(as_oldest(RRDBNet(scale, 4, 2, 3).state_dict())) for scale in (1, 2, 4, 8)}
+    repository = list(as_repository(RRDBNet(4, 4, 2, 3).state_dict()))
     tails = {scale: [int(key.split(".")[1]) for key in names[scale] if key.count(".") == 2] for scale in names}
     row = {scale: sorted(set(numbers)) for scale, numbers in tails.items()}
     assert row == {1: [0, 2, 4], 2: [0, 3, 5, 7], 4: [0, 3, 6, 8, 10], 8: [0, 3, 6, 9, 11, 13]}
@@ -252,7 +251,7 @@ WRAPPED = {
 
 
 @pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED.keys())
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [as_basicsr, as_oldest])
 def test_wrappers_and_prefixes(small, wrapped, layout):
     model, shape, state = recognise(wrapped(layout(small.state_dict())))
     assert (model, shape) == ("rrdb", small.shape)
