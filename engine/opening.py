@@ -83,7 +83,7 @@ def open_weights(path, last: str = "") -> tuple[Any, Loader]:
     try:
         with open(path, "rb") as file:
             beginning = file.read(BEGINNING)
-            if beginning[8:9] == b"{":  # eight bytes of length, then JSON: the content decides
+            if beginning[4:9] == b"\0\0\0\0{":  # eight bytes of length, then JSON: the content decides
                 loaded = load_safetensors(path)
                 return loaded, lambda: loaded
             contents = read_archive(file, last) if beginning.startswith(ARCHIVE) else read_legacy(file, beginning)
