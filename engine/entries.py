@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from engine.contents import Made
-from engine.layouts import KINDS, Found, check_sizes, generator_of, on_meta, rrdb_shape, srcnn_shape, srvgg_shape
+from engine.layouts import Found, check_sizes, generator_of, on_meta, rrdb_shape, srcnn_shape, srvgg_shape
 from imaging.console import UserError, printable
 
 FORMAT = 1
@@ -42,7 +42,8 @@ def checked_entries(head: dict) -> dict:
         raise UserError(f"has format {head['format']}; this program reads format {FORMAT}")
     if missing := ENTRIES - head.keys():
         raise UserError(f"is not a whole checkpoint: it has no {', '.join(sorted(missing))}")
-    require("model", head["model"], isinstance(head["model"], str) and head["model"] in KINDS, "one that is known")
+    is_known = isinstance(head["model"], str) and head["model"] in (*SHAPES, "esrgan")
+    require("model", head["model"], is_known, "one that is known")
     require("scale", head["scale"], is_count(head["scale"], 1, MAX_SCALE), f"a whole number from 1 to {MAX_SCALE}")
     require("degradation", head["degradation"], is_word(head["degradation"]), "a word")
     require("date", head["date"], is_date(head["date"]), "a date")
