@@ -214,11 +214,11 @@ u_net = esrgan.UNetDiscriminator(16).eval()
 panels = [("a patch", part.detach())]
 for name, logits in (
     ("ESRGAN's discriminator", vgg_style(part)),
-    ("U-Net, its middle", u_net(part)[..., 32:33, 32:33]),
+    ("the middle of the U-Net", u_net(part)[..., 32:33, 32:33]),
 ):
     (seen,) = torch.autograd.grad(logits.sum(), part)
     seen = seen.abs().sum(dim=1, keepdim=True)
-    panels.append((f"{name}\ndepends on", (seen / seen.max()).sqrt()))
+    panels.append((f"what {name}\ndepends on", (seen / seen.max()).sqrt()))
 print("logits of a patch:", tuple(vgg_style(part).shape), "and", tuple(u_net(part).shape))
 show_pictures(panels)
 
@@ -252,7 +252,8 @@ plt.figure(figsize=(6.4, 2.8))
 plt.plot(now, linewidth=0.4, label="a weight")
 plt.plot(by_hand, label="its EMA")
 plt.gca().set(xlabel="update", title="A weight that learns and trembles")
-plt.legend()
+for line in plt.legend().get_lines():
+    line.set_linewidth(1.5)  # as thin as in the plot it could not be seen
 show()
 
 # %% [markdown]

@@ -281,17 +281,18 @@ with torch.no_grad():
 
 # %%
 BITS = (8, 6, 5, 4, 3)
-panels, losses = [], []
+versions = {32: exact}
 for bits in BITS:
     rounded = copy.deepcopy(rrdb)
     for layer in rounded.modules():
         if isinstance(layer, nn.Conv2d):
             step = layer.weight.abs().amax(dim=(1, 2, 3), keepdim=True) / (2 ** (bits - 1) - 1)
             layer.weight.copy_((layer.weight / step).round() * step)
-    restored = rounded(low)
-    losses.append(psnr(restored, high, 4).item() - psnr(exact, high, 4).item())
-    panels.append((f"{bits} bits: {losses[-1]:+.2f} dB", restored[..., 60:124, 24:88]))
-show_pictures([("32 bits", exact[..., 60:124, 24:88]), *panels])
+    versions[bits] = rounded(low)
+show_pictures([
+    (f"{bits} bits\n{psnr(restored, high, 4).item():.2f} dB", restored[..., 60:124, 24:88])
+    for bits, restored in versions.items()
+])  # fmt: skip
 
 # %% [markdown]
 # Eight bits cost nothing. With four the colours are wrong, and three destroy the picture. Here only weights are
