@@ -8,7 +8,7 @@ What goes wrong on the way; transparency, 16 bits, animations. Names and folders
 import math
 import os
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from engine.checkpoints import model_name
 from engine.choosing import Chooser, Chosen
-from engine.devices import release_memory
+from engine.devices import bound_memory, release_memory
 from engine.networks import Network
 from engine.settings import UpscaleSettings
 from engine.targets import Target, plan_targets
@@ -47,10 +47,10 @@ def upscale_files(
     A folder keeps the structure that the inputs have below theirs. A bad picture is named and the rest goes on;
     raises UserError at the end if there was one.
     """
+    bound_memory()
     plan = plan_targets(inputs, output, settings)
-    seen: Counter[Path] = Counter()
     single = len(plan) == 1
-    tiling = Tiling(settings.tile, settings.precision)
+    batch = Batch(chooser, settings, Tiling(settings.tile, settings.precision))
     outcomes: Counter[str] = Counter()
     form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
     with tqdm(total=len(plan), bar_format=form, delay=1, leave=False) as bar:
@@ -63,14 +63,14 @@ def upscale_files(
             bar.set_description_str(f"{done + 1} of {len(plan)}: {one_line(path.name)}", refresh=False)
             try:
                 with one_of_many(path):
-                    results = _upscale_once(path, target, chooser, seen, settings, tiling, progress)
+                    results = batch.upscale(path, target, progress)
             except InUseError:
                 note(f"passed over: {path}: another run is at it")
                 outcomes["passed over"] += 1
             except UserError as error:
                 if single:
                     raise
-                note(f"failed: {error}")
+                note(f"failed: {error}" if str(path) in str(error) else f"failed: {path}: {error}")
                 outcomes["failed"] += 1
             else:
                 outcomes["enlarged" if results else "there"] += 1
@@ -87,56 +87,68 @@ def upscale_files(
         tqdm.write(f"{outcomes['enlarged']} enlarged, {outcomes['there']} were there already{others}")
 
 
-def _upscale_once(path: Path, target: Target, chooser: Chooser, seen, settings, tiling, progress) -> list[Path]:
-    """`upscale_file`, unless its result is there already. Raises InUseError while another run makes it.
+@dataclass
+class Batch:
+    """One run over pictures: how to enlarge, and what one picture leaves for the next."""
 
-    `seen` counts the names that results of this run begin with.
-    """
-    if target.rival:
-        raise UserError(f"{path}: with --keep-names its result would have the name of that of {target.rival}")
-    low = None
-    if (chosen := chooser.fixed) is None:
-        low = open_picture(path, settings.huge, settings.srgb)
-        chosen = chooser.for_picture(low)
-    target = target.made_by(chosen.checkpoint, settings.outscale, seen)
-    with target.held(settings.skip_existing):
-        # A kept name is given once: what stands there may be an original.
-        if (settings.skip_existing or target.kind == "kept") and target.is_there():
-            return []
-        low = low or open_picture(path, settings.huge, settings.srgb)
-        return upscale_picture(path, low, target, chosen, settings, tiling, progress)
+    chooser: Chooser
+    settings: UpscaleSettings
+    tiling: Tiling  # smaller tiles stay smaller
+    begun: Counter[Path] = field(default_factory=Counter)  # how many results have names that begin so
+
+    def upscale(self, path: Path, target: Target, progress=lambda share: None) -> list[Path]:
+        """Enlarge one file; returns what was written, which is nothing if the result was there already.
+
+        `progress` is called with shares that sum to 1. Raises InUseError while another run makes the same, UserError.
+        """
+        if target.rival:
+            raise UserError(f"{path}: with --keep-names its result would have the name of that of {target.rival}")
+        settings, chosen, low = self.settings, self.chooser.fixed, None
+        if target.kind == "dated":  # else the name does not depend on the network, nor on what the picture is like
+            if chosen is None:
+                low = open_picture(path, settings.huge, settings.srgb)
+                chosen = self.chooser.for_picture(low)
+            target = target.made_by(chosen.checkpoint, settings.outscale)
+        self.begun[target.path] += 1
+        with target.held(settings.skip_existing):
+            # A kept name is given once: what stands there may be an original.
+            if (settings.skip_existing or target.kind == "kept") and target.is_there(self.begun[target.path]):
+                return []
+            low = low or open_picture(path, settings.huge, settings.srgb)
+            chosen = chosen or self.chooser.for_picture(low)
+            with target.named(low) as result:
+                return upscale_picture(low, result, chosen, settings, self.tiling, progress)
 
 
 def upscale_picture(
-    path: Path, low: Picture, target: Target, chosen: Chosen, settings: UpscaleSettings, tiling: Tiling, progress
+    low: Picture, path: Path, chosen: Chosen, settings: UpscaleSettings, tiling: Tiling, progress
 ) -> list[Path]:
-    """Enlarge what the file `path` holds; returns what was written. `progress` gets shares that sum to 1."""
-    checkpoint = chosen.checkpoint
-    with target.named(low) as result:
-        check_target(result)
-        if len(low.frames) > 1 and WRITTEN_FORMATS[result.suffix.lower()] not in ANIMATED:
-            note(f"{result}: such a file cannot hold an animation: this is its first frame")
-            low = replace(low, frames=low.frames[:1])
-        factor = settings.outscale or checkpoint["scale"]
-        height, width = (max(1, round(side * factor)) for side in frame_size(low.frames[0]))
-        size = height, width
-        check_size(result, *size)
-        _check_memory(path, low, size)
-        frames = [
-            upscale_frame(
-                chosen.network, frame, checkpoint["scale"], size, tiling, settings.alpha_bicubic,
-                lambda share: progress(share / len(low.frames)),
-            )
-            for frame in low.frames
-        ]  # fmt: skip
-        save_picture(result, replace(low, frames=frames), settings.quality)
-        if not settings.compare:
-            return [result]
-        label = f"{model_name(checkpoint)} ×{factor:g}"
-        sheet, page = (unused(result.with_name(f"{result.stem}.compare{suffix}")) for suffix in (".png", ".html"))
-        draw_comparison(low.frames[0], frames[0], label, sheet)
-        write_slider(low.frames[0], frames[0], label, page)
-        return [result, sheet, page]
+    """Enlarge a picture into the file `path`; returns what was written. `progress` as in `Batch.upscale`."""
+    check_target(path)
+    if len(low.frames) > 1 and WRITTEN_FORMATS[path.suffix.lower()] not in ANIMATED:
+        note(f"{path}: such a file cannot hold an animation: this is its first frame")
+        low = replace(low, frames=low.frames[:1])
+    scale = chosen.checkpoint["scale"]
+    factor = settings.outscale or scale
+    height, width = (max(1, round(side * factor)) for side in frame_size(low.frames[0]))
+    size = height, width
+    check_size(path, *size)
+    _check_memory(path, low, size)
+    frames = [
+        upscale_frame(
+            chosen.network, frame, scale, size, tiling, settings.alpha_bicubic,
+            lambda share: progress(share / len(low.frames)),
+        )
+        for frame in low.frames
+    ]  # fmt: skip
+    save_picture(path, replace(low, frames=frames), settings.quality)
+    if not settings.compare:
+        return [path]
+    label = f"{model_name(chosen.checkpoint)} ×{factor:g}"
+    sheet, page = (unused(path.with_name(f"{path.stem}.compare{suffix}")) for suffix in (".png", ".html"))
+    draw_comparison(low.frames[0], frames[0], label, sheet)
+    write_slider(low.frames[0], frames[0], label, page)
+    return [path, sheet, page]
 
 
 def _check_memory(path: Path, low: Picture, size: tuple[int, int]) -> None:
@@ -150,7 +162,7 @@ def _check_memory(path: Path, low: Picture, size: tuple[int, int]) -> None:
         return
     if needed > there:
         raise UserError(
-            f"{path}: enlarged it has {size[1]}×{size[0]} pixels and needs {needed / 1e9:.0f} GB of memory; "
+            f"{path}: would have {size[1]}×{size[0]} pixels and need {needed / 1e9:.0f} GB of memory; "
             f"there are {there / 1e9:.0f}; a smaller --outscale helps"
         )
 

@@ -140,7 +140,7 @@ def choose_network(
     network = load_network(checkpoint)
     if other_path:
         checkpoint = {**checkpoint, "tag": weights_tag(f"blend{100 * (alpha or 0):.0f}", network)}
-    elif path.resolve().parent != checkpoints.PRETRAINED:
+    elif path.resolve().parent != checkpoints.PRETRAINED.resolve():
         checkpoint = {**checkpoint, "tag": weights_tag("" if is_dated(path) else path.stem, network)}
     return Chosen(network, checkpoint, f"{told})")
 

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 import degrade
 from engine import artifacts
 from engine.data import seeded
+from engine.devices import bound_memory, release_memory
 from engine.networks import Network
 from engine.upscaling import Tiling, in_tiles, upscale
-from imaging.console import UserError, note
+from imaging.console import UserError, note, one_of_many
 from imaging.files import read_colours
 from imaging.folders import find_pictures
 from imaging.images import PROTOCOL, crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, size_of, ssim
@@ -52,34 +53,39 @@ def evaluate_folder(folder: Path, settings: EvaluationSettings) -> dict:
     network; "error", the standard error of psnr, with degraded pictures. A network that does not enlarge stands beside
     its "input". Bad pictures are named and left out; raises UserError if none is left.
     """
-    scale, beside = settings.scale, baseline(settings.scale)
+    scale = settings.scale
     if scale == 1 and settings.degradation == "bicubic":
         note("×1: nothing is shrunk, so the input is the ground truth itself; -d photo and -d real degrade it")
     rows: list[dict[str, Any]] = []
     grey = 0
+    bound_memory()
     for path in find_pictures(folder):
         try:
-            high = crop_to_multiple(read_colours(path), scale)
+            with one_of_many(path):
+                high = crop_to_multiple(read_colours(path), scale)
+                if min(high.shape[-2:]) < 11 + 2 * scale:
+                    raise UserError(f"{path}: only {high.shape[-1]}×{high.shape[-2]} pixels, too few to measure")
+                rows.append(_row(path.relative_to(folder).as_posix(), high, settings))
+                grey += high.shape[1] == 1
         except UserError as error:
             note(f"left out: {error}")
-            continue
-        if min(high.shape[-2:]) < 11 + 2 * scale:
-            note(f"left out: {path}: only {high.shape[-1]}×{high.shape[-2]} pixels, too few to measure")
-            continue
-        # Drawn by the picture's name, so that another picture in the folder changes nothing about this one.
-        name = path.relative_to(folder).as_posix()
-        drawn_by = zlib.crc32(os.fsencode(name))
-        row: dict[str, Any] = {"name": name, beside: _measure(None, high, settings, drawn_by)}
-        if settings.network is not None:
-            row["model"] = _measure(settings.network, high, settings, drawn_by)
-        rows.append(row)
-        grey += high.shape[1] == 1
+        release_memory()
     if not rows:
         raise UserError(f"{folder}: no picture that can be measured")
     if grey:
         note(f"{folder}: {grey} of {len(rows)} files are grey: measured on their own values, 0 to 255, not on luma")
     means = {method: _means([row[method] for row in rows]) for method in rows[0] if method != "name"}
     return {**means, "images": rows}
+
+
+def _row(name: str, high: Tensor, settings: EvaluationSettings) -> dict[str, Any]:
+    """The figures of one picture by every method, under its name below the folder."""
+    # Drawn by the picture's name, so that another picture in the folder changes nothing about this one.
+    drawn_by = zlib.crc32(os.fsencode(name))
+    row: dict[str, Any] = {"name": name, baseline(settings.scale): _measure(None, high, settings, drawn_by)}
+    if settings.network is not None:
+        row["model"] = _measure(settings.network, high, settings, drawn_by)
+    return row
 
 
 def baseline(scale: int) -> str:

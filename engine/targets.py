@@ -1,7 +1,7 @@
 """Where enlarged pictures go: names that say what made them, what is there already, what another run is at.
 
     NAME.x4.rrdb.2026-01-31_12-00-00.png                      by a network that ships
-    NAME.x4.rrdb.UltraSharp-3f9a1c.2026-01-31_12-00-00.png    by other weights: `networks.weights_tag`
+    NAME.x4.rrdb.UltraSharp-3f9a1c.2026-01-31_12-00-00.png    by other weights: `choosing.weights_tag`
     NAME.png                                                  with --keep-names
 
 They lie in images_upscaled/ or what -o names, below it as their pictures lie in their folder.
@@ -10,7 +10,6 @@ They lie in images_upscaled/ or what -o names, below it as their pictures lie in
 import glob
 import os
 import re
-from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,24 +34,22 @@ LATER = 45  # bytes that follow in the longest name: date and suffix, numbers, "
 class Target:
     """Where the result of a picture goes, as far as that is known before the picture is opened."""
 
-    path: Path  # the whole name, or how it begins: see `made_by`
-    kind: str  # "whole"; "kept": a suffix follows; "dated": date and suffix follow
+    path: Path  # the whole name, or how it begins
+    kind: str  # "whole"; "kept": a suffix follows; "dated": factor, network, date and suffix follow
     suffix: str = ""  # of --format; without, what suits the picture
-    number: int = 1  # how many pictures of this run, up to this one, have results whose names begin so
-    rival: Path | None = None  # the picture that has this name already, which one file alone can have
+    rival: Path | None = None  # the picture whose result has this name already, which one file alone can have
 
-    def made_by(self, checkpoint: dict, outscale: float | None, seen: Counter[Path]) -> "Target":
-        """The same for a result of this network, which dated names tell; it is added to what was `seen`."""
-        if self.kind != "dated":
-            return self
+    def made_by(self, checkpoint: dict, outscale: float | None) -> "Target":
+        """The same with the factor and the network in its name, which is a dated one."""
         ending = f".x{outscale or checkpoint['scale']:g}.{model_name(checkpoint)}"
         ending += f".{checkpoint['tag']}" if checkpoint.get("tag") else ""
-        path = self.path.with_name(shortened(self.path.name, MAX_NAME - LATER - len(ending)) + ending)
-        seen[path] += 1
-        return replace(self, path=path, number=seen[path])
+        return replace(self, path=_fitting(self.path, ending))
 
-    def is_there(self) -> bool:
-        """Whether an earlier run has made it. Where a.jpg and a.png share the names of their results, these count."""
+    def is_there(self, number: int) -> bool:
+        """Whether an earlier run has made it; of dated names, `number` of those that begin so.
+
+        a.jpg and a.png share the beginning: then these count.
+        """
         if self.kind == "whole":
             return self.path.exists()
         suffixes = (self.suffix,) if self.suffix else SUITABLE
@@ -60,11 +57,11 @@ class Target:
             return any(self.path.with_name(self.path.name + suffix).exists() for suffix in suffixes)
         endings = re.compile(rf"\.[^.]*({'|'.join(map(re.escape, suffixes))})", re.IGNORECASE)
         names = self.path.parent.glob(glob.escape(self.path.name) + ".*")
-        return sum(bool(endings.fullmatch(name.name.removeprefix(self.path.name))) for name in names) >= self.number
+        return sum(bool(endings.fullmatch(name.name.removeprefix(self.path.name))) for name in names) >= number
 
     def held(self, skip_existing: bool):
         """A context in which no other run makes the same result. Raises InUseError where one is at it."""
-        together = self.kind == "dated" and not skip_existing  # each has a name of its own
+        together = self.kind == "dated" and not skip_existing  # each run gives a name of its own
         return nullcontext() if together else locked(self.path.with_name(self.path.name + self.suffix))
 
     @contextmanager
@@ -78,6 +75,11 @@ class Target:
         else:
             with claimed(self.path.with_name(f"{self.path.name}.{now()}{suffix}")) as path:
                 yield path
+
+
+def _fitting(path: Path, ending: str = "") -> Path:
+    """A path and what its name goes on with; long names are shortened, so that what follows later fits too."""
+    return path.with_name(shortened(path.name, MAX_NAME - LATER - len(ending)) + ending)
 
 
 def chosen_output(named: str | None) -> Path | None:
@@ -124,19 +126,18 @@ def plan_targets(
             return [(inputs[0][0], _named_alone(inputs[0][0], output, settings))]
         if output.suffix.lower() in WRITTEN_FORMATS:
             raise UsageError(f"-o {output}: is one file for {len(inputs)} pictures; give a folder")
-    folder = output or UPSCALED
     suffix = f".{settings.format}" if settings.format else ""
     plan = []
     before: dict[str, Path] = {}
     for path, below in inputs:
+        target = (output or UPSCALED) / below.with_name(below.stem)
         if not settings.keep_names:
-            plan.append((path, Target(folder / below.with_name(below.stem), "dated", suffix)))
+            plan.append((path, Target(target, "dated", suffix)))
             continue
-        target = folder / below.with_name(shortened(below.stem, MAX_NAME - LATER))
         if target.parent.resolve() == path.parent.resolve():
             raise UsageError(f"--keep-names: {target.parent} has the pictures themselves; give another folder with -o")
         key = str(target).casefold()  # on some disks A.png is a.png
-        plan.append((path, Target(target, "kept", suffix, rival=before.get(key))))
+        plan.append((path, Target(_fitting(target), "kept", suffix, before.get(key))))
         before.setdefault(key, path)
     return plan
 

@@ -318,11 +318,12 @@ def locked(path: Path, told: str = "another run is at it"):
     try:
         yield
     finally:
-        if sys.platform != "win32":  # which does not delete what is open
-            lock.unlink(missing_ok=True)
+        with suppress(OSError):
+            if sys.platform != "win32":  # which does not delete what is open
+                lock.unlink()
         os.close(descriptor)
-        if sys.platform == "win32":
-            with suppress(OSError):
+        with suppress(OSError):
+            if sys.platform == "win32":
                 lock.unlink()
 
 
@@ -342,7 +343,7 @@ def _locked_file(lock: Path) -> int | None:
             return descriptor
         with suppress(FileNotFoundError):
             # Some file systems of networks number files anew all the time.
-            if os.path.samestat(os.fstat(descriptor), lock.stat()) or attempt == 9:
+            if os.path.samestat(os.fstat(descriptor), lock.stat()) or attempt >= 9:
                 return descriptor
         os.close(descriptor)  # who had it deleted it in between, and another process may have made a new one
     return None

@@ -18,9 +18,8 @@ from torch import nn
 
 import main
 from engine import batch
-from engine.batch import upscale_files, upscale_frame
+from engine.batch import Batch, upscale_files, upscale_frame
 from engine.checkpoints import save_checkpoint
-from engine.choosing import Chosen
 from engine.devices import choose_precision
 from engine.settings import UpscaleSettings
 from engine.targets import Target, list_inputs
@@ -98,17 +97,15 @@ def test_the_same_from_the_command_line(place, capsys):
 @pytest.mark.slow
 def test_two_thousand_damaged_files(tmp_path, corpus, monkeypatch):  # noqa: F811
     monkeypatch.setattr(os, "fsync", lambda file: None)  # the disk is not what is tested
-    chosen, tiling = Chosen(Doubling().eval(), make_checkpoint(), ""), batch.Tiling()
-    settings, survived = UpscaleSettings(), 0
+    one_run = Batch(Always(Doubling().eval(), make_checkpoint()), UpscaleSettings(), Tiling())
+    survived = 0
     for data in random_tries(corpus, 2000):
         path = tmp_path / "x.png"
         path.write_bytes(data)
         started = time.perf_counter()
         try:
             target = tmp_path / "y.png"
-            batch.upscale_picture(
-                path, open_picture(path), Target(target, "whole"), chosen, settings, tiling, lambda share: None
-            )
+            one_run.upscale(path, Target(target, "whole"))
             survived += 1
         except UserError as error:
             assert str(path) in str(error)
@@ -300,6 +297,40 @@ def test_a_network_without_numbers_is_refused(place):
     with pytest.raises(UserError, match="not numbers"):
         run([place / "x.png"], place / "y.png", network)
     assert not (place / "y.png").exists()
+
+
+MANY = """
+import sys
+sys.path.insert(0, {root!r})
+import torch
+from engine import batch
+from engine.choosing import Chooser
+from engine.settings import UpscaleSettings
+from engine.targets import list_inputs
+
+def release_memory(released=batch.release_memory):
+    released()
+    resident.append(int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6)
+
+resident = []
+batch.release_memory = release_memory
+torch.set_num_threads(1)
+batch.upscale_files(list_inputs([batch.Path("in")]), None, Chooser({model!r}), UpscaleSettings())
+print(resident[29], resident[-1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says so easily what memory is used")
+@pytest.mark.parametrize("model", ["srcnn", "srvgg"])
+def test_memory_stays_what_it_is_over_pictures_of_unlike_sizes(place, model):
+    (place / "in").mkdir()
+    for number, (height, width) in enumerate(numpy.random.default_rng(0).integers(30, 130, (150, 2))):
+        to_image(planes(3, height=height, width=width)).save(place / "in" / f"{number:03d}.png")
+    script = MANY.format(root=str(main.Path(main.__file__).parent), model=model)
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    after_30, at_the_end = map(float, finished.stdout.splitlines()[-1].split())
+    assert at_the_end - after_30 < 30, finished.stdout.splitlines()[-1]  # megabytes; 150 without `release_memory`
 
 
 LIMITED = """
