@@ -26,8 +26,9 @@ BEST_FIRST = (
     "rrdb-real", "srvgg-real", "esrgan-real", "esrgan-srvgg-real",
 )  # fmt: skip
 
-# From this quality on a JPEG is as good as a clean picture to a network, and so is what shows less of JPEG's blocks.
-SOUND_QUALITY, SOUND_BLOCKS = 93, 1.1
+# From this quality on a JPEG counts as clean, and so does what shows less of JPEG's blocks. Of Set5 at quality 90 the
+# network for photographs makes 29.4 dB and the clean one 29.7, with dots along dark edges; at 85 it is 29.1 and 28.9.
+SOUND_QUALITY, SOUND_BLOCKS = 91, 1.1
 
 
 @dataclass(frozen=True)
@@ -166,10 +167,10 @@ def suiting(traces: Traces) -> tuple[str, str]:
     learnt from photographs as they are blur a little what is clean.
     """
     if traces.quality is not None:
-        return "photo" if traces.quality < SOUND_QUALITY else "bicubic", f"that is JPEG of quality {traces.quality}"
+        return "photo" if traces.quality < SOUND_QUALITY else "bicubic", f"a JPEG of quality {traces.quality}"
     if traces.blocks > SOUND_BLOCKS:
-        return "photo", "with the blocks of JPEG"
-    return "bicubic", "without traces of JPEG"
+        return "photo", "a picture with the blocks of JPEG"
+    return "bicubic", "a picture without traces of JPEG"
 
 
 class Chooser:
@@ -197,7 +198,7 @@ class Chooser:
             return self.fixed
         degradation, why = suiting(look_at(picture))
         if degradation not in self.chosen:
-            chosen = choose_network(self.model, degradation=degradation, why=f"suits a picture {why}")
+            chosen = choose_network(self.model, degradation=degradation, why=f"suits {why}")
             self.chosen[degradation] = self.ready(chosen)
         return self.chosen[degradation]
 

@@ -63,8 +63,8 @@ def test_each_picture_gets_what_suits_it_and_each_network_is_told_and_loaded_onc
     photo, clean = (f"{shipped / kind}-{degradation}_x2.pt" for degradation in ("photo", "bicubic"))
     assert [name for name, one in chosen.items() if one.checkpoint["degradation"] == "photo"] == ["q60.jpg", "was.png"]
     assert len({id(one.network) for one in chosen.values()}) == len(told) == 2
-    assert told[0] == f"network: {photo} ({kind}-photo ×2; suits a picture that is JPEG of quality 60)"
-    assert told[1] == f"network: {clean} ({kind} ×2; suits a picture that is JPEG of quality 98)"
+    assert told[0] == f"network: {photo} ({kind}-photo ×2; suits a JPEG of quality 60)"
+    assert told[1] == f"network: {clean} ({kind} ×2; suits a JPEG of quality 98)"
 
 
 def test_what_does_not_suit_is_not_said_to(shipped, pictures):
