@@ -53,11 +53,12 @@ UPSCALE_HELP = """\
 Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else the best network that
 came with the program: the first line says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; a tag after
 MODEL says which weights, unless they came with the program. Of a folder the structure is kept. Depth, transparency,
-colour profile and resolution are those of the picture, and animations stay animations (.gif, .webp or .png).
+colour profile, resolution, EXIF, XMP and comments are those of the picture; animations stay such (.gif, .webp or .png).
 """
 EVALUATE_HELP = """\
 Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. With
--d photo or real each is degraded 20 times, by draws that --seed decides, and the figures are means over them.
+-d photo or real each is degraded 20 times, by draws that --seed decides, and the figures are means over them. Files of
+grey are measured on their own values, and a network that does not enlarge stands beside its input.
 """
 
 

@@ -17,7 +17,7 @@ from imaging.console import UserError
 from imaging.frames import Frame, Picture, to_8_bits, to_frame, upright
 from imaging.limits import check_pixels
 from imaging.png import read_chunks
-from imaging.tiff import ENDED, read_tiff
+from imaging.tiff import read_tiff
 from imaging.traces import jpeg_quality
 
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # its remarks on odd files would reach the terminal
@@ -127,11 +127,9 @@ def _refuse(image: ImageFile) -> None:
     """Raise for what Pillow would run as a program, or show as a black area without a word."""
     if image.format == "EPS":  # Pillow would have Ghostscript run the program that such a file is
         raise UserError("is a drawing (EPS); save it as a picture of pixels")
-    if (
-        isinstance(image, TiffImageFile)
-        and max(tile.extents[3] for tile in image.tile if tile.extents) < image.tag_v2[HEIGHT]
-    ):
-        raise OSError(ENDED)
+    last_rows = (tile.extents[3] for tile in image.tile if tile.extents)
+    if isinstance(image, TiffImageFile) and max(last_rows) < image.tag_v2[HEIGHT]:
+        raise OSError(depth.ENDED)
 
 
 def _has_layers_only(image: ImageFile) -> bool:

@@ -19,6 +19,7 @@ from imaging.heif import read_properties
 
 RAW = re.compile(r"(L|LA|RGB|RGBA|RGBX|RGBa|CMYK);16([BLN])")  # Pillow's names of how 16 bits lie in a file
 NATIVE = "L" if sys.byteorder == "little" else "B"
+ENDED = "its pixels end too early"
 AGREED = ("TIFF", "PNG", "PPM", "JPEG2000")  # kinds whose whole numbers run from black to white
 
 
@@ -101,7 +102,7 @@ def _deep_ppm(image: ImageFile, path) -> numpy.ndarray | None:
     else:
         values = numpy.frombuffer(data[: 2 * count], ">u2")
     if len(values) < count:
-        raise OSError("its pixels end too early")
+        raise OSError(ENDED)
     if values.min() < 0:
         raise OSError("a value is negative")
     return scaled(values.reshape(height, width, 3), peak)

@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from imaging.console import UserError
-from imaging.depth import scaled, undo_multiplication
+from imaging.depth import ENDED, scaled, undo_multiplication
 from imaging.frames import STRIP, Frame, Picture, frame_channels, frame_size, frame_window, to_frame, upright
 from imaging.limits import check_pixels, guarded
 from imaging.metadata import DESCRIPTION, EXIF, GPS, ORIENTATION, XMP, as_it_was, checked_dpi, set_exif, set_xmp
@@ -30,7 +30,6 @@ SUB_DIRECTORIES, PROFILE, DNG = 330, 34675, 50706  # tags
 LZW = 5  # a compression
 MOST_CHANNELS = 16  # more are a damaged file, or no picture
 LARGEST = 2**31  # bytes of pixels, of which offsets of 32 bits are sure to reach the end
-ENDED = "its pixels end too early"
 
 
 # ---------------------------------------------------------------------------------------------
