@@ -29,6 +29,8 @@ def reading(path):
     path = Path(path)
     if path.is_dir():
         raise UsageError(f"{path}: is a folder, not a picture")
+    if path.is_symlink() and not path.exists():
+        raise UsageError(f"{path}: is a link that leads nowhere")
     if path.exists() and not path.is_file():  # a pipe or a device may never end
         raise UserError(f"{path}: is not a regular file")
     with warnings.catch_warnings():

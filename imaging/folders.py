@@ -58,7 +58,7 @@ def find_pictures(folder) -> list[Path]:
 def _left_out(others: Counter[str]) -> str:
     """In words, how many files of which kinds are no pictures."""
     kinds = [f"{number} {suffix[:12] or 'without a suffix'}" for suffix, number in others.most_common(8)]
-    words = f"left out, for their names are no pictures': {', '.join(kinds)}{', …' if len(others) > 8 else ''}"
+    words = f"left out, not named like pictures: {', '.join(kinds)}{', …' if len(others) > 8 else ''}"
     return words + (f" ({heif.ADVICE})" if heif.SUFFIXES & others.keys() else "")
 
 

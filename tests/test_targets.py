@@ -168,7 +168,10 @@ def test_a_slash_at_the_end_means_a_folder_and_an_input_takes_many_words(place, 
     assert main.main(["upscale", "-i", "a.png", "-o", "b.png/", *common]) == 1  # is a file
     (place / "loop.png").symlink_to("loop.png")
     assert main.main(["upscale", "-i", "loop.png", *common]) == 2
-    assert "loop.png: is a link that leads nowhere" in capsys.readouterr().err
+    assert "error: loop.png: is a link that leads nowhere" in capsys.readouterr().err
+    assert main.main(["upscale", "-i", "a.png", "loop.png", "c.png", "-o", "more", *common]) == 1
+    assert "failed: loop.png: is a link that leads nowhere" in capsys.readouterr().err
+    assert len(results(place / "more")) == 2
 
 
 # ---------------------------------------------------------------------------------------------
