@@ -279,7 +279,7 @@ def sample_photo(
     # The blur comes first, among the high pixels.
     sigma = scale * settings.blur.sigma[0], scale * settings.blur.sigma[1]
     lens = sample_blur(count, replace(settings.blur, sigma=sigma), generator)
-    # lens.parameters["size"] = _large_enough(lens.parameters["size"], lens.parameters["sigma"])
+    lens.parameters["size"] = _large_enough(lens.parameters["size"], lens.parameters["sigma"])
     lens.parameters["kind"][clean] = KERNELS.index("none")
     kernel = torch.randint(len(SHRINKING_KERNELS), (count,), generator=generator)
     kernel[clean] = list(SHRINKING_KERNELS).index("bicubic")

@@ -168,7 +168,7 @@ for name, curve in curves.items():
     plt.plot([STEPS * part / 10 for part in range(len(curve))], curve, marker=".", label=name)
 plt.axhline(quality(None), color="grey", linestyle="--", label="bicubic")
 plt.gca().set(ylim=(quality(None) - 1, None), xlabel="step", ylabel="held-out PSNR (dB)", title="Two starts")
-plt.legend()
+plt.legend(loc="center right")  # where no curve is
 show()
 for name, curve in curves.items():
     print(f"{name}: {curve[0]:.2f} dB before the first step, {curve[-1]:.2f} dB at the end")
