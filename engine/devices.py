@@ -32,7 +32,7 @@ def choose_device(cpu: bool = False) -> torch.device:
 def bound_memory() -> None:
     """Call this before the first convolution where pictures of many sizes come: what is kept for each is then little.
 
-    oneDNN compiles kernels for every size and keeps the last 1024, which takes 70 MB for SRCNN.
+    oneDNN compiles kernels for every size and keeps the last 1024.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 

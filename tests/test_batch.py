@@ -330,7 +330,7 @@ def test_memory_stays_what_it_is_over_pictures_of_unlike_sizes(place, model):
     script = MANY.format(root=str(main.Path(main.__file__).parent), model=model)
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     after_30, at_the_end = map(float, finished.stdout.splitlines()[-1].split())
-    assert at_the_end - after_30 < 30, finished.stdout.splitlines()[-1]  # megabytes; 150 without `release_memory`
+    assert at_the_end - after_30 < 50, finished.stdout.splitlines()[-1]  # megabytes
 
 
 LIMITED = """
