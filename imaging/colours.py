@@ -10,6 +10,7 @@ import numpy
 from PIL import Image, ImageCms
 
 from imaging.frames import Frame, Picture, frame_channels, to_8_bits
+from imaging.metadata import forget_colour_space
 
 TRANSFERS = {16: "PQ", 18: "HLG"}  # those of HDR, by the code points of ITU-T H.273
 PRIMARIES = {1: "BT.709", 9: "BT.2020", 12: "Display P3"}
@@ -87,6 +88,7 @@ def cmyk_to_rgb(image: Image.Image, picture: Picture) -> Image.Image:
             picture.remarks.append("its colour profile is damaged")
         else:
             picture.remarks.append("CMYK becomes sRGB by its colour profile")
+            forget_colour_space(picture)
             return converted
     picture.remarks.append("CMYK becomes RGB, roughly, for it has no colour profile")
     return image.convert("RGB")
@@ -113,7 +115,9 @@ def to_srgb(picture: Picture) -> Picture:
     except ImageCms.PyCMSError:
         return replace(picture, remarks=[*picture.remarks, "its colour profile is damaged: not converted to sRGB"])
     deep = ["converted to sRGB it has 8 bits"] if isinstance(picture.frames[0], numpy.ndarray) else []
-    return replace(picture, frames=frames, profile=None, remarks=picture.remarks + deep)
+    converted = replace(picture, frames=frames, profile=None, remarks=picture.remarks + deep)
+    forget_colour_space(converted)
+    return converted
 
 
 def _leaves_as_it_is(picture: Picture) -> bool:

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from imaging.colours import check_profile, to_srgb
-from imaging.console import UsageError, UserError, note, quiet
+from imaging.console import UsageError, UserError, note, printable, quiet
 from imaging.decoding import decode
 from imaging.frames import Picture, to_opaque
 from imaging.limits import guarded
@@ -56,13 +56,8 @@ def _told(path: Path):
     except MemoryError as error:
         raise UserError(f"{path}: too large for the memory") from error
     except Exception as error:  # decoders raise nearly anything on a damaged file
-        raise UserError(f"{path}: damaged or cut short ({_short(error)})") from error
-
-
-def _short(error: Exception) -> str:
-    """What a decoder says, in part of a line: it may quote from the file."""
-    words = " ".join("".join(letter if letter.isprintable() else " " for letter in str(error)).split())
-    return words[:200] or type(error).__name__
+        words = printable(" ".join(str(error).split()), 200) or type(error).__name__
+        raise UserError(f"{path}: damaged or cut short ({words})") from error
 
 
 def open_picture(path, huge: bool = False, srgb: bool = False) -> Picture:

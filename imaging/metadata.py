@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from imaging.frames import Picture
 
 EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005  # where EXIF's inner directories hang
-ORIENTATION, XMP, DESCRIPTION = 0x0112, 700, 0x010E
+ORIENTATION, XMP, DESCRIPTION, COLOUR_SPACE = 0x0112, 700, 0x010E, 0xA001
 # Of the outer directory only what describes the photograph: in a TIFF all others say how the pixels lie.
 DESCRIBING = {
     0x010D, DESCRIPTION, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x8298,  # name … maker … copyright
@@ -101,6 +101,17 @@ def _still_true(exif: Image.Exif) -> bytes:
         return b""
     kept[ORIENTATION] = 1
     return kept.tobytes()
+
+
+def forget_colour_space(picture: Picture) -> None:
+    """Drop from EXIF what it says of colours, once these are others."""
+    exif = Image.Exif()
+    exif.load(picture.exif)
+    if picture.exif:
+        inner = exif.get_ifd(EXIF)
+        for tag in {COLOUR_SPACE, INTEROPERABILITY} & set(inner):
+            del inner[tag]
+        set_exif(picture, exif)
 
 
 def set_xmp(picture: Picture, xmp: Any) -> None:

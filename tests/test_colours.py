@@ -84,6 +84,16 @@ def test_srgb_converts_by_the_profile_and_only_when_asked(tmp_path, channels, ca
     assert not capsys.readouterr().err
 
 
+def test_exif_does_not_name_the_old_colours(tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0xA001: 65535, 0x9003: "1999:01:01 00:00:00", 0xA005: {1: "R03"}})
+    to_image(planes(3)).save(tmp_path / "x.jpg", icc_profile=linear_rgb(), exif=exif.tobytes())
+    for srgb in (False, True):
+        exif.load(open_picture(tmp_path / "x.jpg", srgb=srgb).exif)
+        assert set(exif.get_ifd(0x8769)) == ({0x9003} if srgb else {0x9003, 0xA001, 0xA005})
+        assert exif.get_ifd(0xA005) == ({} if srgb else {1: "R03"})
+
+
 def test_srgb_leaves_srgb_and_what_has_no_profile(tmp_path, capsys):
     pixels = planes(3)
     to_image(pixels).save(tmp_path / "srgb.png", icc_profile=SRGB)
