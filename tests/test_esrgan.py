@@ -221,7 +221,7 @@ def test_nothing_is_pooled_at_the_patch_itself(patch):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (75, 120), (160, 160)])
-def test_the_judge_of_128_judges_other_sizes(size):
+def test_the_discriminator_of_128_takes_other_sizes(size):
     discriminator = VGGDiscriminator(128, features=4).eval()
     logits = discriminator(rand(3, 3, *size))
     assert logits.shape == (3, 1) and logits.std() > 0
@@ -306,7 +306,7 @@ def test_unet_gives_a_logit_for_every_pixel(size):
 @pytest.mark.parametrize(
     "discriminator", [VGGDiscriminator(32, 4), VGGDiscriminator(32, 4, "spectral"), UNetDiscriminator(4)]
 )
-def test_gradient_of_the_judge_reaches_the_picture_and_every_weight(discriminator):
+def test_gradient_of_the_discriminator_reaches_the_picture_and_every_weight(discriminator):
     picture = rand(2, 3, 32, 32).requires_grad_()
     discriminator(picture).square().sum().backward()
     assert picture.grad.abs().sum() > 0
@@ -360,7 +360,7 @@ def test_vanilla_losses_are_the_formula():
     assert esrgan.vanilla_generator_loss(fake).item() == pytest.approx(fooled, rel=1e-6)
 
 
-def test_a_judge_that_cannot_tell_gives_ln_2():
+def test_a_discriminator_that_cannot_tell_gives_ln_2():
     same = torch.full((4, 1), 1.7)
     assert esrgan.relativistic_discriminator_loss(same, same).item() == pytest.approx(math.log(2))
     assert esrgan.relativistic_generator_loss(same, same).item() == pytest.approx(math.log(2))
@@ -368,7 +368,7 @@ def test_a_judge_that_cannot_tell_gives_ln_2():
     assert esrgan.vanilla_discriminator_loss(nought, nought).item() == pytest.approx(2 * math.log(2))
 
 
-def test_a_sure_judge_gives_finite_losses():
+def test_a_sure_discriminator_gives_finite_losses():
     real, fake = torch.full((2, 1), 400.0), torch.full((2, 1), -400.0)
     assert esrgan.relativistic_discriminator_loss(real, fake).item() == 0
     assert esrgan.relativistic_generator_loss(real, fake).item() == pytest.approx(800)
