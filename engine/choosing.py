@@ -38,6 +38,7 @@ class Chosen:
     network: AnyNetwork
     checkpoint: dict
     told: str
+    ships: bool = False  # of its kind what ships was taken, and for another picture another may suit
 
 
 # ---------------------------------------------------------------------------------------------
@@ -60,14 +61,9 @@ def find_shipped(**wanted) -> tuple[Path, dict] | None:
     return first_that_loads(sorted(found, key=lambda pair: (rank(pair[1]), -pair[1]["scale"])))
 
 
-def find_own(**wanted) -> tuple[Path, dict] | None:
-    """The newest checkpoint in models/ that is as `wanted` and has been measured."""
-    return find_latest(checkpoints.MODELS, measured=True, **wanted)
-
-
 def find_trained(**wanted) -> tuple[Path, dict] | None:
-    """One's own, else the best that ships."""
-    return find_own(**wanted) or find_shipped(**wanted)
+    """The newest checkpoint in models/ that is as `wanted` and has been measured, else the best that ships."""
+    return find_latest(checkpoints.MODELS, measured=True, **wanted) or find_shipped(**wanted)
 
 
 def better_shipped(checkpoint: dict) -> Path | None:
@@ -127,6 +123,7 @@ def choose_network(
             raise UsageError("--blend: there is no network yet to blend with; give one with -m FILE")
         return None
     path, checkpoint = found
+    came_along = path.resolve().parent == checkpoints.PRETRAINED.resolve()
     told = f"{path} ({model_name(checkpoint)} ×{checkpoint['scale']}"
     if other_path:
         alpha = 0.5 if alpha is None else alpha
@@ -134,16 +131,17 @@ def choose_network(
         told += f", {alpha:g} of it and {1 - alpha:g} of {other_path}"
     if why and checkpoint["degradation"] == degradation:
         told += f"; {why}"
-    elif model is None and path.parent == checkpoints.PRETRAINED:
+    elif model is None and came_along:
         told += "; none that fits is trained yet: this one ships"
     elif model is None and not other_path and (better := better_shipped(checkpoint)):
         told += f"; a better one ships: -m {better}"
     network = load_network(checkpoint)
     if other_path:
         checkpoint = {**checkpoint, "tag": weights_tag(f"blend{100 * (alpha or 0):.0f}", network)}
-    elif path.resolve().parent != checkpoints.PRETRAINED.resolve():
+    elif not came_along:
         checkpoint = {**checkpoint, "tag": weights_tag("" if is_dated(path) else path.stem, network)}
-    return Chosen(network, checkpoint, f"{told})")
+    by_kind = not other_path and (model is None or model in KINDS)
+    return Chosen(network, checkpoint, f"{told})", came_along and by_kind)
 
 
 def weights_tag(word: str, network: AnyNetwork) -> str:
@@ -185,12 +183,8 @@ class Chooser:
     ):
         self.model, self.device, self.tell = model, device, tell
         self.chosen: dict[str, Chosen] = {}  # by degradation
-        self.fixed: Chosen | None = None
-        is_file = model is not None and model not in KINDS
-        if is_file or other or alpha is not None or find_own(**({"model": model} if model else {})):
-            self.fixed = self.ready(choose_network(model, other, alpha))
-        elif find_shipped(**({"model": model} if model else {})) is None:
-            self.ready(None)
+        chosen = choose_network(model, other, alpha)
+        self.fixed = None if chosen and chosen.ships else self.ready(chosen)
 
     def for_picture(self, picture: Picture) -> Chosen:
         """The network that enlarges it, on its device."""

@@ -369,7 +369,8 @@ class Data:
         for draw in range(math.ceil(MAX_HELD_OUT / len(pairs))):
             for number, pair in enumerate(pairs):
                 large = crop_to_multiple(pair.large, self.settings.scale)
-                generator = seeded(self.settings.seed, number, 0x7E57, *[draw] * (draw > 0))
+                again = (draw,) if draw else ()  # the first as it was when each was drawn once
+                generator = seeded(self.settings.seed, number, 0x7E57, *again)
                 small = self._degraded(from_bytes(large[None]), generator)
                 degraded.append(Pair(to_bytes(small)[0], large, pair.photograph))
         return degraded

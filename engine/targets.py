@@ -26,7 +26,7 @@ UPSCALED = Path("images_upscaled")
 RESULT = re.compile(
     r"\.x[\d.]+(e[+-]\d+)?(\.[\w+-]+){1,2}\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d+)?(\.compare(-\d+)?)?\.\w+$"
 )
-SUITABLE = (".png", ".gif", ".webp", ".tif")  # what `best_suffix` gives
+SUITABLE = (".png", ".gif", ".webp", ".tif")  # what `best_suffix` gives, and what it gave for 16 bits
 LATER = 45  # bytes that follow in the longest name: date and suffix, numbers, ".compare"
 
 

@@ -33,10 +33,11 @@ def decode(path, pixels_only: bool = False) -> Picture:
 
     Raises UserError, or whatever a decoder raises, for what is not a whole picture.
     """
-    picture = read_tiff(path)
+    with open(path, "rb") as file:
+        head = file.read(64)
+    picture = read_tiff(path, head)
     if picture is None:
-        with open(path, "rb") as file:
-            heif.let_pillow_read(file.read(64))
+        heif.let_pillow_read(head)
         try:
             image = Image.open(path)
         except KeyError as error:  # its table of such files has no such pixels

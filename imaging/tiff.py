@@ -37,11 +37,12 @@ LARGEST = 2**31  # bytes of pixels, of which offsets of 32 bits are sure to reac
 # ---------------------------------------------------------------------------------------------
 
 
-def read_tiff(path) -> Picture | None:
-    """A TIFF that Pillow does not read rightly; None for what is left to Pillow, and for what is no TIFF at all."""
-    with open(path, "rb") as head:
-        beginning = head.read(10)
-    if beginning[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+def read_tiff(path, head: bytes) -> Picture | None:
+    """A TIFF, which begins with `head`, that Pillow does not read rightly.
+
+    None for what is left to Pillow, and for what is no TIFF at all.
+    """
+    if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return None
     try:
         file = tifffile.TiffFile(path)
@@ -53,7 +54,7 @@ def read_tiff(path) -> Picture | None:
             ours = _is_ours(page)
         except Exception:
             return None
-        if raw or beginning[8:] == b"CR":  # all that there is of colours is a preview
+        if raw or head[8:10] == b"CR":  # all that there is of colours is a preview
             raise UserError("is a camera's raw file: develop it first, and save it as TIFF or PNG")
         return _read_page(path, file, page) if ours else None
 
