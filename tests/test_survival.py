@@ -35,7 +35,7 @@ from engine.training import train
 data.UPDATES_PER_EPOCH = 6
 data.REAL_MARGIN = 2
 data.PairPool.__init__.__defaults__ = (12,)  # soon full, so that pairs of earlier steps come out
-SHAPE = {"scale": 4, "features": 8, "growth": 4, "blocks": 1}
+SHAPE = {"scale": 4, "features": 8, "growth": 4, "blocks": 1, "unshuffle": False}
 ADVERSARIAL = Adversarial(layers={"conv1_2": 1.0}, features=4, perceptual="random")
 SETTINGS = {
     "srcnn": Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20),
