@@ -62,6 +62,11 @@ CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "EMPTY_TUPLE": tuple,
     "EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": lambda: Made("builtins.set"),
 }  # fmt: skip
+# How many of the last items on the stack an operation takes.
+TAKEN = {
+    "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2, "REDUCE": 2, "NEWOBJ": 2, "BUILD": 1,
+    "BINPERSID": 1,
+}  # fmt: skip
 TENSORS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3"}
 
 
@@ -111,8 +116,7 @@ class _Reader:
                 items = self.stack[start:]
                 del self.stack[start:]
                 self.put_together(name, items)
-            elif name in ("TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "SETITEM", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID"):
-                count = {"TUPLE3": 3, "TUPLE1": 1, "APPEND": 1, "BUILD": 1, "BINPERSID": 1}.get(name, 2)
+            elif count := TAKEN.get(name):
                 items = self.stack[-count:]
                 del self.stack[-count:]
                 self.put_together(name, items)

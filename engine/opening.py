@@ -66,6 +66,7 @@ def named_kind(beginning: bytes) -> str:
 
 BLOCKED = re.compile(r"(os|nt|posix|sys|subprocess|builtins\.(eval|exec|compile|__import__))\b")
 MAX_NAMES = 100  # of classes and functions that one file names
+MAX_PICKLE = 2**26  # bytes of what an archive says of itself; that of a whole training of ESRGAN takes 0.1 MB
 
 Result = TypeVar("Result")
 Loader = Callable[[], Any]  # reads a whole file, whose checksums it verifies
@@ -123,6 +124,8 @@ def read_archive(file, last: str = "") -> Contents:
         raise UserError("is a compressed archive, which torch.save never writes: unpack it, and save it again")
     if sum(entry.file_size for entry in archive.infolist()) > file.tell() or len(records) < len(archive.infolist()):
         raise UserError("is damaged: it says that it holds more than it does")
+    if records[f"{tops[0]}data.pkl"].file_size > MAX_PICKLE:
+        raise UserError("says more of itself than weights ever need: it is not opened")
     pickled = io.BytesIO(understood(lambda: archive.read(f"{tops[0]}data.pkl")))
     contents = understood(lambda: read_contents(pickled, last=last))
     for stored in contents.stored:

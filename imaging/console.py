@@ -58,8 +58,8 @@ def note(message: str) -> None:
 
 def printable(value, limit: int = 60) -> str:
     """What a stranger's file says, fit for a line on a terminal: no control characters, and no more than `limit`."""
-    letters = [letter if letter.isprintable() else " " for letter in str(value)[: limit + 1]]
-    return "".join(letters[:limit]) + ("…" if letters[limit:] else "")
+    line = one_line(str(value)[: limit + 1])
+    return line[:limit] + ("…" if line[limit:] else "")
 
 
 @contextmanager

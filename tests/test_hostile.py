@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_checkpoints import make_checkpoint, make_rrdb
 
-from engine import resume
+from engine import opening, resume
 from engine.checkpoints import find_latest, load_checkpoint, read_head, save_checkpoint
 from engine.contents import MAX_STEPS
 from engine.networks import build_network, load_network
@@ -376,7 +376,7 @@ def crafted():
     nest = b"(K\x01K\x02t" + b"".join(b"q%c(h%ch%ct" % (n, n, n) for n in range(60))
     yield "a key of many keys", state(nest, b"K\x01"), "cannot be opened"
     yield "a key that is none", state(b"]", b"K\x01"), "cannot be opened"
-    yield "an escape as a name", state(b"X\x06\0\0\0a\x1b[2J\n", tensor_of(1)), "a [2J "
+    yield "an escape as a name", state(b"X\x06\0\0\0a\x1b[2J\n", tensor_of(1)), "a?[2J,"
 
 
 @pytest.mark.parametrize(("kind", "pickled", "message"), list(crafted()))
@@ -404,6 +404,12 @@ def test_crafted_archives(small_file, tmp_path):
     assert isinstance(opened(tmp_path / "longer.pt"), str)
     (tmp_path / "twofold.pt").write_bytes(whole[: len(whole) // 2] + whole)
     assert isinstance(opened(tmp_path / "twofold.pt"), str)
+
+
+def test_a_file_that_says_too_much_of_itself_is_not_read(small_file, monkeypatch):
+    assert not isinstance(opened(small_file[0]), str)
+    monkeypatch.setattr(opening, "MAX_PICKLE", 1000)
+    assert "more of itself" in opened(small_file[0])
 
 
 # ---------------------------------------------------------------------------------------------
