@@ -123,12 +123,12 @@ class PhotoSettings:
     The figures are ours: no paper has measured how photographs on the web are made.
     """
 
-    clean: float = 0.15  # share of pictures that are shrunk by bicubic and nothing else
+    clean: float = 0.3  # share of pictures that are shrunk by bicubic and nothing else
     grey: float = 0.05  # share of pictures without colour; their target too: so training does it, by `some_grey`
     blur: BlurSettings = BlurSettings(  # of a lens: mild and mostly none; σ is in pixels of the low picture
         probability=0.4, sinc=0.05, shares=(0.5, 0.3, 0.08, 0.04, 0.04, 0.04), sigma=(0.1, 0.6)
     )
-    sharpened: float = 0.25  # share of pictures
+    sharpened: float = 0.15  # share of pictures
     amount: tuple[float, float] = (0.2, 1.0)  # of the sharpening
     radius: tuple[float, float] = (0.5, 1.5)  # σ of the sharpening in pixels of the low picture
     gaussian: float = 0.25  # share of pictures with such noise; as many again have Poisson noise

@@ -54,6 +54,9 @@ Enlarge pictures of any kind and size. Without -m the newest checkpoint in model
 came with the program: the first line says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; a tag after
 MODEL says which weights, unless they came with the program. Of a folder the structure is kept. Depth, transparency,
 colour profile, resolution, EXIF, XMP and comments are those of the picture; animations stay such (.gif, .webp or .png).
+
+Films (.mp4 .mkv .mov .webm .avi .ts and others, with the package av) keep the time of every picture, their sound and
+subtitles. A run that was stopped goes on where it was. Under torchrun several processes share films and folders.
 """
 EVALUATE_HELP = """\
 Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. With
@@ -170,7 +173,7 @@ def add_upscale_flags(add) -> None:
     add("--skip-existing", action="store_true", help="leave out pictures that have a result already")
     add(
         "--quality", type=console.percent, default=95, metavar="Q",
-        help="of JPEG and WebP; 100: lossless WebP (default 95)",
+        help="of JPEG, WebP and films; 100: lossless WebP (default 95)",
     )  # fmt: skip
     add(
         "--compare", action="store_true",
@@ -183,6 +186,11 @@ def add_upscale_flags(add) -> None:
         help="pixels a side that the network gets at once; fewer take less memory (default 256, rrdb and esrgan 512)",
     )  # fmt: skip
     add("--huge", action="store_true", help="open files of more than 178 million pixels too: only if you trust them")
+    add("--codec", choices=("h264", "h265", "av1", "ffv1", "prores"), default="h264", help="of films (default h264)")
+    add("--preset", help="of the encoder of films, as veryfast or slow: the slower, the smaller the file")
+    add("--start", type=console.moment, metavar="TIME", help="enlarge a film from there on: seconds, or 1:02:03.5")
+    add("--end", type=console.moment, metavar="TIME", help="and only to there")
+    add("--deinterlace", action="store_true", help="make whole pictures of an interlaced film's half ones first")
 
 
 def add_evaluate_flags(add) -> None:
@@ -306,11 +314,13 @@ def default_samples(settings, seed: int) -> list[Path]:
 
 def upscale_command(options: argparse.Namespace) -> None:
     """`main.py upscale`."""
+    from datetime import timedelta
+
     from tqdm import tqdm
 
     from engine.batch import upscale_files
     from engine.choosing import Chooser
-    from engine.devices import choose_device, choose_precision
+    from engine.devices import choose_device, choose_precision, joined_processes
     from engine.settings import UpscaleSettings
     from engine.targets import chosen_output, list_inputs
 
@@ -324,8 +334,10 @@ def upscale_command(options: argparse.Namespace) -> None:
     settings = UpscaleSettings(
         options.outscale, options.tile or 0, precision, options.alpha_bicubic, options.quality, options.compare,
         options.skip_existing, options.format, options.keep_names, options.huge, options.srgb,
+        options.codec, options.preset, options.start, options.end, options.deinterlace,
     )  # fmt: skip
-    upscale_files(inputs, output, chooser, settings)
+    with joined_processes(device, timedelta(days=7)):  # a picture may take one process long
+        upscale_files(inputs, output, chooser, settings)
 
 
 def evaluate_command(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ What goes wrong on the way; transparency, 16 bits, animations. Names and folders
 import math
 import os
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,18 +20,22 @@ from tqdm import tqdm
 
 from engine.checkpoints import model_name
 from engine.choosing import Chooser, Chosen
-from engine.devices import bound_memory, release_memory
+from engine.devices import bound_memory, gathered, rank_and_size, release_memory, run_on_first
 from engine.networks import Network
 from engine.settings import UpscaleSettings
 from engine.targets import Target, plan_targets
 from engine.upscaling import Tiling, crop, enlarged_pieces, one_of_three, thrice
+from engine.video import upscale_film
 from imaging.console import InUseError, UserError, note, one_line, one_of_many, unused
 from imaging.files import open_picture
+from imaging.film_writing import suitable_container
+from imaging.films import is_film, open_film
 from imaging.frames import Frame, Picture, frame_channels, frame_size, is_grey, new_frame, paste, read_window
 from imaging.images import to_bytes
-from imaging.saving import ANIMATED, WRITTEN_FORMATS, check_size, check_target, save_picture
+from imaging.saving import ANIMATED, WRITTEN_FORMATS, best_suffix, check_size, check_target, save_picture
 from imaging.sheets import draw_comparison, write_slider
 
+OUTCOMES = ("enlarged", "there", "failed", "passed over")
 BLEED = 8  # pixels: as far as colours are spread under transparent pixels
 
 
@@ -42,7 +47,7 @@ BLEED = 8  # pixels: as far as colours are spread under transparent pixels
 def upscale_files(
     inputs: list[tuple[Path, Path]], output: Path | None, chooser: Chooser, settings: UpscaleSettings
 ) -> None:
-    """Enlarge pictures into `output`: a file's name for a single picture, else a folder (default images_upscaled/).
+    """Enlarge pictures and films into `output`: a name for a single one, else a folder (default images_upscaled/).
 
     A folder keeps the structure that the inputs have below theirs. A bad picture is named and the rest goes on;
     raises UserError at the end if there was one.
@@ -52,6 +57,7 @@ def upscale_files(
     single = len(plan) == 1
     batch = Batch(chooser, settings, Tiling(settings.tile, settings.precision))
     outcomes: Counter[str] = Counter()
+    rank, count = rank_and_size()  # films are shared piece by piece, pictures one by one
     form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
     with tqdm(total=len(plan), bar_format=form, delay=1, leave=False) as bar:
         for done, (path, target) in enumerate(plan):
@@ -61,6 +67,8 @@ def upscale_files(
                 bar.update(min(share, end - bar.n))  # parts done once more with smaller tiles count once
 
             bar.set_description_str(f"{done + 1} of {len(plan)}: {one_line(path.name)}", refresh=False)
+            if done % count != rank and not is_film(path):
+                continue  # another process does it
             try:
                 with one_of_many(path):
                     results = batch.upscale(path, target, progress)
@@ -79,6 +87,7 @@ def upscale_files(
             finally:
                 bar.clear()  # in its first second it is shown by what is written beside it, and would stay for ever
                 release_memory()
+    outcomes = Counter({name: sum(one[name] for one in gathered(outcomes)) for name in OUTCOMES})
     if outcomes["failed"]:
         tried = outcomes["failed"] + outcomes["enlarged"]
         raise UserError(f"{outcomes['failed']} of {tried} pictures failed, {outcomes['enlarged']} were enlarged")
@@ -103,6 +112,8 @@ class Batch:
         """
         if target.rival:
             raise UserError(f"{path}: with --keep-names its result would have the name of that of {target.rival}")
+        if is_film(path):
+            return self.upscale_film(path, target)
         settings, chosen, low = self.settings, self.chooser.fixed, None
         if target.kind == "dated":  # else the name does not depend on the network, nor on what the picture is like
             if chosen is None:
@@ -116,8 +127,29 @@ class Batch:
                 return []
             low = low or open_picture(path, settings.huge, settings.srgb)
             chosen = chosen or self.chooser.for_picture(low)
-            with target.named(low) as result:
+            with target.named(best_suffix(low)) as result:
                 return upscale_picture(low, result, chosen, settings, self.tiling, progress)
+
+    def upscale_film(self, path: Path, target: Target) -> list[Path]:
+        """Enlarge one film, together with the other processes that torchrun started. Else as `upscale`."""
+        settings = self.settings
+        film = open_film(path, settings.deinterlace)
+        chosen = self.chooser.fixed or self.chooser.for_film(film)
+        if target.kind == "dated":
+            target = target.made_by(chosen.checkpoint, settings.outscale)
+        self.begun[target.path] += 1
+        with ExitStack() as stack:
+
+            def claim() -> Path | None:
+                stack.enter_context(target.held(True))
+                if (settings.skip_existing or target.kind == "kept") and target.is_there(self.begun[target.path]):
+                    return None
+                return stack.enter_context(target.named(suitable_container(path, settings.codec)))
+
+            result = run_on_first(claim)
+            if result is None:
+                return []
+            return upscale_film(film, target.path, result, chosen, settings, self.tiling)
 
 
 def upscale_picture(

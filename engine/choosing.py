@@ -15,6 +15,7 @@ from engine.layouts import KINDS, AnyNetwork
 from engine.networks import load_network
 from engine.weights import blend
 from imaging.console import UsageError, UserError
+from imaging.films import Film
 from imaging.frames import Picture
 from imaging.traces import Traces, look_at
 
@@ -190,7 +191,14 @@ class Chooser:
         """The network that enlarges it, on its device."""
         if self.fixed:
             return self.fixed
-        degradation, why = suiting(look_at(picture))
+        return self.suited(*suiting(look_at(picture)))
+
+    def for_film(self, film: Film) -> Chosen:
+        """The network that enlarges all pictures of a film, on its device."""
+        return self.suited(*(("bicubic", "a film stored without loss") if film.lossless else ("photo", "a film")))
+
+    def suited(self, degradation: str, why: str) -> Chosen:
+        """Of what ships the network for this degradation."""
         if degradation not in self.chosen:
             chosen = choose_network(self.model, degradation=degradation, why=f"suits {why}")
             self.chosen[degradation] = self.ready(chosen)

@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -86,14 +87,17 @@ def channels_last(module: AnyModule, device) -> AnyModule:
 
 
 @contextmanager
-def joined_processes(device: torch.device):
-    """Join the processes that torchrun has started, if it has; of what they tell, only the first is heard."""
+def joined_processes(device: torch.device, patience: timedelta | None = None):
+    """Join the processes that torchrun has started, if it has; of what they tell, only the first is heard.
+
+    `patience` is how long one waits for another before it ends, if not as long as PyTorch thinks right.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
     rank, size = rank_and_size()
     try:
         with open(os.devnull, "w") as nowhere, ExitStack() as stack:
@@ -126,6 +130,16 @@ def run_on_first(make):
     if box[1]:
         raise box[1]
     return box[0]
+
+
+def gathered(value) -> list:
+    """What each process has in the place of `value`, in all of them."""
+    size = rank_and_size()[1]
+    if size == 1:
+        return [value]
+    values = [None] * size
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def rank_and_size() -> tuple[int, int]:

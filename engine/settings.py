@@ -122,10 +122,16 @@ class UpscaleSettings:
     tile: int = 0  # 0: as it suits the network
     precision: str = "fp32"
     alpha_bicubic: bool = False  # transparency by bicubic interpolation, which takes no time
-    quality: int = 95  # of JPEG and WebP
+    quality: int = 95  # of JPEG, WebP and films
     compare: bool = False  # draw a comparison beside every result
     skip_existing: bool = False
     format: str | None = None  # png, jpg, webp or tif; without, what suits the picture
     keep_names: bool = False  # results are called as their pictures
     huge: bool = False  # open files with more pixels than Pillow thinks safe
     srgb: bool = False  # convert colours that a profile describes to sRGB
+    # Of films alone:
+    codec: str = "h264"
+    preset: str | None = None  # of the encoder: the slower, the smaller the file
+    start: float | None = None  # seconds; only what is shown from there …
+    end: float | None = None  # … to there
+    deinterlace: bool = False

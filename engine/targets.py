@@ -17,16 +17,18 @@ from pathlib import Path
 from engine.checkpoints import model_name, now
 from engine.settings import UpscaleSettings
 from imaging.console import MAX_NAME, UsageError, claimed, locked, shortened
+from imaging.film_writing import CONTAINERS
+from imaging.films import SUFFIXES, is_film
 from imaging.folders import find_pictures
-from imaging.frames import Picture
-from imaging.saving import WRITTEN_FORMATS, best_suffix, check_target
+from imaging.saving import WRITTEN_FORMATS, check_target
 
 UPSCALED = Path("images_upscaled")
 # How dated names end, and those of the comparisons beside them.
 RESULT = re.compile(
     r"\.x[\d.]+(e[+-]\d+)?(\.[\w+-]+){1,2}\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d+)?(\.compare(-\d+)?)?\.\w+$"
 )
-SUITABLE = (".png", ".gif", ".webp", ".tif")  # what `best_suffix` gives, and what it gave for 16 bits
+# What `best_suffix` gives, and what it gave for 16 bits; of films the containers that are written.
+SUITABLE = (".png", ".gif", ".webp", ".tif", *CONTAINERS)
 LATER = 45  # bytes that follow in the longest name: date and suffix, numbers, ".compare"
 
 
@@ -65,9 +67,9 @@ class Target:
         return nullcontext() if together else locked(self.path.with_name(self.path.name + self.suffix))
 
     @contextmanager
-    def named(self, picture: Picture):
-        """Yield the whole name, which is this run's until the end of the context."""
-        suffix = self.suffix or best_suffix(picture)
+    def named(self, suitable: str):
+        """Yield the whole name, with the suffix that suits its content; it is this run's until the context ends."""
+        suffix = self.suffix or suitable
         if self.kind == "whole":
             yield self.path
         elif self.kind == "kept":
@@ -92,7 +94,7 @@ def chosen_output(named: str | None) -> Path | None:
 
 
 def list_inputs(inputs: list[Path], output: Path | None = None) -> list[tuple[Path, Path]]:
-    """Every picture that `-i` names, files and folders: (path, path below its folder).
+    """Every picture and film that `-i` names, files and folders: (path, path below its folder).
 
     Results of earlier runs, in an output folder inside a folder of pictures or the same one, are left out.
     Raises UsageError for what is not there and for folders without pictures.
@@ -101,7 +103,7 @@ def list_inputs(inputs: list[Path], output: Path | None = None) -> list[tuple[Pa
     results = (output or UPSCALED).resolve()
     for path in inputs:
         if path.is_dir():
-            pictures = find_pictures(path)
+            pictures = find_pictures(path, SUFFIXES)
             if path.resolve() in results.parents:
                 pictures = [picture for picture in pictures if results not in picture.resolve().parents]
             elif path.resolve() == results:
@@ -124,13 +126,13 @@ def plan_targets(
     if output and output.suffix and not output.is_dir():
         if len(inputs) == 1:
             return [(inputs[0][0], _named_alone(inputs[0][0], output, settings))]
-        if output.suffix.lower() in WRITTEN_FORMATS:
+        if output.suffix.lower() in (*WRITTEN_FORMATS, *CONTAINERS):
             raise UsageError(f"-o {output}: is one file for {len(inputs)} pictures; give a folder")
-    suffix = f".{settings.format}" if settings.format else ""
     plan = []
     before: dict[str, Path] = {}
     for path, below in inputs:
         target = (output or UPSCALED) / below.with_name(below.stem)
+        suffix = f".{settings.format}" if settings.format and not is_film(path) else ""
         if not settings.keep_names:
             plan.append((path, Target(target, "dated", suffix)))
             continue
@@ -145,12 +147,13 @@ def plan_targets(
 def _named_alone(path: Path, output: Path, settings: UpscaleSettings) -> Target:
     if settings.format or settings.keep_names:
         raise UsageError(f"-o {output}: names the result itself; --format and --keep-names are for folders")
-    if output.suffix.lower() not in WRITTEN_FORMATS:
+    if output.suffix.lower() not in WRITTEN_FORMATS and not is_film(path):
         raise UsageError(
             f"-o {output}: cannot write such a picture; its name must end in {', '.join(WRITTEN_FORMATS)}; "
             "a slash at the end means a folder"
         )
     if output.exists() and output.samefile(path):
         raise UsageError(f"{output}: is the picture to enlarge; choose another name for -o")
-    check_target(output)
+    if not is_film(path):
+        check_target(output)
     return Target(output, "whole")

@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.devices import autocast
 from engine.networks import Network
 from imaging.console import UserError, note, out_of_memory
-from imaging.images import apply_taps, cut_taps, resize_taps, rgb_to_ycbcr, size_of, ycbcr_to_rgb
+from imaging.images import apply_taps, cut_taps, resize, resize_taps, rgb_to_ycbcr, size_of, ycbcr_to_rgb
 
 FADE = 4  # where a network sees farther than its margin, so many more pixels are mixed with the neighbour's: no seam
 MIN_TILE = 32
@@ -178,20 +178,32 @@ def run(network: Network, part: Tensor, precision: str) -> Tensor:
 
 
 @torch.inference_mode()
-def upscale(network: Network, low: Tensor, scale: int, tiling: Tiling | None = None) -> Tensor:
-    """(1, 3, H, W) in 0..1 → (1, 3, scale·H, scale·W) in 0..1, on the CPU.
+def upscale(
+    network: Network, low: Tensor, scale: int, tiling: Tiling | None = None, size: tuple[int, int] | None = None
+) -> Tensor:  # fmt: skip
+    """(1, 1 or 3, H, W), grey or RGB in 0..1 → (1, 1 or 3, scale·H, scale·W) in 0..1, on the CPU; or on to `size`.
 
     A luma network restores the Y of the bicubically enlarged picture; Cb and Cr stay bicubic.
     """
-    size = scale * low.shape[-2], scale * low.shape[-1]
+    size = size or (scale * low.shape[-2], scale * low.shape[-1])
+    channels = low.shape[1]
 
     def read(top: int, bottom: int, left: int, right: int) -> Tensor:
         return low[..., top:bottom, left:right]
 
-    if torch.equal(low[:, 0], low[:, 1]) and torch.equal(low[:, 0], low[:, 2]):  # a network on RGB would tint it
-        pieces = enlarged_pieces(network, one_of_three(read), 1, size_of(low), scale, size, tiling or Tiling())
-        return thrice(_filled(pieces, size))
-    return _filled(enlarged_pieces(network, read, 3, size_of(low), scale, size, tiling or Tiling()), size)
+    if channels == 3 and torch.equal(low[:, 0], low[:, 1]) and torch.equal(low[:, 0], low[:, 2]):
+        return thrice(upscale(network, low[:, :1], scale, tiling, size))  # a network on RGB would tint it
+    return _filled(enlarged_pieces(network, read, channels, size_of(low), scale, size, tiling or Tiling()), size)
+
+
+@torch.inference_mode()
+def upscale_luma(network: Network, luma: Tensor, scale: int, size: tuple[int, int], tiling: Tiling) -> Tensor:
+    """Luma of a film, (1, 1, H, W), black 0 and white 1 → (1, 1, *size). A luma network keeps what is beyond both."""
+    if not network.luma:
+        return upscale(network, luma.clamp(0, 1), scale, tiling, size)
+    studio = (resize(luma, scale) * 219 + 16) / 255
+    restored = (in_tiles(network, studio, 1, tiling) * 255 - 16) / 219
+    return restored if size_of(restored) == size else resize(restored, size=size)
 
 
 def one_of_three(read):

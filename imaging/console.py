@@ -208,6 +208,16 @@ def not_negative_real(text: str) -> float:
     return _number(text, float, lambda number: 0 <= number < float("inf"), "a number from 0 up")
 
 
+def moment(text: str) -> float:
+    """A time in a film: seconds, or hours, minutes and seconds with colons between them."""
+    parts = text.split(":")
+    wanted = "a time such as 90, 1:30 or 0:01:30.5"
+    numbers = [_number(part, float, lambda number: 0 <= number < float("inf"), wanted) for part in parts]
+    if len(parts) > 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return sum(number * 60**power for power, number in enumerate(reversed(numbers)))
+
+
 def share(text: str) -> float:
     """A number from 0 to 1."""
     return _number(text, float, lambda number: 0 <= number <= 1, "a number from 0 to 1")

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import cache
 from pathlib import Path
 
@@ -32,8 +32,10 @@ def picture_suffixes() -> set[str]:
     return suffixes | (heif.SUFFIXES if heif.has_reader() else set())
 
 
-def find_pictures(folder) -> list[Path]:
+def find_pictures(folder, others_too: Set[str] = frozenset()) -> list[Path]:
     """All pictures in a folder and the folders below it, sorted, hidden ones left out; one line says what else is.
+
+    `others_too` are suffixes of what else is wanted.
 
     Raises UsageError if there is no such folder or no picture in it, UserError if it cannot be read.
     """
@@ -43,7 +45,7 @@ def find_pictures(folder) -> list[Path]:
     pictures: list[Path] = []
     others: Counter[str] = Counter()
     for path in _files_below(folder):
-        if path.suffix.lower() in picture_suffixes():
+        if path.suffix.lower() in picture_suffixes() | others_too:
             pictures.append(path)
         else:
             others[path.suffix.lower()] += 1

@@ -100,15 +100,18 @@ def lanczos(x: Tensor) -> Tensor:
 KERNEL_REACH = {box: 0.5, triangle: 1, cubic: 2, lanczos: 3}  # pixels from its middle to where it ends
 
 
-def resize_taps(length: int, new_length: int, scale: float, kernel=cubic) -> tuple[Tensor, Tensor]:
+def resize_taps(
+    length: int, new_length: int, scale: float, kernel=cubic, shift: float = 0.0
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Which old pixels make each new pixel along one axis: indices and float64 weights, both (taps, new_length).
 
     When shrinking, the kernel is stretched by 1/scale, so that every old pixel counts: without this
-    anti-aliasing, detail finer than the new pixels comes back as false patterns.
+    anti-aliasing, detail finer than the new pixels comes back as false patterns. The new pixels are `shift` old ones
+    farther on than those that cover the same area.
     """
     reach = KERNEL_REACH[kernel] * max(1.0, 1 / scale)
-    # The centre of new pixel i, on the axis of the old pixels: both pictures cover the same area.
-    centre = (torch.arange(new_length, dtype=torch.float64) + 0.5) / scale - 0.5
+    # The centre of new pixel i, on the axis of the old pixels: both pictures cover the same area, but for `shift`.
+    centre = (torch.arange(new_length, dtype=torch.float64) + 0.5) / scale - 0.5 + shift
     first = torch.floor(centre - reach)
     position = first + torch.arange(math.ceil(2 * reach) + 2, dtype=torch.float64)[:, None]
     weights = kernel((centre - position) / max(1.0, 1 / scale))

@@ -357,6 +357,19 @@ check("13d", to_8_bits)
 hint("13a")
 
 # %% [markdown]
+# ## Moving pictures
+#
+# `python main.py upscale -i clip.mp4` takes a film picture by picture. That is most of it, and what is missing can be
+# seen: two pictures in a row differ a little, by noise or by half a pixel of movement, and a network that invents
+# texture invents another one for each. Leaves and hair then **flicker**. A network that learnt to be right on average
+# (RRDB, SRVGG) flickers less than one that learnt to look real (ESRGAN). Networks that look at several pictures at once
+# (BasicVSR, Chan et al., 2021) are steady, and are another course.
+#
+# The rest is about not breaking what was whole (`engine/video.py`): a film says at which moment each picture is shown,
+# and these moments are copied, not counted, else the sound drifts away from the lips. It stores luma and, at half the
+# size, colours. SRCNN gets the luma as it is.
+
+# %% [markdown]
 # ## Recap
 #
 # - A margin as wide as the receptive field reaches makes tiles exact. Networks look less far than they can see.
