@@ -228,7 +228,7 @@ def validate(network: Network, pairs: list[Pair], scale: int) -> float:
     """Mean PSNR in dB of what the network makes of the low pictures; each pair counts once."""
     total = 0.0
     for pair in pairs:
-        low, high = (network_input(network, part[None]) for part in (pair.small, pair.large))
+        low, high = (network_input(network, part[:][None]) for part in (pair.small, pair.large))
         # A patch of plain sky may be restored without any error: its infinity would hide all others.
         restored = in_tiles(network, low, network.scale)
         total += psnr(restored, high, scale).clamp(max=100).item()
