@@ -4,7 +4,7 @@
     python main.py upscale -i img.jpg    # with the newest network in models/
     python main.py evaluate -i DIR       # PSNR and SSIM beside bicubic
 
-Only flags and words are here; the work is done by the other modules.
+Only flags and words are here, those of `train` in engine/flags.py; the work is done by the other modules.
 """
 
 import sys
@@ -17,38 +17,12 @@ import json
 from pathlib import Path
 
 # torch is imported inside the commands, so that --help answers at once.
+from engine.flags import MODELS, TRAIN_HELP, add_train_flags
 from imaging import console
 from imaging.console import Parser, run_command
 
-MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
 DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two minutes on two CPU cores with bf16
 
-TRAIN_HELP = """\
-Train a network. An unfinished run of the same model, scale, degradation and shape is resumed first; a finished one
-gets -e more epochs, in a new file. Ctrl-C saves and stops.
-
-  srcnn    three convolutions that sharpen the luma of a picture enlarged by bicubic interpolation
-  rrdb     ESRGAN's generator, stage one: it learns to give the right pixels, and where it cannot know them,
-           the average of all that could be right, which is blurred
-  srvgg    Real-ESRGAN's small and fast generator, stage one
-  esrgan   stage two, from the latest rrdb, or srvgg with --generator srvgg: it learns to look right, to a network that
-           knows pictures (VGG19) and to a discriminator that learns beside it to tell restored pictures from real ones
-
--d says how the low-quality pictures of the training are made. Runs of one degradation never mix with another's.
-
-  bicubic  only shrunk, as in the published tables
-  photo    as a camera or a web site makes them: a little blurred, sharpened or noisy, and most of them JPEG
-  real     Real-ESRGAN's second-order degradation: blurred, noisy and compressed, and all that twice; three in ten as
-           in photo, none with --paper. rrdb is then Real-ESRNet, esrgan is Real-ESRGAN
-
-On photo and real a network starts from the latest of its kind on bicubic pictures, if there is one; esrgan from the
-latest of its generator on the same degradation.
-
-An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the newest
-samples, samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
-A tenth of the photographs, ten at most, is held out. PSNR is measured on them, and the weights that do best there are
-kept; of esrgan those that are nearest to the real picture in VGG19's features.
-"""
 UPSCALE_HELP = """\
 Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else the best network that
 came with the program: the first line says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; a tag after
@@ -98,56 +72,6 @@ def build_parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         command.add_argument("--cpu", action="store_true", help="do not use a GPU")
     return parser
-
-
-def add_train_flags(add) -> None:
-    """What `train` alone understands."""
-    add("-m", "--model", choices=MODELS, default="srcnn", help="which (default srcnn)")
-    add("-e", "--epochs", type=console.positive, help="epochs of this run (default 20)")
-    add(
-        "-i", "--input", action="extend", nargs="+", type=Path, metavar="DIR|LIST.txt",
-        help="samples, photographs or lists of photographs",
-    )  # fmt: skip
-    add("-s", "--scale", type=console.scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
-    add("-n", "--new", action="store_true", help="start a new run instead of resuming one")
-    add(
-        "--from", dest="start", type=Path, metavar="FILE|random",
-        help="start a new run from these weights, or from untrained ones where others would be taken",
-    )  # fmt: skip
-    add("-b", "--batch", type=console.positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
-    add(
-        "--accumulate", type=console.positive, default=1, metavar="N",
-        help="compute N batches for each update, for less memory",
-    )  # fmt: skip
-    add("--clip", type=console.positive_real, default=0.0, metavar="NORM", help="cut longer gradients to this norm")
-    add(
-        "--learning-rate", type=console.positive_real, help="at the start of the run (defaults: engine/settings.py)"
-    )  # fmt: skip
-    add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], help="sides of srcnn's filters (default 9-5-5)")
-    add("--blocks", type=console.positive, help="of rrdb and esrgan (default 6)")
-    add("--features", type=console.positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
-    add("--growth", type=console.positive, help="channels that a convolution adds in a dense block (default 16)")
-    add(
-        "--generator", choices=("rrdb", "srvgg"), help="of esrgan: rrdb, or the smaller and faster srvgg (default rrdb)"
-    )
-    add("--convolutions", type=console.positive, help="of srvgg between its first and last (default 16)")
-    add("--paper", action="store_true", help="the published rrdb, esrgan and defaults; give -e 4000 and -e 1600")
-    add(
-        "--perceptual", metavar="imagenet|random|FILE",
-        help="VGG19's weights for esrgan: torchvision's, fetched once (default); random; or a file of them",
-    )  # fmt: skip
-    add(
-        "--gan-weight", type=console.not_negative_real, metavar="X",
-        help="of the adversarial loss in esrgan; 0: without (defaults as in engine/settings.py)",
-    )  # fmt: skip
-    add(
-        "--save-every", type=console.positive_real, default=5.0, metavar="MINUTES",
-        help="besides after epochs (default 5)",
-    )  # fmt: skip
-    add(
-        "--val", action="extend", nargs="+", type=Path, metavar="DIR",
-        help="pictures to watch besides; they choose nothing",
-    )  # fmt: skip
 
 
 def add_upscale_flags(add) -> None:
@@ -201,6 +125,7 @@ def add_evaluate_flags(add) -> None:
 
 def train_command(options: argparse.Namespace) -> None:
     """`main.py train`."""
+    from engine.assembling import chosen_settings
     from engine.devices import choose_device, joined_processes, run_on_first
     from engine.training import train
 
@@ -214,50 +139,6 @@ def train_command(options: argparse.Namespace) -> None:
             options.start, given, options.save_every,
         )  # fmt: skip
         print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
-
-
-def chosen_settings(options: argparse.Namespace, device):
-    """The preset of the model with what the command line says in its place."""
-    from dataclasses import replace
-
-    from engine.devices import choose_precision
-    from engine.settings import preset
-    from imaging.console import UsageError
-    from srcnn import KERNELS
-
-    refuse_misplaced(options)
-    model, scale = options.model, options.scale or (2 if options.model == "srcnn" else 4)
-    settings = preset(model, scale, options.paper, options.degradation, options.generator)
-    shape = dict(settings.shape)
-    for name in ("kernels", "blocks", "features", "growth", "convolutions"):
-        if (value := getattr(options, name)) is not None:
-            if name not in shape:
-                raise UsageError(f"--{name}: {model} has none")
-            shape[name] = list(KERNELS[value]) if name == "kernels" else value
-    adversarial = {"perceptual": options.perceptual, "adversarial_weight": options.gan_weight}
-    adversarial = {name: value for name, value in adversarial.items() if value is not None}
-    if settings.adversarial:
-        settings = replace(settings, adversarial=replace(settings.adversarial, **adversarial))
-    elif adversarial:
-        raise UsageError("--perceptual and --gan-weight: are for -m esrgan")
-    precision = choose_precision(options.precision, device)
-    settings = replace(settings, shape=shape, precision=precision, accumulate=options.accumulate)
-    settings = replace(settings, clip=options.clip, seed=options.seed)
-    given = {name: getattr(options, name) for name in ("batch", "learning_rate") if getattr(options, name) is not None}
-    return replace(settings, **given)
-
-
-def refuse_misplaced(options: argparse.Namespace) -> None:
-    """Raise UsageError for flags that do not go with the model."""
-    from imaging.console import UsageError
-
-    model, generator = options.model, options.generator or options.model
-    if generator in ("rrdb", "esrgan") and options.scale not in (None, 2, 4, 8):
-        raise UsageError(f"-s {options.scale}: {model} enlarges by 2, 4 or 8")
-    if options.generator and model != "esrgan":
-        raise UsageError("--generator: is for -m esrgan")
-    if options.paper and generator not in ("rrdb", "esrgan"):
-        raise UsageError(f"--paper: {generator} has no such preset, only rrdb and esrgan")
 
 
 def fill_if_named(inputs: list[Path]) -> None:
