@@ -30,9 +30,10 @@ MODEL says which weights, unless they came with the program. Of a folder the str
 colour profile, resolution, EXIF, XMP and comments are those of the picture; animations stay such (.gif, .webp or .png).
 """
 EVALUATE_HELP = """\
-Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. With
--d photo or real each is degraded 20 times, by draws that --seed decides, and the figures are means over them. Files of
-grey are measured on their own values, and a network that does not enlarge stands beside its input.
+Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. Pairs,
+by --lq or as train knows them, are measured as they are. With -d photo or real each is degraded 20 times, by draws that
+--seed decides, and the figures are means over them. Files of grey are measured on their own values, and a network that
+does not enlarge stands beside its input.
 """
 
 
@@ -59,6 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--blend", type=Path, metavar="FILE", help="mix these weights in (network interpolation)")
         command.add_argument("--alpha", type=console.share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
     for command in (train, evaluate):
+        command.add_argument(
+            "--lq", action="extend", nargs="+", type=Path, metavar="DIR|LIST.txt",
+            help="the low pictures of those that -i names: pairs that somebody else has made",
+        )  # fmt: skip
         command.add_argument(
             "-d", "--degradation", choices=("bicubic", "photo", "real"), default="bicubic",
             help="how the low pictures are made: only shrunk (bicubic, the default), as a camera or a web site makes "
@@ -133,7 +138,7 @@ def train_command(options: argparse.Namespace) -> None:
     settings = chosen_settings(options, device)
     given = [name for name in ("epochs", "learning_rate") if getattr(options, name) is not None]
     with joined_processes(device):
-        sources = run_on_first(lambda: chosen_sources(options.input, settings, options.seed))
+        sources = run_on_first(lambda: chosen_sources(options.input, options.lq, settings, options.seed))
         path = train(
             settings, sources, options.epochs or 20, options.new, options.val or [], device,
             options.start, given, options.save_every,
@@ -149,10 +154,12 @@ def fill_if_named(inputs: list[Path]) -> None:
         fill_if_empty(PHOTOGRAPHS)
 
 
-def chosen_sources(named: list[Path] | None, settings, seed: int) -> list[Path]:
-    """What `-i` names, else the default; images_raw/ is filled while it is empty in both cases."""
+def chosen_sources(named: list[Path] | None, low: list[Path] | None, settings, seed: int) -> list:
+    """What `-i` and `--lq` name, else the default; images_raw/ is filled while it is empty in both cases."""
+    from engine.sources import with_low
+
     fill_if_named(named or [])
-    return named or default_samples(settings, seed)
+    return with_low(named or [], low) or default_samples(settings, seed)
 
 
 def default_samples(settings, seed: int) -> list[Path]:
@@ -214,13 +221,19 @@ def evaluate_command(options: argparse.Namespace) -> None:
     from engine.choosing import choose_network
     from engine.devices import choose_device, choose_precision
     from engine.evaluation import EvaluationSettings, evaluate_sets
+    from engine.sources import OWN, find_sources, with_low
     from engine.upscaling import Tiling
     from engine.weights import load_vgg19
     from imaging.console import UsageError, note, replacing
 
     fill_if_named(options.input)
+    named = with_low(options.input, options.lq)
+    are_pairs = [source.is_pair for one in named for source in find_sources([one])]
+    if any(are_pairs) and (not all(are_pairs) or options.degradation != "bicubic"):
+        raise UsageError("pairs are measured as they are: leave out -d, and measure photographs apart")
+    degradation = OWN if any(are_pairs) else options.degradation
     device = choose_device(options.cpu)
-    chosen = choose_network(options.model, options.blend, options.alpha, options.scale, options.degradation)
+    chosen = choose_network(options.model, options.blend, options.alpha, options.scale, degradation)
     network, checkpoint = (chosen.network, chosen.checkpoint) if chosen else (None, None)
     if chosen:
         print(f"network: {chosen.told}")
@@ -237,8 +250,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
         network = network.to(device)
     tiling = Tiling(precision=choose_precision(options.precision, device))
     vgg = load_vgg19(options.perceptual, ("conv3_4", "conv5_4")) if options.perceptual else None
-    settings = EvaluationSettings(scale, network, vgg, options.degradation, options.seed, tiling)
-    report = evaluate_sets(options.input, settings)
+    settings = EvaluationSettings(scale, network, vgg, degradation, options.seed, tiling)
+    report = evaluate_sets(named, settings)
     print_report(report)
     if options.json:
         with replacing(options.json) as temporary:

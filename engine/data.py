@@ -151,9 +151,7 @@ class Data:
         self.margin = REAL_MARGIN * (settings.scale if self.enlarge else 1) if self.degrades else 0
         found = find_sources(sources)
         if self.degrades and any(source.small for source in found):
-            raise UsageError(
-                f"-d {settings.degradation} makes its own degraded pictures: give photographs, not folders of pairs"
-            )
+            raise UsageError(f"-d {settings.degradation} degrades pictures itself: give photographs, not samples")
         min_side = max(
             MIN_SIDE, (patch + 2 * self.margin) * factor + (settings.scale if self.degrades and self.enlarge else 0)
         )

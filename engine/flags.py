@@ -24,8 +24,12 @@ gets -e more epochs, in a new file. Ctrl-C saves and stops.
   real     Real-ESRGAN's second-order degradation: blurred, noisy and compressed, and all that twice; three in ten as
            in photo, none with --paper. rrdb is then Real-ESRNet, esrgan is Real-ESRGAN
 
-On photo and real a network starts from the latest of its kind on bicubic pictures, if there is one; esrgan from the
-latest of its generator on the same degradation.
+Pairs that others have made are learnt from as they are: two folders or lists (-i HIGH --lq LOW), whose names agree up
+to the kind of file and a tail such as x4; one folder that has gt/ and lq/, hq/ and lq/, or HR/ and LR/; ID.large.* and
+ID.small.*; BasicSR's meta_info lists. -d then chooses losses and discriminator alone, and the checkpoint says "pairs".
+
+On photo, real and pairs a network starts from the latest of its kind on bicubic pictures, if there is one; esrgan from
+the latest of its generator on the same degradation.
 
 An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the newest
 samples, samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
@@ -40,7 +44,7 @@ def add_train_flags(add) -> None:
     add("-e", "--epochs", type=console.positive, help="epochs of this run (default 20)")
     add(
         "-i", "--input", action="extend", nargs="+", type=Path, metavar="DIR|LIST.txt",
-        help="samples, photographs or lists of photographs",
+        help="photographs, samples, pairs in gt/ and lq/, hq/ and lq/ or HR/ and LR/ of a folder, or lists of them",
     )  # fmt: skip
     add("-s", "--scale", type=console.scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
     add("-n", "--new", action="store_true", help="start a new run instead of resuming one")

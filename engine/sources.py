@@ -30,6 +30,7 @@ PART = re.compile(r"(.+)\.(large|small)\.[^.]+")  # ID.large.png and ID.small.pn
 TAIL = re.compile(r"(?<=.)[-_. ]?(x\d+[a-z]?\d*|gt|hq|hr|lq|lr)$", re.IGNORECASE)
 SIZE = re.compile(r"\s*\(\d+, *\d+(, *\d+)?\)$")  # after a path in BasicSR's lists
 SCALES = range(2, 9)
+OWN = "pairs"  # the degradation of networks that learn from pairs: whatever was done to those
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,15 @@ class Source:
 
 # A folder, a list or a picture; high and low ones; or what has been found already.
 Named: TypeAlias = Path | tuple[Path, Path] | Source
+
+
+def with_low(high: list[Path], low: list[Path] | None) -> list[Path | tuple[Path, Path]]:
+    """What `-i` and `--lq` name, side by side. Raises UsageError unless there are as many of both."""
+    if low is None:
+        return [*high]
+    if len(high) != len(low):
+        raise UsageError(f"--lq: names {len(low)} folders or lists of low pictures, -i {len(high)} of sharp ones")
+    return list(zip(high, low, strict=True))
 
 
 def find_sources(named: Iterable[Named]) -> list[Source]:

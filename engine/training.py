@@ -9,7 +9,7 @@ first of them alone measures, shows and writes.
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -25,6 +25,7 @@ from engine.networks import Network
 from engine.progress import progress_bar, show_progress, show_step
 from engine.resume import RunState, find_or_start_run, load_parts, same_pictures
 from engine.settings import Settings
+from engine.sources import OWN, Named, Source, find_sources
 from engine.updates import AdversarialStage, PixelStage, make_stage, network_input
 from engine.upscaling import in_tiles
 from imaging.console import UsageError, UserError, locked, note
@@ -76,7 +77,7 @@ def run_epochs(
 
 
 def train(
-    settings: Settings, sources: list[Path], epochs: int, new: bool, validation: list[Path], device,
+    settings: Settings, sources: Iterable[Named], epochs: int, new: bool, validation: list[Path], device,
     start: Path | None = None, given=(), save_every: float = 5.0,
 ) -> Path:  # fmt: skip
     """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
@@ -89,8 +90,10 @@ def train(
     rank, size = rank_and_size()
     if settings.batch % size:
         raise UsageError(f"-b {settings.batch}: does not divide among {size} processes")
-    data = Data(sources, settings, device, rank, size)
-    watched = data.degraded_pairs(read_pairs(validation, settings.scale, data.enlarge)[0]) if validation else []
+    found = find_sources(sources)
+    settings = for_pairs(settings, found)
+    data = Data(found, settings, device, rank, size)
+    watched = read_watched(validation, settings, data) if validation else []
     note(f"training on {data}")
     checkpoint, state, path = run_on_first(lambda: find_or_start_run(settings, data, epochs, new, start, given))
     data.hold_out(set(state.data.get("held_out", ())))
@@ -112,6 +115,25 @@ def train(
         "the same command without -n and --from resumes it"
     )
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
+
+
+def for_pairs(settings: Settings, sources: list[Source]) -> Settings:
+    """The settings as they are, or, for pairs that somebody else has made, with those pairs' own degradation.
+
+    `-d` has then chosen the losses and the discriminator alone: nothing is degraded or sharpened here.
+    """
+    if not any(source.is_pair for source in sources):
+        return settings
+    return replace(settings, degradation=OWN, mild=0.0, sharpen=False)
+
+
+def read_watched(validation: list[Path], settings: Settings, data: Data) -> list[Pair]:
+    """What `--val` names, as pairs. Raises UsageError for pairs that are degraded in another way than the run's."""
+    found = find_sources(validation)
+    if not all(source.is_pair == (settings.degradation == OWN) for source in found):
+        wanted = "wants pairs, in gt/ and lq/ of a folder" if settings.degradation == OWN else "wants photographs"
+        raise UsageError(f"--val {validation[0]}: this run {wanted}")
+    return data.degraded_pairs(read_pairs(found, settings.scale, data.enlarge)[0])
 
 
 def save(stage: PixelStage | AdversarialStage, checkpoint: dict, state: RunState, path: Path) -> None:

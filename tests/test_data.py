@@ -208,7 +208,7 @@ def test_few_held_out_pictures_are_degraded_several_times(large_photographs, cou
 
 def test_degraded_pictures_are_not_made_of_ready_made_pairs(photographs, place):
     cut_samples(4, 32, 2, 0, photographs, place / "samples")
-    with pytest.raises(UsageError, match="give photographs, not folders of pairs"):
+    with pytest.raises(UsageError, match="degrades pictures itself: give photographs"):
         Data([place / "samples"], Settings("srcnn", 2, "real"))
 
 

@@ -73,7 +73,7 @@ def test_a_packed_picture_that_has_gone_is_told(photographs, place):
 @pytest.mark.parametrize("settings", [
     Settings("srcnn", 2, batch=3, patch=20),
     Settings("rrdb", 3, batch=3, patch=8),
-    Settings("rrdb", 4, "real", batch=1, patch=8),
+    pytest.param(Settings("rrdb", 4, "real", batch=1, patch=8), marks=pytest.mark.slow),
 ], ids=lambda settings: f"{settings.model}-{settings.degradation}")  # fmt: skip
 def test_patches_from_disk_are_those_from_memory(large_photographs, place, settings, monkeypatch, capsys):
     in_memory = Data([large_photographs], settings)
