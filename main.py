@@ -132,16 +132,22 @@ def train_command(options: argparse.Namespace) -> None:
     """`main.py train`."""
     from engine.assembling import chosen_settings
     from engine.devices import choose_device, joined_processes, run_on_first
+    from engine.packed import FOLDER
+    from engine.saving import Upkeep
     from engine.training import train
 
     device = choose_device(options.cpu)
     settings = chosen_settings(options, device)
     given = [name for name in ("epochs", "learning_rate") if getattr(options, name) is not None]
+    upkeep = Upkeep(
+        options.save_every, options.save_updates, options.validate_updates, options.keep, options.name,
+        options.cache or FOLDER,
+    )  # fmt: skip
     with joined_processes(device):
         sources = run_on_first(lambda: chosen_sources(options.input, options.lq, settings, options.seed))
         path = train(
             settings, sources, options.epochs or 20, options.new, options.val or [], device,
-            options.start, given, options.save_every,
+            options.start, given, upkeep,
         )  # fmt: skip
         print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
 

@@ -204,17 +204,26 @@ class Data:
 
     def finish(self, patches: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
         """What `cut` gave, ready to learn from: on degraded pictures low is made anew, on the device, and pooled."""
+        return self.mix(self.degrade(patches, step))
+
+    def degrade(self, patches: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor, torch.Generator | None]:
+        """The part of `finish` that depends on nothing but the step, and the generator with which `mix` goes on."""
         if not self.degrades:
-            return patches
+            return patches[0].to(self.device, non_blocking=True), patches[1].to(self.device, non_blocking=True), None
         generator = seeded(self.settings.seed, step, self.rank, 0xDE64)
-        high = from_bytes(patches[1].to(self.device))
+        high = from_bytes(patches[1].to(self.device, non_blocking=True))
         if self.settings.degradation == "photo":
             high = degrade.some_grey(high, degrade.PHOTO.grey, generator)
         # Of the sharpened picture, if that is what the network is to give: see updates.sharp_target.
         sharp = distortions.usm_sharpen(high) if self.settings.sharpen else high
         whole = self._degraded(sharp, generator, self.settings.mild)
         low, high = (self._middle(to_bytes(part), whole.shape[-1]) for part in (whole, high))
-        return self.pool.exchange(low, high, generator) if self.pool else (low, high)
+        return low, high, generator
+
+    def mix(self, made: tuple[Tensor, Tensor, torch.Generator | None]) -> tuple[Tensor, Tensor]:
+        """The other part: batches go through the pool in the order of the steps."""
+        low, high, generator = made
+        return self.pool.exchange(low, high, generator) if self.pool and generator else (low, high)
 
     def degraded_pairs(self, pairs: list[Pair]) -> list[Pair]:
         """Pairs to measure on: with degraded pictures where the run is on such, always the same for the same seed.

@@ -82,6 +82,20 @@ def add_train_flags(add) -> None:
         "--save-every", type=console.positive_real, default=5.0, metavar="MINUTES",
         help="besides after epochs (default 5)",
     )  # fmt: skip
+    add("--save-updates", type=console.positive, metavar="N", help="save after every N updates too")
+    add(
+        "--validate-updates", type=console.positive, metavar="N",
+        help="measure, and choose the best weights, after every N updates instead of after epochs",
+    )  # fmt: skip
+    add(
+        "--keep", type=console.positive, default=0, metavar="N",
+        help="keep the weights of the last N epochs, or --save-updates, in models/NAME.kept/",
+    )  # fmt: skip
+    add("--name", type=console.plain_name, metavar="RUN", help="keep this run in a folder of its own, models/RUN/")
+    add(
+        "--cache", type=Path, metavar="DIR",
+        help="where pictures are packed that memory cannot hold (default photographs_packed/)",
+    )  # fmt: skip
     add(
         "--val", action="extend", nargs="+", type=Path, metavar="DIR",
         help="pictures to watch besides; they choose nothing",

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -104,7 +105,7 @@ class Packed:
             about = path.stat()
         except OSError as error:
             raise UserError(f"{path}: {error.strerror or error}") from error
-        known_by = f"{path.resolve()}|{about.st_size}|{about.st_mtime_ns}"
+        known_by = f"{_resolved(path.parent) / path.name}|{about.st_size}|{about.st_mtime_ns}"
         name = hashlib.sha256(os.fsencode(known_by)).hexdigest()[:32]
         return self.folder / name[:2] / f"{name[2:]}{form and '.'}{form}.npy"
 
@@ -124,6 +125,9 @@ class Packed:
                 f"{self.folder}: the pictures take {size / 1e9:.1f} GB when packed, and its disk has "
                 f"{free / 1e9:.1f} GB free: make room, give --cache a folder on another disk, or fewer pictures"
             )
+
+
+_resolved = cache(Path.resolve)  # a folder's, for its thousands of pictures
 
 
 def _open(path: Path) -> PackedPicture | None:

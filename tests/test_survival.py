@@ -30,6 +30,7 @@ from engine import data
 from imaging.console import run_command
 from engine.settings import Adversarial, Settings
 from engine.devices import joined_processes
+from engine.saving import Upkeep
 from engine.training import train
 
 data.UPDATES_PER_EPOCH = 6
@@ -49,7 +50,7 @@ SETTINGS = {
 def main(options):
     settings = SETTINGS[sys.argv[1]]
     with joined_processes(torch.device("cpu")):
-        train(settings, [Path("photographs")], 4, "-n" in sys.argv, [], torch.device("cpu"), save_every=0)
+        train(settings, [Path("photographs")], 4, "-n" in sys.argv, [], torch.device("cpu"), upkeep=Upkeep(0))
 sys.exit(run_command(main, None))
 """
 
