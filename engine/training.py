@@ -106,7 +106,7 @@ def train(
         check_vgg19(settings.adversarial.perceptual)
     begun = run_on_first(lambda: find_start(settings, new, start, upkeep.folder))
     data = Data(found, settings, device, rank, size, upkeep.cache, local_rank_and_size())
-    watched = read_watched(validation, settings, data) if validation else []
+    watched = read_watched(validation, settings, data, upkeep.cache) if validation else []
     note(f"training on {data}")
     checkpoint, state, path = run_on_first(lambda: begin(begun, settings, data, epochs, given, upkeep.folder))
     data.hold_out(set(state.data.get("held_out", ())))
@@ -118,6 +118,7 @@ def train(
     if data.pool:
         stage.parts["pool"] = data.pool
     load_parts(stage.parts, state.parts, path)
+    state.parts = {}  # the stage has them now
     told = "another training is at it: wait for it, or give -n to start another"
     with locked(path, told) if rank == 0 else nullcontext():
         if run_epochs(stage, checkpoint, state, path, data, watched, upkeep):
@@ -140,13 +141,14 @@ def for_pairs(settings: Settings, sources: list[Source]) -> Settings:
     return replace(settings, degradation=OWN, mild=0.0, sharpen=False)
 
 
-def read_watched(validation: list[Path], settings: Settings, data: Data) -> list[Pair]:
+def read_watched(validation: list[Path], settings: Settings, data: Data, cache: Path) -> list[Pair]:
     """What `--val` names, as pairs. Raises UsageError for pairs that are degraded in another way than the run's."""
     found = find_sources(validation)
     if not all(source.is_pair == (settings.degradation == OWN) for source in found):
         wanted = "wants pairs, in gt/ and lq/ of a folder" if settings.degradation == OWN else "wants photographs"
         raise UsageError(f"--val {validation[0]}: this run {wanted}")
-    return data.degraded_pairs(read_pairs(found, settings.scale, data.enlarge)[0])
+    pairs, _ = read_pairs(found, settings.scale, data.enlarge, cache=cache, share=local_rank_and_size())
+    return data.degraded_pairs(pairs)
 
 
 def is_time_to_save(step: int, saved: float, upkeep: Upkeep) -> bool:
