@@ -27,7 +27,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from engine.data import RECORD, make_pair, photograph_name, random_below, read_record, seeded
+from engine.data import make_pair, random_below, seeded
+from engine.sources import RECORD, photograph_name, read_record
 from imaging.console import Parser, UserError, note, replacing, run_command
 from imaging.files import read_picture
 from imaging.folders import find_pictures

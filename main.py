@@ -4,7 +4,7 @@
     python main.py upscale -i img.jpg    # with the newest network in models/
     python main.py evaluate -i DIR       # PSNR and SSIM beside bicubic
 
-Only flags and words are here; the work is done by the other modules.
+Only flags and words are here, those of `train` in engine/flags.py; the work is done by the other modules.
 """
 
 import sys
@@ -17,38 +17,12 @@ import json
 from pathlib import Path
 
 # torch is imported inside the commands, so that --help answers at once.
+from engine.flags import MODELS, TRAIN_HELP, add_train_flags
 from imaging import console
 from imaging.console import Parser, run_command
 
-MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
 DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two minutes on two CPU cores with bf16
 
-TRAIN_HELP = """\
-Train a network. An unfinished run of the same model, scale, degradation and shape is resumed first; a finished one
-gets -e more epochs, in a new file. Ctrl-C saves and stops.
-
-  srcnn    three convolutions that sharpen the luma of a picture enlarged by bicubic interpolation
-  rrdb     ESRGAN's generator, stage one: it learns to give the right pixels, and where it cannot know them,
-           the average of all that could be right, which is blurred
-  srvgg    Real-ESRGAN's small and fast generator, stage one
-  esrgan   stage two, from the latest rrdb, or srvgg with --generator srvgg: it learns to look right, to a network that
-           knows pictures (VGG19) and to a discriminator that learns beside it to tell restored pictures from real ones
-
--d says how the low-quality pictures of the training are made. Runs of one degradation never mix with another's.
-
-  bicubic  only shrunk, as in the published tables
-  photo    as a camera or a web site makes them: a little blurred, sharpened or noisy, and most of them JPEG
-  real     Real-ESRGAN's second-order degradation: blurred, noisy and compressed, and all that twice; three in ten as
-           in photo, none with --paper. rrdb is then Real-ESRNet, esrgan is Real-ESRGAN
-
-On photo and real a network starts from the latest of its kind on bicubic pictures, if there is one; esrgan from the
-latest of its generator on the same degradation.
-
-An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the newest
-samples, samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
-A tenth of the photographs, ten at most, is held out. PSNR is measured on them, and the weights that do best there are
-kept; of esrgan those that are nearest to the real picture in VGG19's features.
-"""
 UPSCALE_HELP = """\
 Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else the best network that
 came with the program: the first line says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; a tag after
@@ -59,9 +33,10 @@ Films (.mp4 .mkv .mov .webm .avi .ts and others, with the package av) keep the t
 subtitles. A run that was stopped goes on where it was. Under torchrun several processes share films and folders.
 """
 EVALUATE_HELP = """\
-Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. With
--d photo or real each is degraded 20 times, by draws that --seed decides, and the figures are means over them. Files of
-grey are measured on their own values, and a network that does not enlarge stands beside its input.
+Measure PSNR and SSIM on sharp pictures: each is cropped, shrunk, enlarged again and compared, beside bicubic. Pairs,
+by --lq or as train knows them, are measured as they are. With -d photo or real each is degraded 20 times, by draws that
+--seed decides, and the figures are means over them. Files of grey are measured on their own values, and a network that
+does not enlarge stands beside its input.
 """
 
 
@@ -89,6 +64,10 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--alpha", type=console.share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
     for command in (train, evaluate):
         command.add_argument(
+            "--lq", action="extend", nargs="+", type=Path, metavar="DIR|LIST.txt",
+            help="the low pictures of those that -i names: pairs that somebody else has made",
+        )  # fmt: skip
+        command.add_argument(
             "-d", "--degradation", choices=("bicubic", "photo", "real"), default="bicubic",
             help="how the low pictures are made: only shrunk (bicubic, the default), as a camera or a web site makes "
             "them (photo), or blurred, noisy and compressed, and all that twice (real)",
@@ -101,56 +80,6 @@ def build_parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         command.add_argument("--cpu", action="store_true", help="do not use a GPU")
     return parser
-
-
-def add_train_flags(add) -> None:
-    """What `train` alone understands."""
-    add("-m", "--model", choices=MODELS, default="srcnn", help="which (default srcnn)")
-    add("-e", "--epochs", type=console.positive, help="epochs of this run (default 20)")
-    add(
-        "-i", "--input", action="extend", nargs="+", type=Path, metavar="DIR|LIST.txt",
-        help="samples, photographs or lists of photographs",
-    )  # fmt: skip
-    add("-s", "--scale", type=console.scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
-    add("-n", "--new", action="store_true", help="start a new run instead of resuming one")
-    add(
-        "--from", dest="start", type=Path, metavar="FILE|random",
-        help="start a new run from these weights, or from untrained ones where others would be taken",
-    )  # fmt: skip
-    add("-b", "--batch", type=console.positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
-    add(
-        "--accumulate", type=console.positive, default=1, metavar="N",
-        help="compute N batches for each update, for less memory",
-    )  # fmt: skip
-    add("--clip", type=console.positive_real, default=0.0, metavar="NORM", help="cut longer gradients to this norm")
-    add(
-        "--learning-rate", type=console.positive_real, help="at the start of the run (defaults: engine/settings.py)"
-    )  # fmt: skip
-    add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], help="sides of srcnn's filters (default 9-5-5)")
-    add("--blocks", type=console.positive, help="of rrdb and esrgan (default 6)")
-    add("--features", type=console.positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
-    add("--growth", type=console.positive, help="channels that a convolution adds in a dense block (default 16)")
-    add(
-        "--generator", choices=("rrdb", "srvgg"), help="of esrgan: rrdb, or the smaller and faster srvgg (default rrdb)"
-    )
-    add("--convolutions", type=console.positive, help="of srvgg between its first and last (default 16)")
-    add("--paper", action="store_true", help="the published rrdb, esrgan and defaults; give -e 4000 and -e 1600")
-    add(
-        "--perceptual", metavar="imagenet|random|FILE",
-        help="VGG19's weights for esrgan: torchvision's, fetched once (default); random; or a file of them",
-    )  # fmt: skip
-    add(
-        "--gan-weight", type=console.not_negative_real, metavar="X",
-        help="of the adversarial loss in esrgan; 0: without (defaults as in engine/settings.py)",
-    )  # fmt: skip
-    add(
-        "--save-every", type=console.positive_real, default=5.0, metavar="MINUTES",
-        help="besides after epochs (default 5)",
-    )  # fmt: skip
-    add(
-        "--val", action="extend", nargs="+", type=Path, metavar="DIR",
-        help="pictures to watch besides; they choose nothing",
-    )  # fmt: skip
 
 
 def add_upscale_flags(add) -> None:
@@ -209,63 +138,26 @@ def add_evaluate_flags(add) -> None:
 
 def train_command(options: argparse.Namespace) -> None:
     """`main.py train`."""
+    from engine.assembling import chosen_settings
     from engine.devices import choose_device, joined_processes, run_on_first
+    from engine.packed import FOLDER
+    from engine.saving import Upkeep
     from engine.training import train
 
     device = choose_device(options.cpu)
     settings = chosen_settings(options, device)
     given = [name for name in ("epochs", "learning_rate") if getattr(options, name) is not None]
+    upkeep = Upkeep(
+        options.save_every, options.save_updates, options.validate_updates, options.keep, options.name,
+        options.cache or FOLDER,
+    )  # fmt: skip
     with joined_processes(device):
-        sources = run_on_first(lambda: chosen_sources(options.input, settings, options.seed))
+        sources = run_on_first(lambda: chosen_sources(options.input, options.lq, settings, options.seed))
         path = train(
             settings, sources, options.epochs or 20, options.new, options.val or [], device,
-            options.start, given, options.save_every,
+            options.start, given, upkeep,
         )  # fmt: skip
         print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
-
-
-def chosen_settings(options: argparse.Namespace, device):
-    """The preset of the model with what the command line says in its place."""
-    from dataclasses import replace
-
-    from engine.devices import choose_precision
-    from engine.settings import preset
-    from imaging.console import UsageError
-    from srcnn import KERNELS
-
-    refuse_misplaced(options)
-    model, scale = options.model, options.scale or (2 if options.model == "srcnn" else 4)
-    settings = preset(model, scale, options.paper, options.degradation, options.generator)
-    shape = dict(settings.shape)
-    for name in ("kernels", "blocks", "features", "growth", "convolutions"):
-        if (value := getattr(options, name)) is not None:
-            if name not in shape:
-                raise UsageError(f"--{name}: {model} has none")
-            shape[name] = list(KERNELS[value]) if name == "kernels" else value
-    adversarial = {"perceptual": options.perceptual, "adversarial_weight": options.gan_weight}
-    adversarial = {name: value for name, value in adversarial.items() if value is not None}
-    if settings.adversarial:
-        settings = replace(settings, adversarial=replace(settings.adversarial, **adversarial))
-    elif adversarial:
-        raise UsageError("--perceptual and --gan-weight: are for -m esrgan")
-    precision = choose_precision(options.precision, device)
-    settings = replace(settings, shape=shape, precision=precision, accumulate=options.accumulate)
-    settings = replace(settings, clip=options.clip, seed=options.seed)
-    given = {name: getattr(options, name) for name in ("batch", "learning_rate") if getattr(options, name) is not None}
-    return replace(settings, **given)
-
-
-def refuse_misplaced(options: argparse.Namespace) -> None:
-    """Raise UsageError for flags that do not go with the model."""
-    from imaging.console import UsageError
-
-    model, generator = options.model, options.generator or options.model
-    if generator in ("rrdb", "esrgan") and options.scale not in (None, 2, 4, 8):
-        raise UsageError(f"-s {options.scale}: {model} enlarges by 2, 4 or 8")
-    if options.generator and model != "esrgan":
-        raise UsageError("--generator: is for -m esrgan")
-    if options.paper and generator not in ("rrdb", "esrgan"):
-        raise UsageError(f"--paper: {generator} has no such preset, only rrdb and esrgan")
 
 
 def fill_if_named(inputs: list[Path]) -> None:
@@ -276,10 +168,12 @@ def fill_if_named(inputs: list[Path]) -> None:
         fill_if_empty(PHOTOGRAPHS)
 
 
-def chosen_sources(named: list[Path] | None, settings, seed: int) -> list[Path]:
-    """What `-i` names, else the default; images_raw/ is filled while it is empty in both cases."""
+def chosen_sources(named: list[Path] | None, low: list[Path] | None, settings, seed: int) -> list:
+    """What `-i` and `--lq` name, else the default; images_raw/ is filled while it is empty in both cases."""
+    from engine.sources import with_low
+
     fill_if_named(named or [])
-    return named or default_samples(settings, seed)
+    return with_low(named or [], low) or default_samples(settings, seed)
 
 
 def default_samples(settings, seed: int) -> list[Path]:
@@ -314,8 +208,6 @@ def default_samples(settings, seed: int) -> list[Path]:
 
 def upscale_command(options: argparse.Namespace) -> None:
     """`main.py upscale`."""
-    from datetime import timedelta
-
     from tqdm import tqdm
 
     from engine.batch import upscale_files
@@ -336,7 +228,7 @@ def upscale_command(options: argparse.Namespace) -> None:
         options.skip_existing, options.format, options.keep_names, options.huge, options.srgb,
         options.codec, options.preset, options.start, options.end, options.deinterlace,
     )  # fmt: skip
-    with joined_processes(device, timedelta(days=7)):  # a picture may take one process long
+    with joined_processes(device):
         upscale_files(inputs, output, chooser, settings)
 
 
@@ -345,13 +237,19 @@ def evaluate_command(options: argparse.Namespace) -> None:
     from engine.choosing import choose_network
     from engine.devices import choose_device, choose_precision
     from engine.evaluation import EvaluationSettings, evaluate_sets
+    from engine.sources import OWN, find_sources, with_low
     from engine.upscaling import Tiling
     from engine.weights import load_vgg19
     from imaging.console import UsageError, note, replacing
 
     fill_if_named(options.input)
+    named = with_low(options.input, options.lq)
+    are_pairs = [source.is_pair for one in named for source in find_sources([one])]
+    if any(are_pairs) and (not all(are_pairs) or options.degradation != "bicubic"):
+        raise UsageError("pairs are measured as they are: leave out -d, and measure photographs apart")
+    degradation = OWN if any(are_pairs) else options.degradation
     device = choose_device(options.cpu)
-    chosen = choose_network(options.model, options.blend, options.alpha, options.scale, options.degradation)
+    chosen = choose_network(options.model, options.blend, options.alpha, options.scale, degradation)
     network, checkpoint = (chosen.network, chosen.checkpoint) if chosen else (None, None)
     if chosen:
         print(f"network: {chosen.told}")
@@ -368,8 +266,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
         network = network.to(device)
     tiling = Tiling(precision=choose_precision(options.precision, device))
     vgg = load_vgg19(options.perceptual, ("conv3_4", "conv5_4")) if options.perceptual else None
-    settings = EvaluationSettings(scale, network, vgg, options.degradation, options.seed, tiling)
-    report = evaluate_sets(options.input, settings)
+    settings = EvaluationSettings(scale, network, vgg, degradation, options.seed, tiling)
+    report = evaluate_sets(named, settings)
     print_report(report)
     if options.json:
         with replacing(options.json) as temporary:

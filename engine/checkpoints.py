@@ -43,9 +43,9 @@ def model_name(checkpoint: dict) -> str:
     return "-".join(words)
 
 
-def new_path(checkpoint: dict) -> Path:
-    """models/srcnn_x2.2026-01-31_12-00-00.pt, a name that no file has yet."""
-    return unused(MODELS / f"{model_name(checkpoint)}_x{checkpoint['scale']}.{now()}.pt")
+def new_path(checkpoint: dict, folder: Path | None = None) -> Path:
+    """models/srcnn_x2.2026-01-31_12-00-00.pt, a name that no file in the folder has yet."""
+    return unused((folder or MODELS) / f"{model_name(checkpoint)}_x{checkpoint['scale']}.{now()}.pt")
 
 
 def is_dated(path: Path) -> bool:

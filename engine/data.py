@@ -1,37 +1,32 @@
-"""What training draws from: pairs of a low and a high picture, and the batch of every step.
+"""What training draws from: the pairs that pairs.py reads, and of them the batch of every step.
 
-    read_pairs          folders of photographs, lists, or ready-made pairs → pairs in memory, as bytes
-    split_by_photograph which are learnt from and which are only measured on
+    split_by_photograph which pairs are learnt from and which are only measured on
     Data                cuts the patches of a step; on degraded pictures makes them too, and mixes them in a pool
 
 Every random choice of a step comes from a generator seeded with (seed, step): a run can go on from any step.
 """
 
-import csv
 import math
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import partial, reduce
 from pathlib import Path
 
 import numpy
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import degrade
 from engine.layouts import class_of
+from engine.packed import FOLDER, is_grey
+from engine.pairs import MIN_SIDE, Pair, make_pair, read_pairs
+from engine.sources import Named, find_sources
 from imaging import distortions
-from imaging.console import UsageError, UserError, note
-from imaging.files import read_picture
-from imaging.folders import find_pictures
+from imaging.console import UsageError, note
 from imaging.images import crop_to_multiple, from_bytes, resize, size_of, to_bytes
 
-RECORD = "samples.csv"
-# Photographs are kept in memory as bytes. Where they would fill more than this many pixels together,
-# of each large one only a window is kept.
-PIXELS_IN_MEMORY = 300_000_000
-MIN_SIDE = 32  # pixels a side: what SRCNN's radius and a discriminator need
+__all__ = ["Data", "Pair", "PairPool", "center_crop", "make_pair", "read_pairs", "sample_batch", "seeded"]
+
 HELD_OUT_SHARE, MAX_HELD_OUT = 0.1, 10
 # Of each held-out photograph the central square of this side is measured: enough to compare epochs.
 HELD_OUT_SIDE = 192
@@ -50,162 +45,13 @@ def random_below(bounds: list[int], generator: torch.Generator) -> list[int]:
     return [int(torch.randint(bound, (), generator=generator)) for bound in bounds]
 
 
-# ---------------------------------------------------------------------------------------------
-# Pairs
-# ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A low and a high picture as uint8 (3, height, width), and the photograph that they come from."""
-
-    small: Tensor
-    large: Tensor
-    photograph: str
-
-    def pictures(self) -> tuple[Tensor, Tensor]:
-        """Both as (1, 3, height, width) in 0..1."""
-        return from_bytes(self.small[None]), from_bytes(self.large[None])
-
-
-def make_pair(high: Tensor, scale: int, enlarge: bool) -> tuple[Tensor, Tensor]:
-    """(1, 3, H, W) in 0..1 → small and large as uint8 (3, …): large is cropped to a multiple of the scale.
-
-    Small is 1/scale of large, or the same size again if `enlarge`, as SRCNN wants it.
-    """
-    large = crop_to_multiple(high, scale)
-    small = degrade.bicubic(large, scale)
-    if enlarge:
-        small = resize(small, scale)
-    return to_bytes(small)[0], to_bytes(large)[0]
-
-
-def read_pairs(sources: list[Path], scale: int, enlarge: bool, min_side: int = MIN_SIDE) -> tuple[list[Pair], bool]:
-    """Everything that `-i` names: folders of samples, folders of photographs, .txt lists, single photographs.
-
-    Returns the pairs, and whether they are all ready-cut samples. Bad files, and photographs with fewer than `min_side`
-    pixels a side, are named and left out. Raises UserError where nothing usable is left.
-    """
-    samples: list[Pair] = []
-    photographs: dict[Path, Path] = {}  # by their resolved path, so that none is there twice
-    for source in map(Path, sources):
-        if not source.exists():
-            raise UsageError(f"{source}: no such file or folder")
-        if source.is_dir() and any(source.glob("*.large.png")):
-            samples += _read_samples(source, scale, enlarge)
-            continue
-        paths = [source]
-        if source.is_dir():
-            paths = find_pictures(source)
-        elif source.suffix.lower() == ".txt":
-            paths = _read_list(source)
-        for path in paths:
-            if path.name.endswith(".large.png"):
-                raise UsageError(f"{source}: has samples below it; give {path.parent} itself")
-            photographs.setdefault(path.resolve(), path)
-    pairs = samples + _read_photographs(list(photographs.values()), scale, enlarge, min_side)
-    if not pairs:
-        raise UserError(f"nothing to train on in {', '.join(map(str, sources))}")
-    return pairs, not photographs
-
-
-def _read_list(path: Path) -> list[Path]:
-    """The paths in a text file, one a line, relative to the file's own folder."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows begins such files with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of paths ({error})") from error
-    paths = [path.parent / line.strip() for line in lines if line.strip()]
-    if not paths:
-        raise UserError(f"{path}: no paths in this list")
-    return paths
-
-
-def photograph_name(path: Path) -> str:
-    """By what a photograph is known: its name and its folder's, the same from wherever the program is run."""
-    return "/".join(path.resolve().parts[-2:])
-
-
-def _read_photographs(paths: list[Path], scale: int, enlarge: bool, min_side: int) -> list[Pair]:
-    """Pairs of whole photographs, or of a window of each where all would not fit in memory."""
-    pairs: list[Pair] = []
-    for path in tqdm(paths, desc="photographs", leave=False, disable=not paths):
-        try:
-            high = read_picture(path)
-        except UserError as error:
-            note(f"left out: {error}")
-            continue
-        if min(crop_to_multiple(high, scale).shape[-2:]) < min_side:
-            note(f"left out: {path}: {high.shape[-1]}×{high.shape[-2]} is smaller than {min_side}×{min_side}")
-            continue
-        high = _window(high, PIXELS_IN_MEMORY // len(paths), min_side + scale, seeded(len(pairs)))
-        pairs.append(Pair(*make_pair(high, scale, enlarge), photograph_name(path)))
-    return pairs
-
-
-def _window(picture: Tensor, pixels: int, min_side: int, generator: torch.Generator) -> Tensor:
-    """A random window of about so many pixels with the picture's proportions, but no side under `min_side`."""
-    height, width = picture.shape[-2:]
-    share = min(1.0, (pixels / (height * width)) ** 0.5)
-    window_height, window_width = (min(side, max(min_side, int(side * share))) for side in (height, width))
-    top, left = random_below([height - window_height + 1, width - window_width + 1], generator)
-    return picture[..., top : top + window_height, left : left + window_width]
-
-
-def _read_samples(folder: Path, scale: int, enlarge: bool) -> list[Pair]:
-    """The pairs ID.large.png and ID.small.png of a folder; what does not match is named and left out."""
-    record = read_record(folder)
-    if record and enlarge and (wrong := {row["scale"] for row in record.values()} - {scale}):
-        raise UsageError(f"{folder}: cut for ×{wrong.pop()}, not ×{scale}: run gen_samples.py with -s {scale}")
-    if not record:
-        note(f"{folder}: no {RECORD}, so every sample counts as a photograph of its own")
-    pairs: list[Pair] = []
-    misfits: list[str] = []
-    for large_path in tqdm(sorted(folder.glob("*.large.png")), desc="samples", leave=False):
-        identity = large_path.name.removesuffix(".large.png")
-        small_path = folder / f"{identity}.small.png"
-        try:
-            small, large = (to_bytes(read_picture(path))[0] for path in (small_path, large_path))
-        except UserError as error:
-            note(f"left out: {error}")
-            continue
-        ratio = 1 if enlarge else scale
-        if min(large.shape[-2:]) < MIN_SIDE:
-            note(f"left out: {large_path}: is smaller than {MIN_SIDE}×{MIN_SIDE}")
-        elif tuple(large.shape[-2:]) == tuple(ratio * side for side in small.shape[-2:]):
-            name = record[identity]["photograph"] if identity in record else identity
-            pairs.append(Pair(small, large, name))
-        else:
-            sizes = " beside ".join("×".join(map(str, reversed(part.shape[-2:]))) for part in (small, large))
-            wanted = "pairs of equal size" if enlarge else f"a small one of 1/{scale} the size"
-            misfits.append(f"{small_path}: {sizes}; this model wants {wanted}")
-    if misfits and not pairs:
-        raise UsageError(f"{misfits[0]} (and {len(misfits) - 1} more such pairs)")
-    for misfit in misfits:
-        note(f"left out: {misfit}")
-    return pairs
-
-
-def read_record(folder: Path) -> dict[str, dict]:
-    """ID → row of samples.csv; empty where there is none."""
-    try:
-        with open(folder / RECORD, newline="", encoding="utf-8") as file:
-            return {
-                row["id"]: {"photograph": row["photograph"], "scale": int(row["scale"])} for row in csv.DictReader(file)
-            }
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / RECORD}: cannot be read ({error}); run gen_samples.py again") from error
-
-
 def choose_held_out(pairs: list[Pair], seed: int) -> set[str]:
     """The names of a tenth of the photographs, at least one and at most ten; those in colour before grey ones."""
     by_name = {pair.photograph: pair for pair in pairs}
     names = sorted(by_name)
     count = max(1, min(MAX_HELD_OUT, int(HELD_OUT_SHARE * len(names))))
     order = [names[index] for index in torch.randperm(len(names), generator=seeded(seed, 0x5EED)).tolist()]
-    order.sort(key=lambda name: torch.equal(by_name[name].large[0], by_name[name].large[2]))
+    order.sort(key=lambda name: is_grey(by_name[name].large))
     return set(order[:count])
 
 
@@ -216,6 +62,17 @@ def split_by_photograph(pairs: list[Pair], held_out: set[str]) -> tuple[list[Pai
         note("only one photograph: PSNR is measured on what the network is trained on")
         return pairs, pairs
     return training, [pair for pair in pairs if pair.photograph in held_out]
+
+
+def large_enough_to_cut(pairs: list[Pair], patch: int) -> list[Pair]:
+    """The pairs whose low picture has a whole patch; the others are named. Raises UsageError if none has."""
+    small = [pair for pair in pairs if min(pair.small.shape[-2:]) < patch]
+    if len(small) == len(pairs):
+        raise UsageError(f"all low pictures are smaller than a patch of {patch}×{patch}: give larger ones")
+    for pair in small:
+        height, width = pair.small.shape[-2:]
+        note(f"left out: {pair.photograph}: its low picture has {width}×{height}, a patch {patch}×{patch} pixels")
+    return [pair for pair in pairs if min(pair.small.shape[-2:]) >= patch]
 
 
 def sample_batch(pairs: list[Pair], patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -276,31 +133,36 @@ class PairPool:
 class Data:
     """Training pairs, held-out pairs, and the batch of every step."""
 
-    def __init__(self, sources: list[Path], settings, device="cpu", rank: int = 0, processes: int = 1):
-        """`settings` are those of the run; of `processes` this is number `rank`."""
+    def __init__(
+        self, sources: Iterable[Named], settings, device="cpu", rank: int = 0, processes: int = 1,
+        cache: Path = FOLDER, share: tuple[int, int] = (0, 1),
+    ):  # fmt: skip
+        """`settings` are those of the run; of `processes` this is number `rank`; the rest is as in `read_pairs`."""
         # Apple's GPUs have no Poisson noise: degraded pictures are made on the CPU there.
         self.device = torch.device("cpu" if torch.device(device).type == "mps" else device)
         self.settings = settings
         self.rank, self.processes = rank, processes
         self.enlarge = class_of(settings.model, settings.shape).luma  # such networks want their input enlarged
-        self.degrades = settings.degradation in degrade.DEGRADATIONS  # else the low pictures are shrunk ones
+        self.degrades = settings.degradation in degrade.DEGRADATIONS  # else the low pictures are shrunk or given ones
         self.pool = PairPool() if settings.degradation == "real" else None
         patch = settings.patch
         factor = 1 if self.enlarge else settings.scale
         # Degraded pictures are made of larger patches, of which the middle is used: a blur invents what lies outside.
         self.margin = REAL_MARGIN * (settings.scale if self.enlarge else 1) if self.degrades else 0
-        if self.degrades and any(Path(source).is_dir() and any(Path(source).glob("*.large.png")) for source in sources):
-            raise UsageError(
-                f"-d {settings.degradation} makes its own degraded pictures: give photographs, not folders of pairs"
-            )
+        found = find_sources(sources)
+        if self.degrades and any(source.small for source in found):
+            raise UsageError(f"-d {settings.degradation} degrades pictures itself: give photographs, not samples")
         min_side = max(
             MIN_SIDE, (patch + 2 * self.margin) * factor + (settings.scale if self.degrades and self.enlarge else 0)
         )
-        pairs, samples_only = read_pairs(sources, settings.scale, self.enlarge, min_side)
-        self.pairs = pairs
-        self.samples_only = samples_only
+        pairs, ready_made = read_pairs(found, settings.scale, self.enlarge, min_side, self.degrades, cache, share)
+        sides = {side for pair in pairs for side in pair.small.shape[-2:]}
+        # Pairs of one size are patches already and used whole; large or unlike ones are cut as photographs are.
+        self.ready_cut = ready_made and len(sides) == 1 and max(sides) <= 2 * patch
+        self.patch = min(sides) if self.ready_cut else patch
+        self.pairs = pairs if self.ready_cut else large_enough_to_cut(pairs, patch)
         self.held_out: list[Pair] = []
-        self.hold_out(choose_held_out(pairs, settings.seed))
+        self.hold_out(choose_held_out(self.pairs, settings.seed))
 
     def hold_out(self, photographs: set[str]) -> None:
         """Measure on these photographs and learn from the others, if all are there: what a run began with, it keeps."""
@@ -311,10 +173,6 @@ class Data:
         settings = self.settings
         self.training, held_out = split_by_photograph(self.pairs, photographs)
         self.held_out = self.degraded_pairs([center_crop(pair, HELD_OUT_SIDE) for pair in held_out])
-        sides = {side for pair in self.training for side in pair.small.shape[-2:]}
-        # Samples of one size are patches already and used whole; large or unlike pairs are cut as photographs are.
-        self.ready_cut = self.samples_only and len(sides) == 1 and max(sides) <= 2 * settings.patch
-        self.patch = min(sides) if self.ready_cut else min(settings.patch, *sides)
         self.batch_size = settings.batch * settings.accumulate
         self.updates_per_epoch = UPDATES_PER_EPOCH
         if self.ready_cut:  # one pass; a rest that is too small to be shared is left out
@@ -346,17 +204,26 @@ class Data:
 
     def finish(self, patches: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
         """What `cut` gave, ready to learn from: on degraded pictures low is made anew, on the device, and pooled."""
+        return self.mix(self.degrade(patches, step))
+
+    def degrade(self, patches: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor, torch.Generator | None]:
+        """The part of `finish` that depends on nothing but the step, and the generator with which `mix` goes on."""
         if not self.degrades:
-            return patches
+            return patches[0].to(self.device, non_blocking=True), patches[1].to(self.device, non_blocking=True), None
         generator = seeded(self.settings.seed, step, self.rank, 0xDE64)
-        high = from_bytes(patches[1].to(self.device))
+        high = from_bytes(patches[1].to(self.device, non_blocking=True))
         if self.settings.degradation == "photo":
             high = degrade.some_grey(high, degrade.PHOTO.grey, generator)
         # Of the sharpened picture, if that is what the network is to give: see updates.sharp_target.
         sharp = distortions.usm_sharpen(high) if self.settings.sharpen else high
         whole = self._degraded(sharp, generator, self.settings.mild)
         low, high = (self._middle(to_bytes(part), whole.shape[-1]) for part in (whole, high))
-        return self.pool.exchange(low, high, generator) if self.pool else (low, high)
+        return low, high, generator
+
+    def mix(self, made: tuple[Tensor, Tensor, torch.Generator | None]) -> tuple[Tensor, Tensor]:
+        """The other part: batches go through the pool in the order of the steps."""
+        low, high, generator = made
+        return self.pool.exchange(low, high, generator) if self.pool and generator else (low, high)
 
     def degraded_pairs(self, pairs: list[Pair]) -> list[Pair]:
         """Pairs to measure on: with degraded pictures where the run is on such, always the same for the same seed.
@@ -368,7 +235,7 @@ class Data:
         degraded = []
         for draw in range(math.ceil(MAX_HELD_OUT / len(pairs))):
             for number, pair in enumerate(pairs):
-                large = crop_to_multiple(pair.large, self.settings.scale)
+                large = crop_to_multiple(pair.large[:], self.settings.scale)
                 again = (draw,) if draw else ()  # the first as it was when each was drawn once
                 generator = seeded(self.settings.seed, number, 0x7E57, *again)
                 small = self._degraded(from_bytes(large[None]), generator)
@@ -401,7 +268,7 @@ class Data:
         }
         if self.ready_cut:  # others may have been cut from the same photographs
             summary["samples"] = reduce(
-                lambda crc, pair: zlib.crc32(pair.large.numpy().tobytes(), crc), self.training, 0
+                lambda crc, pair: zlib.crc32(pair.large[:].numpy().tobytes(), crc), self.training, 0
             )
         return summary
 

@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
@@ -86,18 +86,24 @@ def channels_last(module: AnyModule, device) -> AnyModule:
 # ---------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def joined_processes(device: torch.device, patience: timedelta | None = None):
-    """Join the processes that torchrun has started, if it has; of what they tell, only the first is heard.
+# In an update all processes wait for each other; one that has not come by then is frozen, and the run ends.
+TIMEOUT = timedelta(minutes=5)
+# Until the first has measured, or another has read its pictures.
+PATIENCE = timedelta(hours=12)
+_patient: Any = None  # the group of all processes that waits so long
 
-    `patience` is how long one waits for another before it ends, if not as long as PyTorch thinks right.
-    """
+
+@contextmanager
+def joined_processes(device: torch.device):
+    """Join the processes that torchrun has started, if it has; of what they tell, only the first is heard."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    global _patient
+    _patient = distributed.new_group(backend="gloo", timeout=PATIENCE)
     rank, size = rank_and_size()
     try:
         with open(os.devnull, "w") as nowhere, ExitStack() as stack:
@@ -110,7 +116,10 @@ def joined_processes(device: torch.device, patience: timedelta | None = None):
             raise
         raise SystemExit(error.exit_code) from None  # the first tells it
     except RuntimeError as error:  # another process is gone, above all
-        raise UserError(f"process {rank} of {size}: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"process {rank} of {size}: another one has ended, or has not answered for {TIMEOUT.total_seconds():.0f} "
+            f"seconds; what was saved stays, and the same command goes on ({str(error).splitlines()[0]})"
+        ) from error
     finally:
         distributed.destroy_process_group()
 
@@ -126,7 +135,7 @@ def run_on_first(make):
             box[0] = make()
         except UserError as error:
             box[1] = error
-    distributed.broadcast_object_list(box)
+    distributed.broadcast_object_list(box, group=_patient)
     if box[1]:
         raise box[1]
     return box[0]
@@ -138,8 +147,19 @@ def gathered(value) -> list:
     if size == 1:
         return [value]
     values = [None] * size
-    distributed.all_gather_object(values, value)
+    distributed.all_gather_object(values, value, group=_patient)
     return values
+
+
+def wait_for_first() -> None:
+    """Under torchrun, wait until all processes are here."""
+    if rank_and_size()[1] > 1:
+        distributed.barrier(group=_patient)
+
+
+def local_rank_and_size() -> tuple[int, int]:
+    """The number of this process on its machine, and how many are there."""
+    return int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def rank_and_size() -> tuple[int, int]:

@@ -145,10 +145,14 @@ def is_date(value) -> bool:
         return False
 
 
+MOST_EPOCHS = 2**53  # parts of one count too
+
+
 def is_history(value) -> bool:
     """Whether it is a list of an epoch's figures each."""
     return isinstance(value, list) and all(
-        is_plain_dict(entry) and all(map(is_number, entry.values())) and is_count(entry.get("epoch")) for entry in value
+        is_plain_dict(entry) and all(map(is_number, entry.values())) and 0 <= entry.get("epoch", -1) <= MOST_EPOCHS
+        for entry in value
     )
 
 

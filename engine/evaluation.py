@@ -1,12 +1,13 @@
 """How good a network is: PSNR, SSIM and what they do not see, picture by picture.
 
-On bicubic pictures by the protocol of the published tables. On degraded ones, which degrade.py makes, the figures are
-means over several draws: how well a network does depends far more on the draw than on the network.
+On bicubic pictures by the protocol of the published tables; pairs as they are. On degraded ones, which degrade.py
+makes, the figures are means over several draws: how well a network does depends far more on the draw than on itself.
 """
 
 import math
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ from engine import artifacts
 from engine.data import seeded
 from engine.devices import bound_memory, release_memory
 from engine.networks import Network
+from engine.sources import OWN, Named, Source, find_sources
 from engine.upscaling import Tiling, in_tiles, upscale
 from imaging.console import UserError, note, one_of_many
 from imaging.files import read_colours
-from imaging.folders import find_pictures
 from imaging.images import PROTOCOL, crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, size_of, ssim
 
 DRAWS = 20  # degraded versions of each picture
@@ -31,6 +32,11 @@ RANDOM_PROTOCOL = (
     f"cropped to a multiple of the scale; {DRAWS} degraded versions of each picture, made by degrade."
     "{chain}; compared with the ground truth; luma of BT.601 studio swing, grey files on their own values; border of "
     "`scale` pixels shaved; PSNR with peak 255; mean of the per-image means, ± its standard error over the draws"
+)
+
+PAIR_PROTOCOL = (
+    "low pictures as they are given; the sharp ones cropped to `scale` times their size; luma of BT.601 studio swing, "
+    "grey files on their own values; border of `scale` pixels shaved; PSNR with peak 255; mean of the per-image means"
 )
 
 
@@ -41,13 +47,13 @@ class EvaluationSettings:
     scale: int
     network: Network | None = None  # without: bicubic alone
     vgg: nn.Module | None = None  # measures besides what `perceptual_metrics` does
-    degradation: str = "bicubic"
+    degradation: str = "bicubic"  # or "photo", "real", or "pairs": their own
     seed: int = 0  # of the draws of "photo" and "real"
     tiling: Tiling | None = None  # how the network is run; without: in float32
 
 
-def evaluate_folder(folder: Path, settings: EvaluationSettings) -> dict:
-    """Crop, degrade, restore and compare every picture of a folder.
+def evaluate_folder(folder: Named, settings: EvaluationSettings) -> dict:
+    """Crop, degrade, restore and compare every picture of a folder, or restore the low pictures of pairs and compare.
 
     Returns {"bicubic": {"psnr", "ssim"}, "model": {…}, "images": [{"name", "bicubic", "model"}]}; no "model" without a
     network; "error", the standard error of psnr, with degraded pictures. A network that does not enlarge stands beside
@@ -59,13 +65,14 @@ def evaluate_folder(folder: Path, settings: EvaluationSettings) -> dict:
     rows: list[dict[str, Any]] = []
     grey = 0
     bound_memory()
-    for path in find_pictures(folder):
+    for source in find_sources([folder]):
+        path = source.large
         try:
             with one_of_many(path):
-                high = crop_to_multiple(read_colours(path), scale)
+                low, high = _read(source, settings)
                 if min(high.shape[-2:]) < 11 + 2 * scale:
                     raise UserError(f"{path}: only {high.shape[-1]}×{high.shape[-2]} pixels, too few to measure")
-                rows.append(_row(path.relative_to(folder).as_posix(), high, settings))
+                rows.append(_row(_name(path, folder), low, high, settings))
                 grey += high.shape[1] == 1
         except UserError as error:
             note(f"left out: {error}")
@@ -78,13 +85,35 @@ def evaluate_folder(folder: Path, settings: EvaluationSettings) -> dict:
     return {**means, "images": rows}
 
 
-def _row(name: str, high: Tensor, settings: EvaluationSettings) -> dict[str, Any]:
+def _name(path: Path, folder: Named) -> str:
+    """What a picture is called below its folder."""
+    top = folder[0] if isinstance(folder, tuple) else folder
+    return path.relative_to(top).as_posix() if isinstance(top, Path) and path.is_relative_to(top) else path.name
+
+
+def _read(source: Source, settings: EvaluationSettings) -> tuple[Tensor | None, Tensor]:
+    """The low picture of a pair (1, 3, H, W), None where it is still to be made, and the high one (1, 1 or 3, H, W)."""
+    scale = settings.scale
+    if source.small is None:
+        return None, crop_to_multiple(read_colours(source.large), scale)
+    low, high = _rgb(read_colours(source.small)), read_colours(source.large)
+    may_be_enlarged = settings.network is None or settings.network.luma
+    if low.shape[-2:] == high.shape[-2:] and scale > 1 and may_be_enlarged:
+        return low, high
+    sides = [scale * side for side in low.shape[-2:]]
+    if not all(0 <= there - side < scale for there, side in zip(high.shape[-2:], sides, strict=True)):
+        sizes = " beside ".join("×".join(map(str, reversed(picture.shape[-2:]))) for picture in (low, high))
+        raise UserError(f"{source.small}: {sizes}: is not 1/{scale} of its sharp picture")
+    return low, high[..., : sides[0], : sides[1]]
+
+
+def _row(name: str, low: Tensor | None, high: Tensor, settings: EvaluationSettings) -> dict[str, Any]:
     """The figures of one picture by every method, under its name below the folder."""
     # Drawn by the picture's name, so that another picture in the folder changes nothing about this one.
     drawn_by = zlib.crc32(os.fsencode(name))
-    row: dict[str, Any] = {"name": name, baseline(settings.scale): _measure(None, high, settings, drawn_by)}
+    row: dict[str, Any] = {"name": name, baseline(settings.scale): _measure(None, low, high, settings, drawn_by)}
     if settings.network is not None:
-        row["model"] = _measure(settings.network, high, settings, drawn_by)
+        row["model"] = _measure(settings.network, low, high, settings, drawn_by)
     return row
 
 
@@ -101,9 +130,13 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
     return means
 
 
-def _measure(network: Network | None, high: Tensor, settings: EvaluationSettings, drawn_by: int) -> dict[str, float]:
-    """The figures of one picture (1, 1 or 3, H, W) by one method; `network` None is bicubic."""
+def _measure(
+    network: Network | None, given: Tensor | None, high: Tensor, settings: EvaluationSettings, drawn_by: int
+) -> dict[str, float]:
+    """The figures of one picture (1, 1 or 3, H, W), whose low one may be given; `network` None is bicubic."""
     scale = settings.scale
+    if given is not None:
+        return _compare(_restore_given(network, given, high, settings), network, high, settings)
     if settings.degradation == "bicubic":
         return _compare(restore_as_published(network, high, scale, settings.tiling), network, high, settings)
     draws = []
@@ -114,6 +147,13 @@ def _measure(network: Network | None, high: Tensor, settings: EvaluationSettings
     spread = torch.tensor([figures["psnr"] for figures in draws]).std()
     figures = {metric: sum(figures[metric] for figures in draws) / DRAWS for metric in draws[0]}
     return {"psnr": figures.pop("psnr"), "error": spread.item() / math.sqrt(DRAWS), **figures}
+
+
+def _restore_given(network: Network | None, low: Tensor, high: Tensor, settings: EvaluationSettings) -> Tensor:
+    """What becomes of the low picture of a pair. One of the size of the high one is what SRCNN's input looks like."""
+    if low.shape[-2:] != high.shape[-2:]:
+        return upscale(network, low, settings.scale, settings.tiling) if network else resize(low, size=size_of(high))
+    return in_tiles(network, rgb_to_luma(low), tiling=settings.tiling) if network and network.luma else low
 
 
 def _compare(restored: Tensor, network, high: Tensor, settings: EvaluationSettings) -> dict[str, float]:
@@ -178,11 +218,14 @@ def _fine_detail(picture: Tensor) -> Tensor:
     return (luma[..., 1:-1, 1:-1] - blurred).square().mean() + 1e-12  # a flat picture has none
 
 
-def evaluate_sets(folders: list[Path], settings: EvaluationSettings) -> dict:
+def evaluate_sets(folders: Sequence[Path | tuple[Path, Path]], settings: EvaluationSettings) -> dict:
     """`evaluate_folder` for several folders, in the form that `evaluate --json` writes."""
-    names = [Path(folder).resolve().name for folder in folders]
-    names = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
+    tops = [folder[0] if isinstance(folder, tuple) else folder for folder in folders]
+    names = [top.resolve().name for top in tops]
+    names = [name if names.count(name) == 1 else str(top) for name, top in zip(names, tops, strict=True)]
     sets = {name: evaluate_folder(folder, settings) for name, folder in zip(names, folders, strict=True)}
     chain = degrade.DEGRADATIONS.get(settings.degradation)
     protocol = RANDOM_PROTOCOL.format(chain=chain.__name__) if chain else PROTOCOL
+    if settings.degradation == OWN:
+        protocol = PAIR_PROTOCOL
     return {"protocol": protocol, "scale": settings.scale, "sets": sets}

@@ -13,10 +13,10 @@ class Network(Protocol):
     """What a network offers, whatever it is made of; all lengths are in pixels of what it is given.
 
     A network of one's own is an nn.Module with these attributes, and a line in CLASSES and SHAPES: upscaling and
-    measuring then take its checkpoints. To be trained it needs a name in main.py's MODELS and a preset in
+    measuring then take its checkpoints. To be trained it needs a name in engine/flags.py's MODELS and a preset in
     engine/settings.py too, and on luma what LumaNetwork asks for. A kind is known by its name only where no other has
-    such a thing: scales (RRDBNet's in main.py), a stage before (esrgan's in engine/resume.py), an optimiser (SRCNN's in
-    engine/updates.py).
+    such a thing: scales (RRDBNet's in engine/assembling.py), a stage before (esrgan's in engine/resume.py), an
+    optimiser (SRCNN's in engine/updates.py).
     """
 
     luma: bool  # True: restores the luma (N, 1, H, W) of a picture already enlarged; False: enlarges RGB (N, 3, H, W)

@@ -137,7 +137,7 @@ def show_step(bar: tqdm, figures: dict[str, float], history: list[dict], samples
     """The last step's loss, the last epoch's PSNR, and what the discriminator says of both pictures."""
     shown: dict[str, Any] = {"loss": f"{figures['loss']:.2e}"}
     if history:
-        shown["epochs"] = len(history)
+        shown["epochs"] = history[-1]["epoch"]
         shown["PSNR"] = f"{history[-1]['psnr']:.2f} dB"
     if "margin" in figures:
         shown |= {

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine import checkpoints
 from engine.checkpoints import find_latest, load_checkpoint, new_path
 from engine.choosing import find_trained
 from engine.data import Data
@@ -110,13 +109,26 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 # ---------------------------------------------------------------------------------------------
 
 
-def find_or_start_run(
-    settings: Settings, data: Data, epochs: int, new: bool, start: Path | None, given
-) -> tuple[dict, RunState, Path]:
-    """The checkpoint that a run starts from, where it stands, and the file that it is written to."""
-    found = None if new or start else find_latest(checkpoints.MODELS, **settings.kind())
+def find_start(settings: Settings, new: bool, start: Path | None, folder: Path) -> tuple[Path | None, dict]:
+    """The run in `folder` that goes on, with its file; else the weights that a new one begins with.
+
+    Raises UserError before any picture is read.
+    """
+    found = None if new or start else find_latest(folder, **settings.kind())
     if found and "training" in found[1]:
-        path, checkpoint = found
+        return found
+    if found:  # weights alone, such as ship with the program
+        start = found[0]
+    weights = starting_weights(settings, new, start, folder)
+    return None, {**settings.kind(), "history": [], "params": weights}
+
+
+def begin(
+    begun: tuple[Path | None, dict], settings: Settings, data: Data, epochs: int, given, folder: Path
+) -> tuple[dict, RunState, Path]:
+    """What `find_start` gave as the checkpoint that a run starts from, where it stands, and the file to write."""
+    path, checkpoint = begun
+    if path:
         try:
             state = RunState.from_dict(checkpoint.pop("training"))
         except UserError as error:
@@ -124,19 +136,20 @@ def find_or_start_run(
         data.hold_out(set(state.data.get("held_out", ())))
         target = continue_run(checkpoint, state, path, settings, data, given)
         goal = "finishing" if target == path else "going on from"
-        note(f"{goal} {path} after {len(checkpoint['history'])} epochs (-n starts anew)")
+        note(f"{goal} {path} after {epochs_done(checkpoint['history']):g} epochs (-n starts anew)")
     else:
-        if found:  # weights alone, such as ship with the program
-            start = found[0]
-        weights = starting_weights(settings, new, start)
-        checkpoint = {**settings.kind(), "history": [], "params": weights}
         state = RunState(asdict(settings), data.summary())
-        target = new_path(checkpoint)
+        target = new_path(checkpoint, folder)
     plan_epochs(state, epochs, given, data.updates_per_epoch)
     return checkpoint, state, target
 
 
-def starting_weights(settings: Settings, new: bool, start: Path | None) -> dict:
+def epochs_done(history: list[dict]) -> float:
+    """How many epochs, or parts of one, a history tells of."""
+    return history[-1].get("epoch", len(history)) if history else 0
+
+
+def starting_weights(settings: Settings, new: bool, start: Path | None, folder: Path | None = None) -> dict:
     """What a new run begins with: `start`'s weights; the latest of the stage before; else a seeded draw.
 
     The stage before esrgan is that of its generator, rrdb or srvgg, on the same degradation. Before any network on
@@ -154,7 +167,9 @@ def starting_weights(settings: Settings, new: bool, start: Path | None) -> dict:
         before = {"model": generator}
     elif start != UNTRAINED and settings.degradation != "bicubic":
         before = {"degradation": "bicubic"}
-    if before and (found := find_trained(**{**settings.kind(), **before})):
+    wanted = {**settings.kind(), **(before or {})}
+    own = find_latest(folder, measured=True, **wanted) if before and folder else None
+    if before and (found := own or find_trained(**wanted)):
         note(f"starting from {found[0]}")
         return found[1]["params"]
     if settings.model == "esrgan" and not new and start != UNTRAINED:
@@ -181,6 +196,11 @@ def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settin
     UsageError where anything else has changed.
     """
     same_data = same_pictures(state.data, data.summary())
+    if state.unfinished and not same_data and (added := added_photographs(state.data, data.summary())):
+        same_data = True
+        names = ", ".join(printable(name) for name in added[:3])
+        note(f"{len(added)} photographs added ({names}{', …' if added[3:] else ''}); those held out stay")
+        state.data = data.summary()
     before, now = state.settings, asdict(settings)
     if state.unfinished and "learning_rate" not in given:
         now["learning_rate"] = before["learning_rate"]
@@ -205,8 +225,16 @@ def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settin
         state.parts.pop("optimizer", None)  # it remembers what another kind of step needs
     state.data, state.sums = data.summary(), {}
     # Steps are counted in epochs of the new data, so that every epoch draws a fresh order.
-    state.step = state.last_step = len(checkpoint["history"]) * data.updates_per_epoch
-    return new_path(checkpoint)
+    state.step = state.last_step = math.ceil(epochs_done(checkpoint["history"])) * data.updates_per_epoch
+    return new_path(checkpoint, path.parent)
+
+
+def added_photographs(before: dict, now: dict) -> list[str]:
+    """The photographs that were added to those of an unfinished run; none if anything else has changed."""
+    if "samples" in {**before, **now} or before.get("held_out") != now["held_out"]:
+        return []
+    old, new = set(before.get("photographs", ())), set(now["photographs"])
+    return sorted(new - old) if old and old <= new else []
 
 
 def same_pictures(before: dict, now: dict) -> bool:

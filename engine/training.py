@@ -9,7 +9,8 @@ first of them alone measures, shows and writes.
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -18,34 +19,40 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.checkpoints import save_checkpoint
 from engine.data import Data, Pair, read_pairs
-from engine.devices import mean_over_processes, rank_and_size, run_on_first
+from engine.devices import local_rank_and_size, mean_over_processes, rank_and_size, run_on_first, wait_for_first
 from engine.networks import Network
 from engine.progress import progress_bar, show_progress, show_step
-from engine.resume import RunState, find_or_start_run, load_parts, same_pictures
+from engine.resume import RunState, begin, epochs_done, find_start, load_parts, same_pictures
+from engine.saving import Saver, Upkeep
 from engine.settings import Settings
+from engine.sources import OWN, Named, Source, find_sources
 from engine.updates import AdversarialStage, PixelStage, make_stage, network_input
 from engine.upscaling import in_tiles
+from engine.weights import check_vgg19
 from imaging.console import UsageError, UserError, locked, note
 from imaging.images import psnr
 
+NORMAL_UPKEEP = Upkeep()
+PREPARED = 2  # steps ahead
 MAX_SKIPPED = 10  # so many bad gradients in a row are no accident
 
 
 def run_epochs(
     stage: PixelStage | AdversarialStage, checkpoint: dict, state: RunState, path: Path, data: Data,
-    watched: list[Pair], save_every: float,
+    watched: list[Pair], upkeep: Upkeep,
 ) -> bool:  # fmt: skip
     """The loop. Updates `checkpoint` and `state` and saves both; False if it was asked to stop before the end."""
     is_first = rank_and_size()[0] == 0
+    between = upkeep.validate_updates or data.updates_per_epoch  # updates from one measurement to the next
     saved = time.monotonic()
     epoch_started = saved - state.seconds
     shown = -math.inf  # when pictures were last drawn
     skipped = 0  # updates in a row
-    with stop_when_asked() as asked, progress_bar(state, stage.settings) as bar:
+    with stop_when_asked() as asked, progress_bar(state, stage.settings) as bar, Saver(path) as saver:
         if is_first:
-            save(stage, checkpoint, state, path)  # better to learn now than after an epoch that this fails
+            save(stage, checkpoint, state, saver)
+            saver.wait()  # better to learn now than after an epoch that this fails
         for step, low, high in batches(data, state.step, state.last_step, stage.device):
             learning_rate = learning_rate_at(step, state.first_step, state.last_step, stage.settings)
             figures = stage.update(low, high, learning_rate, step)  # forward, loss, backward, step
@@ -56,17 +63,21 @@ def run_epochs(
             if not skipped:
                 state.add_to_sums(figures)
             # The last is over too where other processes, and so other epochs, go on with ready-cut samples.
-            epoch_is_over = state.step % data.updates_per_epoch == 0 or state.step == state.last_step
+            epoch_is_over = state.step % between == 0 or state.step == state.last_step
             if epoch_is_over and is_first:
                 state.seconds, epoch_started = time.monotonic() - epoch_started, time.monotonic()
-                measure_epoch(stage, checkpoint, state, data, watched)
-            if is_first and (epoch_is_over or stopping or time.monotonic() - saved > 60 * save_every):
+                measure_epoch(stage, checkpoint, state, data, watched, upkeep)
+            if is_first and (epoch_is_over or stopping or is_time_to_save(state.step, saved, upkeep)):
                 state.seconds = time.monotonic() - epoch_started  # of the epoch in hand
-                save(stage, checkpoint, state, path)
+                save(stage, checkpoint, state, saver)
                 saved = time.monotonic()
+            if is_first and upkeep.keep and state.step % (upkeep.save_updates or between) == 0:
+                saver.keep(checkpoint, stage.ema_network.state_dict(), state.step, upkeep.keep)
             if is_first and epoch_is_over and (state.step == state.last_step or time.monotonic() - shown > 60):
                 show_progress(checkpoint, data, path)
                 shown = time.monotonic()
+            if epoch_is_over:
+                wait_for_first()  # which may have measured for long
             show_step(bar, figures, checkpoint["history"], stage.settings.samples_per_update)
             if stopping:
                 break
@@ -76,12 +87,12 @@ def run_epochs(
 
 
 def train(
-    settings: Settings, sources: list[Path], epochs: int, new: bool, validation: list[Path], device,
-    start: Path | None = None, given=(), save_every: float = 5.0,
+    settings: Settings, sources: Iterable[Named], epochs: int, new: bool, validation: list[Path], device,
+    start: Path | None = None, given=(), upkeep: Upkeep = NORMAL_UPKEEP,
 ) -> Path:  # fmt: skip
     """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
 
-    It is saved after every epoch, and every `save_every` minutes. `given` names the settings that stood on the
+    `upkeep` says when it is saved, and where. `given` names the settings that stood on the
     command line: "epochs" and "learning_rate" may change in an unfinished run. Beside the checkpoint it leaves the
     history as a table, a plot of the curves and a before/after picture. Raises UserError, and SystemExit where it
     was asked to stop: everything is saved then.
@@ -89,10 +100,15 @@ def train(
     rank, size = rank_and_size()
     if settings.batch % size:
         raise UsageError(f"-b {settings.batch}: does not divide among {size} processes")
-    data = Data(sources, settings, device, rank, size)
-    watched = data.degraded_pairs(read_pairs(validation, settings.scale, data.enlarge)[0]) if validation else []
+    found = find_sources(sources)
+    settings = for_pairs(settings, found)
+    if settings.adversarial:
+        check_vgg19(settings.adversarial.perceptual)
+    begun = run_on_first(lambda: find_start(settings, new, start, upkeep.folder))
+    data = Data(found, settings, device, rank, size, upkeep.cache, local_rank_and_size())
+    watched = read_watched(validation, settings, data, upkeep.cache) if validation else []
     note(f"training on {data}")
-    checkpoint, state, path = run_on_first(lambda: find_or_start_run(settings, data, epochs, new, start, given))
+    checkpoint, state, path = run_on_first(lambda: begin(begun, settings, data, epochs, given, upkeep.folder))
     data.hold_out(set(state.data.get("held_out", ())))
     if not same_pictures(state.data, data.summary()):
         raise UserError("the processes have unlike photographs: every machine needs the same")
@@ -102,9 +118,10 @@ def train(
     if data.pool:
         stage.parts["pool"] = data.pool
     load_parts(stage.parts, state.parts, path)
+    state.parts = {}  # the stage has them now
     told = "another training is at it: wait for it, or give -n to start another"
     with locked(path, told) if rank == 0 else nullcontext():
-        if run_epochs(stage, checkpoint, state, path, data, watched, save_every):
+        if run_epochs(stage, checkpoint, state, path, data, watched, upkeep):
             return path
     done, goal = (step / data.updates_per_epoch for step in (state.step, state.last_step))
     note(
@@ -114,10 +131,35 @@ def train(
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
 
 
-def save(stage: PixelStage | AdversarialStage, checkpoint: dict, state: RunState, path: Path) -> None:
-    """Write the best weights and all that is needed to resume. Raises UserError."""
-    state.parts = {name: part.state_dict() for name, part in stage.parts.items()}
-    save_checkpoint({**checkpoint, "training": state.to_dict()}, path)
+def for_pairs(settings: Settings, sources: list[Source]) -> Settings:
+    """The settings as they are, or, for pairs that somebody else has made, with those pairs' own degradation.
+
+    `-d` has then chosen the losses and the discriminator alone: nothing is degraded or sharpened here.
+    """
+    if not any(source.is_pair for source in sources):
+        return settings
+    return replace(settings, degradation=OWN, mild=0.0, sharpen=False)
+
+
+def read_watched(validation: list[Path], settings: Settings, data: Data, cache: Path) -> list[Pair]:
+    """What `--val` names, as pairs. Raises UsageError for pairs that are degraded in another way than the run's."""
+    found = find_sources(validation)
+    if not all(source.is_pair == (settings.degradation == OWN) for source in found):
+        wanted = "wants pairs, in gt/ and lq/ of a folder" if settings.degradation == OWN else "wants photographs"
+        raise UsageError(f"--val {validation[0]}: this run {wanted}")
+    pairs, _ = read_pairs(found, settings.scale, data.enlarge, cache=cache, share=local_rank_and_size())
+    return data.degraded_pairs(pairs)
+
+
+def is_time_to_save(step: int, saved: float, upkeep: Upkeep) -> bool:
+    """Whether so many minutes or updates have passed, in the middle of an epoch."""
+    after_updates = upkeep.save_updates and step % upkeep.save_updates == 0
+    return bool(after_updates) or time.monotonic() - saved > 60 * upkeep.save_minutes
+
+
+def save(stage: PixelStage | AdversarialStage, checkpoint: dict, state: RunState, saver: Saver) -> None:
+    """Have the best weights and all that is needed to resume written. Raises UserError."""
+    saver.save(checkpoint, state, {name: part.state_dict() for name, part in stage.parts.items()})
 
 
 def learning_rate_at(step: int, first: int, last: int, settings: Settings) -> float:
@@ -135,22 +177,43 @@ def learning_rate_at(step: int, first: int, last: int, settings: Settings) -> fl
 
 
 def batches(data: Data, first: int, last: int, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Step, low and high of all steps. For a GPU the next patches are cut while it computes, in another thread."""
-    ahead = ThreadPoolExecutor(1) if device.type == "cuda" else None
+    """Step, low and high of all steps. While the network computes, another thread prepares what the next steps need.
 
-    def cut_and_pin(step: int) -> tuple[Tensor, ...]:
-        return tuple(patches.pin_memory() for patches in data.cut(step))  # pinned, they travel while the GPU computes
+    Prepared is what depends on the step alone. What depends on the steps before, Real-ESRGAN's pool, waits its turn.
+    """
+    on_gpu = device.type == "cuda"
+    stream = torch.cuda.Stream(device) if on_gpu and data.device.type == "cuda" else None
 
-    try:
-        coming = ahead.submit(cut_and_pin, first) if ahead and first < last else None
-        for step in range(first, last):
-            low, high = coming.result() if coming else data.cut(step)
-            if ahead and step + 1 < last:
-                coming = ahead.submit(cut_and_pin, step + 1)
-            yield step, *data.finish((low, high), step)
-    finally:
-        if ahead:
+    def prepare(step: int) -> tuple:
+        patches = data.cut(step)
+        if on_gpu:
+            patches = patches[0].pin_memory(), patches[1].pin_memory()  # pinned, they travel while the GPU computes
+        if stream is None:  # on a CPU the network has all cores, and degrading beside it would gain nothing
+            return patches, None
+        with torch.cuda.stream(stream):
+            return data.degrade(patches, step), stream.record_event()
+
+    with ThreadPoolExecutor(1) as ahead:
+        coming = deque(ahead.submit(prepare, step) for step in range(first, min(first + PREPARED, last)))
+        try:
+            for step in range(first, last):
+                prepared, done = coming.popleft().result()
+                if step + PREPARED < last:
+                    coming.append(ahead.submit(prepare, step + PREPARED))
+                yield step, *taken_over(prepared, done, data, step)
+        finally:
             ahead.shutdown(cancel_futures=True)
+
+
+def taken_over(prepared: tuple, done, data: Data, step: int) -> tuple[Tensor, Tensor]:
+    """Low and high of what was prepared: on a GPU by another stream, which is `done` then."""
+    if done is None:
+        return data.finish(prepared, step)
+    now = torch.cuda.current_stream()
+    now.wait_event(done)
+    for picture in prepared[:2]:
+        picture.record_stream(now)  # or its memory might be used again too soon
+    return data.mix(prepared)
 
 
 @contextmanager
@@ -195,14 +258,18 @@ def count_skipped(skipped: float, in_a_row: int, step: int) -> int:
 
 @torch.inference_mode()
 def measure_epoch(
-    stage: PixelStage | AdversarialStage, checkpoint: dict, state: RunState, data: Data, watched: list[Pair]
-) -> None:
-    """Add the epoch to the history, and keep the weights if they are the best so far on held-out photographs.
+    stage: PixelStage | AdversarialStage, checkpoint: dict, state: RunState, data: Data, watched: list[Pair],
+    upkeep: Upkeep = NORMAL_UPKEEP,
+) -> None:  # fmt: skip
+    """Add the epoch, or part of one, to the history, and keep the weights if they are the best so far on held-out ones.
 
     The best are those with the highest PSNR; ESRGAN's, which trades PSNR for looks, those nearest to VGG19.
     """
     network = stage.ema_network
-    entry = {"epoch": len(checkpoint["history"]) + 1, "step": state.step, "seconds": state.seconds, **state.means()}
+    epoch: float = math.floor(epochs_done(checkpoint["history"])) + 1
+    if upkeep.validate_updates:
+        epoch = round(state.step / data.updates_per_epoch, 3)
+    entry = {"epoch": epoch, "step": state.step, "seconds": state.seconds, **state.means()}
     entry["psnr"] = validate(network, data.held_out, checkpoint["scale"])
     score = entry["psnr"]
     if isinstance(stage, AdversarialStage):
@@ -228,7 +295,7 @@ def validate(network: Network, pairs: list[Pair], scale: int) -> float:
     """Mean PSNR in dB of what the network makes of the low pictures; each pair counts once."""
     total = 0.0
     for pair in pairs:
-        low, high = (network_input(network, part[None]) for part in (pair.small, pair.large))
+        low, high = (network_input(network, part[:][None]) for part in (pair.small, pair.large))
         # A patch of plain sky may be restored without any error: its infinity would hide all others.
         restored = in_tiles(network, low, network.scale)
         total += psnr(restored, high, scale).clamp(max=100).item()

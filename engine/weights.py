@@ -63,6 +63,12 @@ def load_vgg19(source: str, layers=("conv5_4",)) -> VGG19Features:
     return vgg
 
 
+def check_vgg19(source: str) -> None:
+    """Raises UsageError at once if `--perceptual` names a file that is not there."""
+    if source not in ("imagenet", "random") and not Path(source).is_file():
+        raise UsageError(f"{source}: no such file for --perceptual (or say imagenet, or random)")
+
+
 def randomise(vgg: VGG19Features, seed: int = 0) -> None:
     """He's initialisation (2015), which keeps the size of the features from layer to layer; no bias.
 

@@ -223,6 +223,13 @@ def share(text: str) -> float:
     return _number(text, float, lambda number: 0 <= number <= 1, "a number from 0 to 1")
 
 
+def plain_name(text: str) -> str:
+    """The name of a folder in another one."""
+    if text in ("", ".", "..", "pretrained") or text.startswith(".") or any(sign in text for sign in '/\\:*?"<>|'):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a plain name for a folder")
+    return text
+
+
 def _number(text, kind, allowed, wanted):
     try:
         number = kind(text)

@@ -61,15 +61,6 @@ def test_wrong_sources_are_told(photographs, place, capsys):
     assert "000001.small.png" in told and "000002.large.png" in told
 
 
-def test_memory_is_bounded_by_windows(photographs, monkeypatch):
-    monkeypatch.setattr("engine.data.PIXELS_IN_MEMORY", 5 * 2500)
-    pairs, _ = read_pairs([photographs], 2, enlarge=True)
-    assert len(pairs) == 5
-    assert all(2000 < pair.large[0].numel() <= 2500 for pair in pairs)
-    again, _ = read_pairs([photographs], 2, enlarge=True)
-    assert all(torch.equal(one.large, two.large) for one, two in zip(pairs, again, strict=True))
-
-
 def test_too_small_pictures_are_named_and_left_out(photographs, place, capsys):
     pairs, _ = read_pairs([photographs], 2, enlarge=True, min_side=66)
     assert len(pairs) == 3  # of heights 60, 64, 68, 72 and 76
@@ -80,7 +71,7 @@ def test_too_small_pictures_are_named_and_left_out(photographs, place, capsys):
     write_picture(place / "tiny" / "a.small.png", torch.rand(1, 3, 20, 40))
     with pytest.raises(UserError, match="nothing to train on"):
         read_pairs([place / "tiny"], 2, enlarge=True)
-    assert "a.large.png: is smaller than 32×32" in capsys.readouterr().err
+    assert "a.large.png: 40×20 is smaller than 32×32" in capsys.readouterr().err
 
 
 def test_pairs_with_the_small_one_at_low_resolution(photographs, place):
@@ -217,7 +208,7 @@ def test_few_held_out_pictures_are_degraded_several_times(large_photographs, cou
 
 def test_degraded_pictures_are_not_made_of_ready_made_pairs(photographs, place):
     cut_samples(4, 32, 2, 0, photographs, place / "samples")
-    with pytest.raises(UsageError, match="give photographs, not folders of pairs"):
+    with pytest.raises(UsageError, match="degrades pictures itself: give photographs"):
         Data([place / "samples"], Settings("srcnn", 2, "real"))
 
 

@@ -22,18 +22,23 @@ from imaging.console import UserError
 HERE = Path(__file__).parent
 # A run of 24 steps in 4 epochs, saved after every step.
 RUN = """
+import os
+import signal
 import sys
+from datetime import timedelta
 from dataclasses import replace
 from pathlib import Path
 import torch
-from engine import data
+from engine import data, devices, pairs
 from imaging.console import run_command
 from engine.settings import Adversarial, Settings
 from engine.devices import joined_processes
+from engine.saving import Upkeep
 from engine.training import train
 
 data.UPDATES_PER_EPOCH = 6
 data.REAL_MARGIN = 2
+pairs.PIXELS_IN_MEMORY = 0 if "packed" in sys.argv[1] else 300_000_000
 data.PairPool.__init__.__defaults__ = (12,)  # soon full, so that pairs of earlier steps come out
 SHAPE = {"scale": 4, "features": 8, "growth": 4, "blocks": 1, "unshuffle": False}
 ADVERSARIAL = Adversarial(layers={"conv1_2": 1.0}, features=4, perceptual="random")
@@ -46,10 +51,18 @@ SETTINGS = {
         adversarial=replace(ADVERSARIAL, discriminator="unet"),
     ),
 }
+if "freezing" in sys.argv[1]:
+    devices.TIMEOUT = timedelta(seconds=3)
+    cut = data.Data.cut
+    def freezing_cut(self, step):
+        if step == 9 and self.rank:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return cut(self, step)
+    data.Data.cut = freezing_cut
 def main(options):
-    settings = SETTINGS[sys.argv[1]]
+    settings = SETTINGS[sys.argv[1].removesuffix("-packed").removesuffix("-freezing")]
     with joined_processes(torch.device("cpu")):
-        train(settings, [Path("photographs")], 4, "-n" in sys.argv, [], torch.device("cpu"), save_every=0)
+        train(settings, [Path("photographs")], 4, "-n" in sys.argv, [], torch.device("cpu"), upkeep=Upkeep(0))
 sys.exit(run_command(main, None))
 """
 
@@ -71,7 +84,7 @@ def finish(process: subprocess.Popen, expected: int = 0) -> str:
 
 
 def newest(model: str) -> tuple[Path, dict]:
-    model, _, degradation = model.partition("-")
+    model, _, degradation = model.removesuffix("-packed").partition("-")
     return checkpoints.find_latest(checkpoints.MODELS, model=model, degradation=degradation or "bicubic")
 
 
@@ -133,7 +146,8 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "model", ["srcnn", *(pytest.param(one, marks=SLOW) for one in ("rrdb", "esrgan", "esrgan-real"))]
+    "model",
+    ["srcnn", *(pytest.param(one, marks=SLOW) for one in ("srcnn-packed", "rrdb", "esrgan", "esrgan-real"))],
 )
 def test_a_killed_run_goes_on_to_the_same_weights(photographs, model):
     finish(start(model, "-n"))
@@ -256,6 +270,16 @@ def test_two_processes_train_and_the_first_alone_writes(photographs, model):
     assert checkpoint["training"]["step"] == 24 and len(checkpoint["history"]) == 4
     finish(start(model, launcher=TORCHRUN))  # goes on in several processes too
     assert len(newest(model)[1]["history"]) == 8
+
+
+@pytest.mark.slow
+def test_a_process_that_freezes_ends_the_run_in_one_line(photographs):
+    """Of two processes the second stops as if its machine hung: the first says so, and what was saved stays."""
+    process = start("srcnn-freezing", "-n", launcher=TORCHRUN)
+    told = process.communicate(timeout=300)[1]
+    lines = [line for line in told.splitlines() if "error: process 0 of 2" in line]
+    assert process.returncode and len(lines) == 1 and "has not answered for 3 seconds" in lines[0]
+    assert "training.py" not in told and newest("srcnn")[1]["training"]["step"] < 24
 
 
 @pytest.mark.slow

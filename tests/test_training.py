@@ -17,6 +17,7 @@ from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data, read_pairs
 from engine.entries import NEW_NAMES, SHAPES
 from engine.networks import load_network
+from engine.saving import Upkeep
 from engine.settings import Adversarial, Settings, preset
 from engine.training import learning_rate_at, train, validate
 from engine.updates import AdversarialStage, PixelStage
@@ -367,7 +368,7 @@ def test_saving_between_epochs_loses_no_more_than_a_step(photographs, monkeypatc
     cut = Data.cut
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(Data, "cut", lambda self, step: cut(self, step) if step < 5 else raised(InterruptedError()))
-        train(RRDB, [photographs], 2, True, [], CPU, save_every=0)
+        train(RRDB, [photographs], 2, True, [], CPU, upkeep=Upkeep(0))
     found, checkpoint = checkpoints.find_latest(checkpoints.MODELS, model="rrdb")
     assert checkpoint["training"]["step"] == 5
     resumed = load_checkpoint(train(RRDB, [photographs], 2, False, [], CPU))

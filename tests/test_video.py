@@ -374,7 +374,6 @@ import sys
 from pathlib import Path
 from test_checkpoints import Always, make_checkpoint
 from test_srcnn import delta_network
-from datetime import timedelta
 import torch
 from engine import video
 from engine.batch import upscale_files
@@ -383,7 +382,7 @@ from engine.settings import UpscaleSettings
 from imaging.console import run_command
 video.PIECE = 5
 def main(options):
-    with joined_processes(torch.device("cpu"), timedelta(days=7)):
+    with joined_processes(torch.device("cpu")):
         chooser = Always(delta_network(), make_checkpoint(scale=4))
         settings = UpscaleSettings(codec="ffv1", outscale=8)
         upscale_files([(Path("x.mkv"), Path("x.mkv"))], Path("y.mkv"), chooser, settings)

@@ -22,6 +22,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -39,6 +40,7 @@ from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch
 from torch.utils.flop_counter import FlopCounterMode
 
 import degrade
+from engine import pairs
 from engine.checkpoints import save_checkpoint
 from engine.data import Data
 from engine.devices import PRECISIONS, choose_device, choose_precision
@@ -242,11 +244,25 @@ def measure_loading() -> None:
             step = measure({"": lambda stage=stage, low=low, high=high: stage.update(low, high, 1e-4, 1)})[""]
             print(f"            {100 * found['batch'] / step:.1f} % of a training step", flush=True)
             keep("loading", f"{model}, share of a step", share=found["batch"] / step)
+        measure_patches(Path(folder))
         target = Path(folder) / "samples_gen_32"
         with contextlib.redirect_stderr(io.StringIO()):
             seconds = measure({"": lambda: cut_samples(400, 32, 2, 0, Path(folder), target)})[""]
         print(f"loading     gen_samples.py 400: {seconds:.2f} s")
         keep("loading", "gen_samples.py 400", seconds=seconds)
+
+
+def measure_patches(folder: Path) -> None:
+    """Patches a second that are cut for `--paper`, from memory and from pictures that are packed on disk."""
+    for degradation in ("bicubic", "real"):
+        settings = preset("rrdb", 4, True, degradation)
+        for place, bound in (("memory", pairs.PIXELS_IN_MEMORY), ("packed pictures", 0)):
+            with contextlib.redirect_stderr(io.StringIO()), patch.object(pairs, "PIXELS_IN_MEMORY", bound):
+                data = Data([folder], settings, cache=folder / ".packed")
+            steps = iter(range(10**6))
+            rate = settings.batch / measure({"": lambda data=data, steps=steps: data.cut(next(steps))})[""]
+            print(f"loading     --paper -d {degradation}, from {place}: {rate:.0f} patches a second", flush=True)
+            keep("loading", f"--paper -d {degradation}, from {place}", patches_per_second=rate)
 
 
 def measure_startup() -> None:

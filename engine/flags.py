@@ -1,0 +1,102 @@
+"""The flags of `train`, and what its --help says. Imports nothing that has to be installed."""
+
+from pathlib import Path
+
+from imaging import console
+
+MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
+
+TRAIN_HELP = """\
+Train a network. An unfinished run of the same model, scale, degradation and shape is resumed first; a finished one
+gets -e more epochs, in a new file. Ctrl-C saves and stops.
+
+  srcnn    three convolutions that sharpen the luma of a picture enlarged by bicubic interpolation
+  rrdb     ESRGAN's generator, stage one: it learns to give the right pixels, and where it cannot know them,
+           the average of all that could be right, which is blurred
+  srvgg    Real-ESRGAN's small and fast generator, stage one
+  esrgan   stage two, from the latest rrdb, or srvgg with --generator srvgg: it learns to look right, to a network that
+           knows pictures (VGG19) and to a discriminator that learns beside it to tell restored pictures from real ones
+
+-d says how the low-quality pictures of the training are made. Runs of one degradation never mix with another's.
+
+  bicubic  only shrunk, as in the published tables
+  photo    as a camera or a web site makes them: a little blurred, sharpened or noisy, and most of them JPEG
+  real     Real-ESRGAN's second-order degradation: blurred, noisy and compressed, and all that twice; three in ten as
+           in photo, none with --paper. rrdb is then Real-ESRNet, esrgan is Real-ESRGAN
+
+Pairs that others have made are learnt from as they are: two folders or lists (-i HIGH --lq LOW), whose names agree up
+to the kind of file and a tail such as x4; one folder that has gt/ and lq/, hq/ and lq/, or HR/ and LR/; ID.large.* and
+ID.small.*; BasicSR's meta_info lists. -d then chooses losses and discriminator alone, and the checkpoint says "pairs".
+
+On photo, real and pairs a network starts from the latest of its kind on bicubic pictures, if there is one; esrgan from
+the latest of its generator on the same degradation.
+
+An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the newest
+samples, samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
+A tenth of the photographs, ten at most, is held out. PSNR is measured on them, and the weights that do best there are
+kept; of esrgan those that are nearest to the real picture in VGG19's features.
+"""
+
+
+def add_train_flags(add) -> None:
+    """What `train` alone understands."""
+    add("-m", "--model", choices=MODELS, default="srcnn", help="which (default srcnn)")
+    add("-e", "--epochs", type=console.positive, help="epochs of this run (default 20)")
+    add(
+        "-i", "--input", action="extend", nargs="+", type=Path, metavar="DIR|LIST.txt",
+        help="photographs, samples, pairs in gt/ and lq/, hq/ and lq/ or HR/ and LR/ of a folder, or lists of them",
+    )  # fmt: skip
+    add("-s", "--scale", type=console.scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
+    add("-n", "--new", action="store_true", help="start a new run instead of resuming one")
+    add(
+        "--from", dest="start", type=Path, metavar="FILE|random",
+        help="start a new run from these weights, or from untrained ones where others would be taken",
+    )  # fmt: skip
+    add("-b", "--batch", type=console.positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
+    add(
+        "--accumulate", type=console.positive, default=1, metavar="N",
+        help="compute N batches for each update, for less memory",
+    )  # fmt: skip
+    add("--clip", type=console.positive_real, default=0.0, metavar="NORM", help="cut longer gradients to this norm")
+    add(
+        "--learning-rate", type=console.positive_real, help="at the start of the run (defaults: engine/settings.py)"
+    )  # fmt: skip
+    add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], help="sides of srcnn's filters (default 9-5-5)")
+    add("--blocks", type=console.positive, help="of rrdb and esrgan (default 6)")
+    add("--features", type=console.positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
+    add("--growth", type=console.positive, help="channels that a convolution adds in a dense block (default 16)")
+    add(
+        "--generator", choices=("rrdb", "srvgg"), help="of esrgan: rrdb, or the smaller and faster srvgg (default rrdb)"
+    )
+    add("--convolutions", type=console.positive, help="of srvgg between its first and last (default 16)")
+    add("--paper", action="store_true", help="the published rrdb, esrgan and defaults; give -e 4000 and -e 1600")
+    add(
+        "--perceptual", metavar="imagenet|random|FILE",
+        help="VGG19's weights for esrgan: torchvision's, fetched once (default); random; or a file of them",
+    )  # fmt: skip
+    add(
+        "--gan-weight", type=console.not_negative_real, metavar="X",
+        help="of the adversarial loss in esrgan; 0: without (defaults as in engine/settings.py)",
+    )  # fmt: skip
+    add(
+        "--save-every", type=console.positive_real, default=5.0, metavar="MINUTES",
+        help="besides after epochs (default 5)",
+    )  # fmt: skip
+    add("--save-updates", type=console.positive, metavar="N", help="save after every N updates too")
+    add(
+        "--validate-updates", type=console.positive, metavar="N",
+        help="measure, and choose the best weights, after every N updates instead of after epochs",
+    )  # fmt: skip
+    add(
+        "--keep", type=console.positive, default=0, metavar="N",
+        help="keep the weights of the last N epochs, or --save-updates, in models/NAME.kept/",
+    )  # fmt: skip
+    add("--name", type=console.plain_name, metavar="RUN", help="keep this run in a folder of its own, models/RUN/")
+    add(
+        "--cache", type=Path, metavar="DIR",
+        help="where pictures are packed that memory cannot hold (default photographs_packed/)",
+    )  # fmt: skip
+    add(
+        "--val", action="extend", nargs="+", type=Path, metavar="DIR",
+        help="pictures to watch besides; they choose nothing",
+    )  # fmt: skip
