@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 
 # torch is imported inside the commands, so that --help answers at once.
-from engine.flags import MODELS, TRAIN_HELP, add_train_flags
+from engine.flags import DEGRADATIONS, MODELS, TRAIN_HELP, add_train_flags
 from imaging import console
 from imaging.console import Parser, run_command
 
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate", help="measure PSNR and SSIM", description=EVALUATE_HELP, formatter_class=raw
     )
-    add_train_flags(train.add_argument)
+    add_train_flags(train)
     add_upscale_flags(upscale.add_argument)
     add_evaluate_flags(evaluate.add_argument)
     for command in (upscale, evaluate):
@@ -58,13 +58,19 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--blend", type=Path, metavar="FILE", help="mix these weights in (network interpolation)")
         command.add_argument("--alpha", type=console.share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
-    for command in (train, evaluate):
+    for command in (train, evaluate):  # of a training a file may say it too: it has no defaults here
+        is_train = command is train
         command.add_argument(
-            "-d", "--degradation", choices=("bicubic", "photo", "real"), default="bicubic",
+            "-d", "--degradation", choices=DEGRADATIONS, default=None if is_train else "bicubic",
             help="how the low pictures are made: only shrunk (bicubic, the default), as a camera or a web site makes "
             "them (photo), or blurred, noisy and compressed, and all that twice (real)",
         )  # fmt: skip
-        command.add_argument("--seed", type=console.not_negative, default=0, help="same seed, same result (default 0)")
+        command.add_argument(
+            "--seed",
+            type=console.not_negative,
+            default=None if is_train else 0,
+            help="same seed, same result (default 0)",
+        )
     for command, default in ((train, "auto"), (upscale, "auto"), (evaluate, "fp32")):
         command.add_argument(
             "--precision", choices=("auto", "fp32", "bf16", "fp16"), default=default,
@@ -125,18 +131,18 @@ def add_evaluate_flags(add) -> None:
 
 def train_command(options: argparse.Namespace) -> None:
     """`main.py train`."""
-    from engine.assembling import chosen_settings
+    from engine.assembling import chosen_settings, named_settings
     from engine.devices import choose_device, joined_processes, run_on_first
     from engine.training import train
 
     device = choose_device(options.cpu)
     settings = chosen_settings(options, device)
-    given = [name for name in ("epochs", "learning_rate") if getattr(options, name) is not None]
+    given = named_settings(options)
     with joined_processes(device):
-        sources = run_on_first(lambda: chosen_sources(options.input, settings, options.seed))
+        sources = run_on_first(lambda: chosen_sources(options.input, settings))
         path = train(
             settings, sources, options.epochs or 20, options.new, options.val or [], device,
-            options.start, given, options.save_every,
+            options.start, given, options.save_every, options.resume, options.discriminator_from,
         )  # fmt: skip
         print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
 
@@ -149,13 +155,13 @@ def fill_if_named(inputs: list[Path]) -> None:
         fill_if_empty(PHOTOGRAPHS)
 
 
-def chosen_sources(named: list[Path] | None, settings, seed: int) -> list[Path]:
+def chosen_sources(named: list[Path] | None, settings) -> list[Path]:
     """What `-i` names, else the default; images_raw/ is filled while it is empty in both cases."""
     fill_if_named(named or [])
-    return named or default_samples(settings, seed)
+    return named or default_samples(settings)
 
 
-def default_samples(settings, seed: int) -> list[Path]:
+def default_samples(settings) -> list[Path]:
     """The samples that are there for this scale, else new ones cut from images_raw/.
 
     Samples for another scale are somebody's work and stay: the photographs are then used as they are, as they
@@ -173,7 +179,7 @@ def default_samples(settings, seed: int) -> list[Path]:
     scales = {folder: sample_scale(folder) for folder in folders if folder.exists()}
     if not scales:
         note(f"no samples yet: cutting {DEFAULT_SAMPLES} from {photographs}/ into {folders[1]}/")
-        cut_samples(DEFAULT_SAMPLES, 32, scale, seed, photographs, folders[1])
+        cut_samples(DEFAULT_SAMPLES, 32, scale, settings.seed, photographs, folders[1])
         return folders[1:]
     fitting = [folder for folder, found in scales.items() if found == scale]
     fitting.sort(key=lambda folder: folder.stat().st_mtime)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from degrade import PHOTO, SECOND_ORDER, PhotoSettings, SecondOrderSettings
 from esrgan import ESRGAN_LAYERS, REAL_ESRGAN_LAYERS
 
 PIXEL_LOSSES = ("auto", "l1", "charbonnier", "l2")
@@ -55,6 +56,8 @@ class Settings:
     clip: float = 0.0  # the gradient's norm is cut to this; 0: it is not
     precision: str = "fp32"  # of the convolutions; weights, their averages and the losses are always float32
     seed: int = 0
+    photo: PhotoSettings = PHOTO  # how `photo` degrades, and `real` its mild share
+    real: SecondOrderSettings = SECOND_ORDER  # how `real` does
     adversarial: Adversarial | None = None
 
     @property

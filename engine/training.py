@@ -20,10 +20,11 @@ from torch import Tensor
 
 from engine.checkpoints import save_checkpoint
 from engine.data import Data, Pair, read_pairs
+from engine.degrading import DegradedData
 from engine.devices import mean_over_processes, rank_and_size, run_on_first
 from engine.networks import Network
 from engine.progress import progress_bar, show_progress, show_step
-from engine.resume import RunState, find_or_start_run, load_parts, same_pictures
+from engine.resume import RunState, find_or_start_run, find_run, load_parts, same_pictures
 from engine.settings import Settings
 from engine.updates import AdversarialStage, PixelStage, make_stage, network_input
 from engine.upscaling import in_tiles
@@ -77,22 +78,25 @@ def run_epochs(
 
 def train(
     settings: Settings, sources: list[Path], epochs: int, new: bool, validation: list[Path], device,
-    start: Path | None = None, given=(), save_every: float = 5.0,
+    start: Path | None = None, given=(), save_every: float = 5.0, resume: Path | None = None,
+    discriminator: Path | None = None,
 ) -> Path:  # fmt: skip
     """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
 
     It is saved after every epoch, and every `save_every` minutes. `given` names the settings that stood on the
-    command line: "epochs" and "learning_rate" may change in an unfinished run. Beside the checkpoint it leaves the
-    history as a table, a plot of the curves and a before/after picture. Raises UserError, and SystemExit where it
-    was asked to stop: everything is saved then.
+    command line: "epochs" and "learning_rate" may change in an unfinished run. `resume` is the file of the run that
+    goes on, where it is not the newest of its kind; `discriminator` one with weights for a new run's. Beside the
+    checkpoint it leaves the history as a table, a plot of the curves and a before/after picture. Raises UserError, and
+    SystemExit where it was asked to stop: everything is saved then.
     """
     rank, size = rank_and_size()
     if settings.batch % size:
         raise UsageError(f"-b {settings.batch}: does not divide among {size} processes")
-    data = Data(sources, settings, device, rank, size)
+    beginning = run_on_first(lambda: find_run(settings, new, start, given, resume, discriminator))
+    data = DegradedData(sources, settings, device, rank, size)
     watched = data.degraded_pairs(read_pairs(validation, settings.scale, data.enlarge)[0]) if validation else []
     note(f"training on {data}")
-    checkpoint, state, path = run_on_first(lambda: find_or_start_run(settings, data, epochs, new, start, given))
+    checkpoint, state, path = run_on_first(lambda: find_or_start_run(beginning, settings, data, epochs, given))
     data.hold_out(set(state.data.get("held_out", ())))
     if not same_pictures(state.data, data.summary()):
         raise UserError("the processes have unlike photographs: every machine needs the same")
@@ -109,7 +113,7 @@ def train(
     done, goal = (step / data.updates_per_epoch for step in (state.step, state.last_step))
     note(
         f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: "
-        "the same command without -n and --from resumes it"
+        f"the same command without -n and --from resumes it, and so does --resume {path}"
     )
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
 

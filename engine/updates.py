@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-import esrgan
 from engine.devices import autocast, channels_last, data_parallel, mean_over_processes
+from engine.discriminators import make_discriminator
 from engine.losses import adversarial_loss, pixel_loss, style_distance
 from engine.networks import AnyNetwork, LumaNetwork, Network, build_network
 from engine.optimizers import AdamFromGrey, Muon
@@ -303,18 +303,6 @@ class AdversarialStage:
             "discriminator_loss": loss.item(), "discriminator_real": real, "discriminator_restored": fake,
             "margin": real - fake,
         }  # fmt: skip
-
-
-def make_discriminator(settings: Settings) -> nn.Module:
-    """The discriminator of a run, the same for the same seed."""
-    adversarial = settings.adversarial
-    assert adversarial, "only the second stage has a discriminator"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed + 1)
-        if adversarial.discriminator == "unet":
-            return esrgan.UNetDiscriminator(adversarial.features)
-        patch = settings.patch * settings.scale
-        return esrgan.VGGDiscriminator(patch, adversarial.features, adversarial.normalisation)
 
 
 def make_stage(settings: Settings, weights: dict, device) -> PixelStage | AdversarialStage:

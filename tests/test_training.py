@@ -571,7 +571,7 @@ def test_a_file_of_vgg_may_lie_elsewhere(photographs):
     here, there, other = (
         {"model": "esrgan", "adversarial": {"perceptual": name}} for name in ("a/v.pth", "v.pth", "w")
     )
-    assert resume.changes(here, there) == [] and resume.changes(here, other) == ["perceptual v.pth → w"]
+    assert resume.changes(here, there) == [] and resume.changes(here, other) == ["adversarial.perceptual v.pth → w"]
 
 
 def test_an_unfinished_run_refuses_other_samples_from_the_same_photographs(samples, monkeypatch):
