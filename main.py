@@ -1,8 +1,9 @@
-"""The command line: train · upscale · evaluate.
+"""The command line: train · upscale · evaluate · info.
 
     python main.py train -e 20           # SRCNN ×2 on the photographs in images_raw/
     python main.py upscale -i img.jpg    # with the newest network in models/
     python main.py evaluate -i DIR       # PSNR and SSIM beside bicubic
+    python main.py info FILE             # what a file of weights is, and how it was trained
 
 Only flags and words are here, those of `train` in engine/flags.py; the work is done by the other modules.
 """
@@ -36,6 +37,12 @@ grey are measured on their own values, and a network that does not enlarge stand
 """
 
 
+INFO_HELP = """\
+Say what a file of weights is: kind, shape, data, history, and the settings of its training, as `train --settings` reads
+them from a .toml file; of other programs' weights, what can be known.
+"""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Every flag of every command; one flag has one meaning everywhere."""
     parser = Parser(
@@ -49,6 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate", help="measure PSNR and SSIM", description=EVALUATE_HELP, formatter_class=raw
     )
+    info = commands.add_parser("info", help="say what a file of weights is", description=INFO_HELP, formatter_class=raw)
+    info.add_argument("file", type=Path, nargs="+", metavar="FILE", help="checkpoints, or weights of other programs")
     add_train_flags(train)
     add_upscale_flags(upscale.add_argument)
     add_evaluate_flags(evaluate.add_argument)
@@ -251,6 +260,13 @@ def evaluate_command(options: argparse.Namespace) -> None:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
+def info_command(options: argparse.Namespace) -> None:
+    """`main.py info`."""
+    from engine.describing import describe
+
+    print("\n\n".join("\n".join(describe(path)) for path in options.file))
+
+
 FORMATS = {
     "psnr": "8.2f", "error": "7.2f", "ssim": "8.4f",
     "conv3_4": "9.3f", "conv5_4": "9.3f", "detail": "8.2f", "colour": "8.2f", "weave": "7.2f", "chroma": "8.2f",
@@ -273,7 +289,7 @@ def print_report(report: dict) -> None:
     print(f"\n{report['protocol']}")
 
 
-COMMANDS = {"train": train_command, "upscale": upscale_command, "evaluate": evaluate_command}
+COMMANDS = {"train": train_command, "upscale": upscale_command, "evaluate": evaluate_command, "info": info_command}
 
 
 def main(arguments: list[str] | None = None) -> int:

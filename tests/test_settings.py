@@ -9,6 +9,8 @@ import torch
 from test_training import ADVERSARIAL, CPU, RRDB, TINY, raised, short_epochs, unfinished  # noqa: F401 (a fixture)
 
 import degrade
+import esrgan
+import main
 from engine import data as data_module
 from engine import overrides
 from engine.assembling import chosen_settings, named_settings, settings_of
@@ -240,3 +242,22 @@ def test_words_as_values():
     assert overrides.parsed("1\nb = 2") == "1\nb = 2"  # one value, not two
     assert settings_of({"adversarial": asdict(Adversarial()), "learning_rate": 1e-4}, "").adversarial == Adversarial()
     assert TINY.adversarial is None
+
+
+def test_info_prints_settings_that_are_read_again(photographs, capsys):
+    other = replace(RRDB, pixel_loss="charbonnier", warm_up=3, ema=0.5)
+    path = train(other, [photographs], 1, True, [], CPU)
+    assert main.main(["info", str(path)]) == 0
+    told = capsys.readouterr().out
+    head, _, settings = told.partition("# settings\n")
+    assert "network: rrdb ×4" in head and "features 8" in head and "1 epochs, 3 updates" in head
+    assert "run: finished" in head and "4 pictures of 4 photographs" in head and "held out: photographs/" in head
+    (path.parent / "again.toml").write_text(settings)
+    assert chosen("--settings", "models/again.toml") == other
+    torch.save({"params": load_checkpoint(path)["params"]}, "foreign.pth")
+    torch.save({"params": esrgan.UNetDiscriminator(4).state_dict()}, "net_d.pth")
+    assert main.main(["info", "foreign.pth", "net_d.pth"]) == 0
+    told = capsys.readouterr().out
+    assert "network: rrdb ×4" in told and "do not say" in told and "discriminator: U-Net" in told
+    assert main.main(["info", "models/again.toml"]) == 1 and main.main(["info", "none.pt"]) == 2
+    assert capsys.readouterr().err.count("error: ") == 2
