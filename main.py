@@ -67,6 +67,10 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--blend", type=Path, metavar="FILE", help="mix these weights in (network interpolation)")
         command.add_argument("--alpha", type=console.share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
+        command.add_argument(
+            "--ensemble", action="store_true",
+            help="take the mean over eight flips and turns of the picture: a little better, eight times slower",
+        )  # fmt: skip
     for command in (train, evaluate):  # of a training a file may say it too: it has no defaults here
         is_train = command is train
         command.add_argument(
@@ -214,7 +218,7 @@ def upscale_command(options: argparse.Namespace) -> None:
     output = chosen_output(options.output)
     inputs = list_inputs(options.input, output)
     device = choose_device(options.cpu)
-    chooser = Chooser(options.model, options.blend, options.alpha, device, tqdm.write)
+    chooser = Chooser(options.model, options.blend, options.alpha, device, tqdm.write, options.ensemble)
     precision = choose_precision(options.precision, device)
     print(f"device: {device} ({precision})")
     settings = UpscaleSettings(
@@ -226,8 +230,9 @@ def upscale_command(options: argparse.Namespace) -> None:
 
 def evaluate_command(options: argparse.Namespace) -> None:
     """`main.py evaluate`."""
-    from engine.choosing import choose_network
+    from engine.choosing import as_ensemble, choose_network
     from engine.devices import choose_device, choose_precision
+    from engine.ensembles import TOLD
     from engine.evaluation import EvaluationSettings, evaluate_sets
     from engine.upscaling import Tiling
     from engine.weights import load_vgg19
@@ -236,6 +241,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     fill_if_named(options.input)
     device = choose_device(options.cpu)
     chosen = choose_network(options.model, options.blend, options.alpha, options.scale, options.degradation)
+    chosen = as_ensemble(chosen) if chosen and options.ensemble else chosen
     network, checkpoint = (chosen.network, chosen.checkpoint) if chosen else (None, None)
     if chosen:
         print(f"network: {chosen.told}")
@@ -254,6 +260,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
     vgg = load_vgg19(options.perceptual, ("conv3_4", "conv5_4")) if options.perceptual else None
     settings = EvaluationSettings(scale, network, vgg, options.degradation, options.seed, tiling)
     report = evaluate_sets(options.input, settings)
+    if chosen and options.ensemble:
+        report["protocol"] += f"; of the network {TOLD}"
     print_report(report)
     if options.json:
         with replacing(options.json) as temporary:

@@ -21,7 +21,7 @@ from torch import Tensor
 from engine.checkpoints import save_checkpoint
 from engine.data import Data, Pair, read_pairs
 from engine.degrading import DegradedData
-from engine.devices import mean_over_processes, rank_and_size, run_on_first
+from engine.devices import autocast, mean_over_processes, rank_and_size, run_on_first
 from engine.networks import Network
 from engine.progress import progress_bar, show_progress, show_step
 from engine.resume import RunState, find_or_start_run, find_run, load_parts, same_pictures
@@ -52,7 +52,7 @@ def run_epochs(
             figures = stage.update(low, high, learning_rate, step)  # forward, loss, backward, step
             figures = mean_over_processes({**figures, "stopping": float(bool(asked))}, stage.device)
             stopping = figures.pop("stopping") > 0
-            skipped = count_skipped(figures.pop("skipped"), skipped, step)
+            skipped = count_skipped(figures.pop("skipped"), skipped, step, learning_rate, path)
             state.step = step + 1
             if not skipped:
                 state.add_to_sums(figures)
@@ -63,7 +63,10 @@ def run_epochs(
                 measure_epoch(stage, checkpoint, state, data, watched)
             if is_first and (epoch_is_over or stopping or time.monotonic() - saved > 60 * save_every):
                 state.seconds = time.monotonic() - epoch_started  # of the epoch in hand
-                save(stage, checkpoint, state, path)
+                if is_sound(stage, data):
+                    save(stage, checkpoint, state, path)
+                elif stopping or state.step == state.last_step:
+                    raise UserError(f"the weights have gone bad: {way_out(learning_rate, path)}")
                 saved = time.monotonic()
             if is_first and epoch_is_over and (state.step == state.last_step or time.monotonic() - shown > 60):
                 show_progress(checkpoint, data, path)
@@ -178,16 +181,41 @@ def stop_when_asked() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def count_skipped(skipped: float, in_a_row: int, step: int) -> int:
+@torch.inference_mode()
+def is_sound(stage: PixelStage | AdversarialStage, data: Data) -> bool:
+    """Whether the weights are numbers, and make numbers of a picture: else they must not replace what was saved.
+
+    A step may spoil weights that only the next one would notice.
+    """
+    networks = (stage.network, stage.ema_network)
+    modules = [*networks, *([stage.discriminator] if isinstance(stage, AdversarialStage) else [])]
+    if not all(value.isfinite().all() for module in modules for value in module.state_dict().values()):
+        return False
+    for network in networks:
+        low = network_input(network, data.held_out[0].small[None])
+        with autocast(stage.settings.precision, low.device):
+            if not network(low).isfinite().all():
+                return False
+    return True
+
+
+def way_out(learning_rate: float, path: Path) -> str:
+    """What to do where training has come to grief."""
+    return (
+        "most likely the learning rate is too high or the precision too low; go on from what was saved before by "
+        f"--resume {path} with --learning-rate {learning_rate / 4:.1g} or --precision fp32, or start anew (-n) with "
+        "--clip 1"
+    )
+
+
+def count_skipped(skipped: float, in_a_row: int, step: int, learning_rate: float, path: Path) -> int:
     """How many steps in a row had a gradient that is no number. Raises UserError after ten."""
     if not skipped:
         return 0
     note(f"step {step + 1}: the gradient is no number; this update is skipped")
     if in_a_row + 1 == MAX_SKIPPED:
         raise UserError(
-            f"{MAX_SKIPPED} updates in a row had a gradient that is no number: most likely the learning rate is too "
-            "high or the precision too low; resume with a lower --learning-rate or --precision fp32, "
-            "or start anew (-n) with --clip 1"
+            f"{MAX_SKIPPED} updates in a row had a gradient that is no number: {way_out(learning_rate, path)}"
         )
     return in_a_row + 1
 
