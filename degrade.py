@@ -331,16 +331,20 @@ def some_grey(high: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return torch.where(grey.view(-1, 1, 1, 1), distortions.to_grey(high), high)
 
 
-def real_or_mild(high: Tensor, scale: int, generator: torch.Generator, mild: float) -> Tensor:
+def real_or_mild(
+    high: Tensor, scale: int, generator: torch.Generator, mild: float, settings: SecondOrderSettings = SECOND_ORDER,
+    mild_settings: PhotoSettings = PHOTO,
+) -> Tensor:  # fmt: skip
     """`second_order`, but for that share of the pictures `photo`, drawn for each.
 
     A network that has seen nothing but bad pictures paints over what was sound in a good one.
     """
     is_mild = _chance(len(high), mild, generator).to(high.device)
     low = high.new_empty(*high.shape[:2], *_low_size(high.shape, scale))
-    for chosen, chain in ((is_mild, photo), (~is_mild, second_order)):
-        if chosen.any():
-            low[chosen] = chain(high[chosen], scale, generator)
+    if is_mild.any():
+        low[is_mild] = photo(high[is_mild], scale, generator, mild_settings)
+    if not is_mild.all():
+        low[~is_mild] = second_order(high[~is_mild], scale, generator, settings)
     return low
 
 

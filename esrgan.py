@@ -361,10 +361,17 @@ class PerceptualLoss(nn.Module):
         self.vgg, self.weights, self.relative = vgg, dict(weights), relative
 
     def forward(self, restored: Tensor, high: Tensor) -> Tensor:
+        return self.distance(*self.features(restored, high))
+
+    def features(self, restored: Tensor, high: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Those of both; no gradient reaches the photograph's."""
         with torch.no_grad():
             expected = self.vgg(high)
-        actual = self.vgg(restored)
-        total = torch.zeros((), device=restored.device)
+        return self.vgg(restored), expected
+
+    def distance(self, actual: dict[str, Tensor], expected: dict[str, Tensor]) -> Tensor:
+        """The loss, of what `features` gave."""
+        total = torch.zeros((), device=next(iter(actual.values())).device)
         for layer, weight in self.weights.items():
             features = expected[layer].float()
             size = features.std().clamp_min(1e-8) if self.relative else 1.0

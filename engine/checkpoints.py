@@ -61,8 +61,11 @@ def save_checkpoint(checkpoint: dict, path: Path) -> None:
             about = {"format": FORMAT, "licence": LICENCE, "date": "", **checkpoint}
             last = {name: about.pop(name) for name in ("params", "training") if name in about}
             torch.save({**about, "date": datetime.now().isoformat(), **last}, temporary)
-        except RuntimeError as error:  # torch reports a failed write this way, a full disk above all
-            raise OSError(None, str(error).splitlines()[0]) from error
+        except RuntimeError as error:  # torch reports a failed write this way, and not why it failed
+            reason = str(error).splitlines()[0]
+            if "writ" in reason or "inline_container" in reason:
+                reason = "the disk is full or takes no more; what was saved before is whole"
+            raise OSError(None, reason) from error
 
 
 def load_checkpoint(path) -> dict:

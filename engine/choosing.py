@@ -6,11 +6,13 @@ chosen = chooser.for_picture(open_picture(path))
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from engine import checkpoints
 from engine.checkpoints import find_latest, first_that_loads, fitting_heads, is_dated, load_checkpoint, model_name
+from engine.ensembles import TOLD, Ensemble
 from engine.layouts import KINDS, AnyNetwork
 from engine.networks import load_network
 from engine.weights import blend
@@ -87,7 +89,9 @@ def better_shipped(checkpoint: dict) -> Path | None:
 def choose_checkpoint(
     model: str | None, scale: int | None = None, degradation: str | None = None
 ) -> tuple[Path, dict] | None:
-    """What `-m` names, a kind of network, a file, or a folder, of which the newest; without it the newest in models/, else the best that ships.
+    """What `-m` names: a kind of network, a file, or a folder, of which the newest; else the newest in models/.
+
+    Where there is none, the best that ships.
 
     Of a kind, rather one that was trained on this degradation. None if there is none. Raises UserError for a file
     that cannot be used.
@@ -150,6 +154,13 @@ def choose_network(
     return Chosen(network, checkpoint, f"{told})", came_along and by_kind)
 
 
+def as_ensemble(chosen: Chosen) -> Chosen:
+    """The same network in all eight flips and turns, which the line and the names of results tell."""
+    tag = f"{chosen.checkpoint['tag']}-ensemble" if chosen.checkpoint.get("tag") else "ensemble"
+    network = cast(AnyNetwork, Ensemble(chosen.network).eval())
+    return replace(chosen, network=network, checkpoint={**chosen.checkpoint, "tag": tag}, told=f"{chosen.told}, {TOLD}")
+
+
 def weights_tag(word: str, network: AnyNetwork) -> str:
     """What tells a network from others of its kind in names of results: a word for it, and a hash of its weights."""
     digest = hashlib.sha256()
@@ -180,14 +191,16 @@ def suiting(traces: Traces) -> tuple[str, str]:
 class Chooser:
     """The network for each picture: `model`, `other` and `alpha` are what `-m`, `--blend` and `--alpha` say.
 
-    A file, a mixture and one's own network are for all pictures. Of what ships, each gets what suits it, of the kind
-    that was named if one was. Each is loaded once, and told once by `tell`. Raises UsageError, UserError.
+    With `ensemble` each is run in all flips and turns. A file, a mixture and one's own network are for all pictures. Of
+    what ships, each gets what suits it, of the kind that was named if one was. Each is loaded once, and told once by
+    `tell`. Raises UsageError, UserError.
     """
 
     def __init__(
-        self, model: str | None, other: Path | None = None, alpha: float | None = None, device="cpu", tell=print
-    ):
-        self.model, self.device, self.tell = model, device, tell
+        self, model: str | None, other: Path | None = None, alpha: float | None = None, device="cpu", tell=print,
+        ensemble: bool = False,
+    ):  # fmt: skip
+        self.model, self.device, self.tell, self.ensemble = model, device, tell, ensemble
         self.chosen: dict[str, Chosen] = {}  # by degradation
         chosen = choose_network(model, other, alpha)
         self.fixed = None if chosen and chosen.ships else self.ready(chosen)
@@ -214,6 +227,7 @@ class Chooser:
         if chosen is None:
             name = f" -m {self.model}" if self.model else ""
             raise UsageError(f"no such network yet: `python main.py train{name} -e 20` trains one")
+        chosen = as_ensemble(chosen) if self.ensemble else chosen
         self.tell(f"network: {chosen.told}")
         chosen.network.to(self.device)
         return chosen

@@ -9,7 +9,7 @@ Every random choice of a step comes from a generator seeded with (seed, step): a
 import math
 import zlib
 from collections.abc import Iterable
-from functools import partial, reduce
+from functools import reduce
 from pathlib import Path
 
 import numpy
@@ -213,7 +213,7 @@ class Data:
         generator = seeded(self.settings.seed, step, self.rank, 0xDE64)
         high = from_bytes(patches[1].to(self.device, non_blocking=True))
         if self.settings.degradation == "photo":
-            high = degrade.some_grey(high, degrade.PHOTO.grey, generator)
+            high = degrade.some_grey(high, self.settings.photo.grey, generator)
         # Of the sharpened picture, if that is what the network is to give: see updates.sharp_target.
         sharp = distortions.usm_sharpen(high) if self.settings.sharpen else high
         whole = self._degraded(sharp, generator, self.settings.mild)
@@ -243,8 +243,13 @@ class Data:
         return degraded
 
     def _degraded(self, high: Tensor, generator: torch.Generator, mild: float = 0.0) -> Tensor:
-        chain = partial(degrade.real_or_mild, mild=mild) if mild else degrade.DEGRADATIONS[self.settings.degradation]
-        low = chain(high, self.settings.scale, generator)
+        settings = self.settings
+        if settings.degradation == "photo":
+            low = degrade.photo(high, settings.scale, generator, settings.photo)
+        elif mild:
+            low = degrade.real_or_mild(high, settings.scale, generator, mild, settings.real, settings.photo)
+        else:
+            low = degrade.second_order(high, settings.scale, generator, settings.real)
         return resize(low, size=size_of(high)) if self.enlarge else low
 
     def _middle(self, picture: Tensor, low_side: int) -> Tensor:

@@ -5,6 +5,7 @@ from pathlib import Path
 from imaging import console
 
 MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
+DEGRADATIONS = ("bicubic", "photo", "real")
 
 TRAIN_HELP = """\
 Train a network. An unfinished run of the same model, scale, degradation and shape is resumed first; a finished one
@@ -38,29 +39,37 @@ kept; of esrgan those that are nearest to the real picture in VGG19's features.
 """
 
 
-def add_train_flags(add) -> None:
-    """What `train` alone understands."""
-    add("-m", "--model", choices=MODELS, default="srcnn", help="which (default srcnn)")
-    add("-e", "--epochs", type=console.positive, help="epochs of this run (default 20)")
+def add_train_flags(parser) -> None:
+    """What `train` alone understands, by what it is about."""
+    add_run_flags(parser.add_argument_group("the run").add_argument)
+    add_network_flags(parser.add_argument_group("the network").add_argument)
+    add_learning_flags(parser.add_argument_group("how it learns").add_argument)
+    add_measuring_flags(parser.add_argument_group("what is measured and kept").add_argument)
+
+
+def add_run_flags(add) -> None:
+    """Which pictures, how long, and where it starts."""
     add(
         "-i", "--input", action="extend", nargs="+", type=Path, metavar="DIR|LIST.txt",
         help="photographs, samples, pairs in gt/ and lq/, hq/ and lq/ or HR/ and LR/ of a folder, or lists of them",
     )  # fmt: skip
-    add("-s", "--scale", type=console.scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
+    add("-e", "--epochs", type=console.positive, help="epochs of this run (default 20)")
     add("-n", "--new", action="store_true", help="start a new run instead of resuming one")
+    add("--resume", type=Path, metavar="FILE", help="go on with this run, with its settings, not with the newest")
     add(
         "--from", dest="start", type=Path, metavar="FILE|random",
-        help="start a new run from these weights, or from untrained ones where others would be taken",
+        help="start a new run from these weights, whose shape it takes, or from untrained ones",
     )  # fmt: skip
-    add("-b", "--batch", type=console.positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
     add(
-        "--accumulate", type=console.positive, default=1, metavar="N",
-        help="compute N batches for each update, for less memory",
+        "--discriminator-from", type=Path, metavar="FILE",
+        help="start esrgan's discriminator from these weights, whose kind and width it takes",
     )  # fmt: skip
-    add("--clip", type=console.positive_real, default=0.0, metavar="NORM", help="cut longer gradients to this norm")
-    add(
-        "--learning-rate", type=console.positive_real, help="at the start of the run (defaults: engine/settings.py)"
-    )  # fmt: skip
+
+
+def add_network_flags(add) -> None:
+    """Its kind and shape."""
+    add("-m", "--model", choices=MODELS, help="which (default srcnn, or that of --from)")
+    add("-s", "--scale", type=console.scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
     add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], help="sides of srcnn's filters (default 9-5-5)")
     add("--blocks", type=console.positive, help="of rrdb and esrgan (default 6)")
     add("--features", type=console.positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
@@ -70,13 +79,36 @@ def add_train_flags(add) -> None:
     )
     add("--convolutions", type=console.positive, help="of srvgg between its first and last (default 16)")
     add("--paper", action="store_true", help="the published rrdb, esrgan and defaults; give -e 4000 and -e 1600")
+
+
+def add_learning_flags(add) -> None:
+    """What decides the result besides."""
+    add("-b", "--batch", type=console.positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
+    add(
+        "--accumulate", type=console.positive, metavar="N", help="compute N batches for each update, for less memory"
+    )  # fmt: skip
+    add("--clip", type=console.positive_real, metavar="NORM", help="cut longer gradients to this norm")
+    add("--learning-rate", type=console.positive_real, help="at the start of the run")
     add(
         "--perceptual", metavar="imagenet|random|FILE",
         help="VGG19's weights for esrgan: torchvision's, fetched once (default); random; or a file of them",
     )  # fmt: skip
+    add("--gan-weight", type=console.not_negative_real, metavar="X", help="of esrgan's adversarial loss; 0: without")
     add(
-        "--gan-weight", type=console.not_negative_real, metavar="X",
-        help="of the adversarial loss in esrgan; 0: without (defaults as in engine/settings.py)",
+        "--settings", type=Path, metavar="FILE.toml|FILE.pt",
+        help="take the settings from a file, as `python main.py info FILE.pt` lists them, or from a checkpoint",
+    )  # fmt: skip
+    add(
+        "--set", action="append", metavar="NAME=VALUE",
+        help="one setting, as adversarial.loss=hinge or real.first.noise.sigma=1,10; as often as wanted",
+    )  # fmt: skip
+
+
+def add_measuring_flags(add) -> None:
+    """Which figures and files it leaves."""
+    add(
+        "--val", action="extend", nargs="+", type=Path, metavar="DIR",
+        help="pictures to watch besides; they choose nothing",
     )  # fmt: skip
     add(
         "--save-every", type=console.positive_real, default=5.0, metavar="MINUTES",

@@ -48,7 +48,7 @@ def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
         if any(name in entry for entry in history):
             axis.plot(epochs, [entry.get(name, math.nan) for entry in history], marker=".", label=label)
 
-    for name in ("loss", "pixel", "consistency", "perceptual", "adversarial", "discriminator_loss"):
+    for name in ("loss", "pixel", "consistency", "perceptual", "style", "adversarial", "discriminator_loss"):
         plot(loss, name, name.replace("discriminator_loss", "discriminator"))
     loss.set(title="Training loss", xlabel="epoch", ylabel="mean over the epoch", yscale="log")
     plot(quality, "psnr", "held-out photographs")

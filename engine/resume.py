@@ -13,7 +13,8 @@ from engine.checkpoints import find_latest, load_checkpoint, new_path
 from engine.choosing import find_trained
 from engine.data import Data
 from engine.devices import rank_and_size
-from engine.entries import is_count, is_finite, is_number, is_plain, is_plain_dict, require, with_new_names
+from engine.discriminators import load_discriminator
+from engine.entries import as_list, is_count, is_finite, is_number, is_plain, is_plain_dict, require, with_new_names
 from engine.layouts import generator_of
 from engine.networks import build_network
 from engine.optimizers import Muon
@@ -109,36 +110,59 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 # ---------------------------------------------------------------------------------------------
 
 
-def find_start(settings: Settings, new: bool, start: Path | None, folder: Path) -> tuple[Path | None, dict]:
-    """The run in `folder` that goes on, with its file; else the weights that a new one begins with.
+@dataclass
+class Beginning:
+    """What a run begins with, as far as that is known before the pictures are."""
 
-    Raises UserError before any picture is read.
+    checkpoint: dict
+    found: tuple[Path, RunState] | None = None  # the run that goes on, and its file; without, it is a new one
+    discriminator: dict[str, Tensor] = field(default_factory=dict)  # weights that a new one has for it
+
+
+def find_run(
+    settings: Settings, new: bool, start: Path | None, given, resume: Path | None, discriminator: Path | None,
+    folder: Path,
+) -> Beginning:  # fmt: skip
+    """The run that goes on, `resume` or else the newest of its kind in `folder`, or the weights that one starts from.
+
+    Raises UsageError where an unfinished one has other settings, and where there is nothing to start from.
     """
-    found = None if new or start else find_latest(folder, **settings.kind())
+    found = None if new or start or discriminator or resume else find_latest(folder, **settings.kind())
+    if resume:
+        found = resume, load_checkpoint(resume)
+        if "training" not in found[1]:
+            raise UsageError(f"--resume {resume}: holds weights and no run: --from starts a new one from them")
     if found and "training" in found[1]:
-        return found
-    if found:  # weights alone, such as ship with the program
-        start = found[0]
-    weights = starting_weights(settings, new, start, folder)
-    return None, {**settings.kind(), "history": [], "params": weights}
-
-
-def begin(
-    begun: tuple[Path | None, dict], settings: Settings, data: Data, epochs: int, given, folder: Path
-) -> tuple[dict, RunState, Path]:
-    """What `find_start` gave as the checkpoint that a run starts from, where it stands, and the file to write."""
-    path, checkpoint = begun
-    if path:
+        path, checkpoint = found
         try:
             state = RunState.from_dict(checkpoint.pop("training"))
         except UserError as error:
             raise UserError(f"{path}: {error}: -n starts anew") from error
+        if state.unfinished and (changed := changes(state.settings, settings_to_go_on_with(state, settings, given))):
+            refuse_changes(path, changed)
+        return Beginning(checkpoint, (path, state))
+    if found:  # weights alone, such as ship with the program
+        start = found[0]
+    weights = starting_weights(settings, new, start, folder)
+    known = load_discriminator(discriminator, settings)[1] if discriminator else {}
+    return Beginning({**settings.kind(), "history": [], "params": weights}, None, known)
+
+
+def find_or_start_run(
+    beginning: Beginning, settings: Settings, data: Data, epochs: int, given, folder: Path
+) -> tuple[dict, RunState, Path]:
+    """The checkpoint that a run starts from, where it stands, and the file that it is written to."""
+    checkpoint = beginning.checkpoint
+    if beginning.found:
+        path, state = beginning.found
         data.hold_out(set(state.data.get("held_out", ())))
         target = continue_run(checkpoint, state, path, settings, data, given)
         goal = "finishing" if target == path else "going on from"
         note(f"{goal} {path} after {epochs_done(checkpoint['history']):g} epochs (-n starts anew)")
     else:
         state = RunState(asdict(settings), data.summary())
+        if beginning.discriminator:
+            state.parts["discriminator"] = beginning.discriminator
         target = new_path(checkpoint, folder)
     plan_epochs(state, epochs, given, data.updates_per_epoch)
     return checkpoint, state, target
@@ -157,11 +181,7 @@ def starting_weights(settings: Settings, new: bool, start: Path | None, folder: 
     Raises UsageError if ESRGAN has none to begin with and `new` does not say that noise is meant.
     """
     if start and start != UNTRAINED:
-        checkpoint = load_checkpoint(start)
-        if checkpoint["shape"] != settings.shape:
-            raise UsageError(f"--from {start}: is {checkpoint['shape']}, not {settings.shape}")
-        note(f"starting from {start}")
-        return checkpoint["params"]
+        return weights_that_fit(load_checkpoint(start), settings, start)
     before, generator = None, generator_of(settings.model, settings.shape)
     if start != UNTRAINED and settings.model == "esrgan":
         before = {"model": generator}
@@ -178,9 +198,44 @@ def starting_weights(settings: Settings, new: bool, start: Path | None, folder: 
             f"esrgan starts from a trained {generator}, and there is none of this shape: `{first}` first, "
             "or give --from FILE, or -n to start from noise, which seldom ends well"
         )
+    return untrained_weights(settings)
+
+
+def untrained_weights(settings: Settings) -> dict[str, Tensor]:
+    """A seeded draw."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return build_network(settings.model, settings.shape).state_dict()
+
+
+def weights_that_fit(checkpoint: dict, settings: Settings, path: Path) -> dict[str, Tensor]:
+    """A checkpoint's weights; where it is for another scale, those that fit, and a seeded draw for the others.
+
+    Raises UsageError where the networks differ in more than their scale.
+    """
+    if checkpoint["shape"] == settings.shape:
+        note(f"starting from {path}")
+        return checkpoint["params"]
+    if without_scale(checkpoint["shape"]) != without_scale(settings.shape):
+        raise UsageError(f"--from {path}: is {checkpoint['shape']}, not {settings.shape}")
+    weights, old = untrained_weights(settings), checkpoint["params"]
+    kept = {name for name, value in weights.items() if name in old and old[name].shape == value.shape}
+    left, fresh = (", ".join(layers(names - kept)) or "nothing" for names in (old.keys(), weights.keys()))
+    note(
+        f"starting from {path}, which is for ×{checkpoint['scale']}: {len(kept)} of its {len(old)} tensors fit; "
+        f"left out: {left}; drawn anew: {fresh}"
+    )
+    return weights | {name: old[name] for name in kept}
+
+
+def without_scale(shape: dict) -> dict:
+    """A shape but for what its scale decides."""
+    return {name: value for name, value in shape.items() if name not in ("scale", "unshuffle")}
+
+
+def layers(names: set[str]) -> list[str]:
+    """The layers that parameters of these names belong to."""
+    return sorted({name.rpartition(".")[0] for name in names})
 
 
 # ---------------------------------------------------------------------------------------------
@@ -192,8 +247,8 @@ def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settin
     """Prepare a checkpoint for more training; returns the file to write: its own if its run is unfinished.
 
     An unfinished run keeps its learning rate unless it is among what was `given` on the command line, and its share of
-    mild degradation, which no flag names. It may change its precision, for another machine may have no bf16. Raises
-    UsageError where anything else has changed.
+    mild degradation, unless that is too. It may change its precision, for another machine may have no bf16, and its
+    batch against `accumulate`. Raises UsageError where anything else has changed.
     """
     same_data = same_pictures(state.data, data.summary())
     if state.unfinished and not same_data and (added := added_photographs(state.data, data.summary())):
@@ -201,23 +256,16 @@ def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settin
         names = ", ".join(printable(name) for name in added[:3])
         note(f"{len(added)} photographs added ({names}{', …' if added[3:] else ''}); those held out stay")
         state.data = data.summary()
-    before, now = state.settings, asdict(settings)
-    if state.unfinished and "learning_rate" not in given:
-        now["learning_rate"] = before["learning_rate"]
-    if state.unfinished:
-        now["mild"] = before.get("mild", 0.0)  # there was none before it was a setting
+    before, now = state.settings, settings_to_go_on_with(state, settings, given)
     changed = changes(before, now) + ([] if same_data else ["other pictures"])
     if state.unfinished and changed:
-        raise UsageError(
-            f"{path} is an unfinished run with other settings ({', '.join(changed)}): "
-            "give the same ones to finish it, or -n to start anew"
-        )
+        refuse_changes(path, changed)
     state.settings = now
     if state.unfinished:
         if now["learning_rate"] != before["learning_rate"]:
             note(f"learning rate {before['learning_rate']:g} → {now['learning_rate']:g}")
         return path
-    if not same_data or changes(before.get("adversarial") or {}, now["adversarial"] or {}):
+    if not same_data or any(change.startswith("adversarial.") for change in changed):
         state.best = -math.inf  # measured on other pictures, or in another unit
     if changed:
         state.parts.pop("pool", None)  # its pairs are of other pictures, or of another size
@@ -242,17 +290,58 @@ def same_pictures(before: dict, now: dict) -> bool:
     return all(before.get(name, value) == value for name, value in now.items())
 
 
+def settings_to_go_on_with(state: RunState, settings: Settings, given=()) -> dict:
+    """The settings as a dictionary; of an unfinished run with what it keeps unless that was `given`."""
+    now = asdict(settings)
+    if state.unfinished and "learning_rate" not in given:
+        now["learning_rate"] = state.settings["learning_rate"]
+    if state.unfinished and "mild" not in given:
+        now["mild"] = state.settings.get("mild", 0.0)  # there was none before it was a setting
+    return now
+
+
+def refuse_changes(path: Path, changed: list[str]) -> None:
+    """Raises UsageError that says what an unfinished run may not take over."""
+    raise UsageError(
+        f"{path} is an unfinished run with other settings ({', '.join(changed)}): "
+        f"give the same ones to finish it, or --resume {path}, which takes them from there, or -n to start anew"
+    )
+
+
 def changes(before: dict, now: dict) -> list[str]:
-    """The settings in which two runs differ, but for those that a run may take over."""
-    before, now = ({**settings, **(settings.get("adversarial") or {})} for settings in (before, now))
+    """The settings in which two runs differ, by dotted names, but for those that a run may take over."""
+    defaults = by_dotted_names(asdict(Settings(adversarial=Adversarial())))
+    before, now = by_dotted_names(before), by_dotted_names(now)
     for settings in (before, now):  # a file of VGG19's weights may lie elsewhere on another machine
-        settings |= {"perceptual": Path(settings["perceptual"]).name} if settings.get("perceptual") else {}
-    defaults = asdict(Settings()) | asdict(Adversarial())
-    before = {name: defaults[name] for name in now} | before  # runs that began before there was a choice
-    names = sorted((before.keys() | now.keys()) - {"precision", "learning_rate", "adversarial"})
+        if name := settings.get("adversarial.perceptual"):
+            settings["adversarial.perceptual"] = Path(name).name
+    before = {name: defaults[name] for name in now if name in defaults} | before  # began before there was a choice
+    free = {"precision", "learning_rate"}
+    if samples_per_update(before) == samples_per_update(now):
+        free |= {"batch", "accumulate"}
+    names = sorted((before.keys() | now.keys()) - free)
     return [
-        f"{name} {printable(before.get(name))} → {now.get(name)}" for name in names if before.get(name) != now.get(name)
+        f"{printable(name)} {printable(before.get(name))} → {now.get(name)}"
+        for name in names
+        if before.get(name) != now.get(name)
     ]
+
+
+def by_dotted_names(settings: dict, prefix: str = "") -> dict:
+    """Settings as they are stored, groups taken apart: {"adversarial": {"loss": …}} → {"adversarial.loss": …}."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and name not in ("shape", "layers"):
+            found |= by_dotted_names(value, f"{prefix}{name}.")
+        elif not (name == "adversarial" and value is None):
+            found[f"{prefix}{name}"] = as_list(value)
+    return found
+
+
+def samples_per_update(settings: dict) -> tuple:
+    """How many samples an update has, of settings that anybody may have written."""
+    batch, accumulate = settings.get("batch"), settings.get("accumulate")
+    return (batch * accumulate,) if type(batch) is type(accumulate) is int else (batch, accumulate)
 
 
 def plan_epochs(state: RunState, epochs: int, given, updates: int) -> None:

@@ -3,7 +3,11 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from degrade import PHOTO, SECOND_ORDER, PhotoSettings, SecondOrderSettings
 from esrgan import ESRGAN_LAYERS, REAL_ESRGAN_LAYERS
+
+PIXEL_LOSSES = ("auto", "l1", "charbonnier", "l2")
+ADVERSARIAL_LOSSES = ("auto", "relativistic", "vanilla", "least_squares", "hinge")
 
 
 @dataclass(frozen=True)
@@ -14,15 +18,18 @@ class Adversarial:
     perceptual_weight: float = 1.0
     adversarial_weight: float = 5e-3  # λ
     consistency_weight: float = 0.0  # of that of both averaged over squares as large as the scale; not in the paper
+    style_weight: float = 0.0  # of the difference of Gram matrices in the same layers; not in the paper
     layers: dict = field(default_factory=lambda: dict(ESRGAN_LAYERS))
     relative: bool = False  # each layer counts by its difference as a share of its deviation in the photographs
     perceptual: str = "imagenet"
-    discriminator: str = "vgg"  # ESRGAN's, with the relativistic loss; "unet": Real-ESRGAN's, with the vanilla one
+    discriminator: str = "vgg"  # ESRGAN's; "unet": Real-ESRGAN's
+    loss: str = "auto"  # one of ADVERSARIAL_LOSSES; "auto": relativistic for "vgg", vanilla for "unet", as published
     features: int = 64  # of the discriminator
     normalisation: str = "batch"  # of the VGG-style discriminator; the U-Net has spectral norm
     discriminator_rate: float = 1.0  # the discriminator's learning rate, as a share of the generator's
     discriminator_every: int = 1  # the discriminator is updated at every so many steps
     discriminator_waits: float = 0.0  # and not while its loss is under this: then it waits for the generator
+    generator_every: int = 1  # the generator is updated at every so many steps
     head_start: int = 0  # so many steps at the start of the stage update the discriminator alone
 
 
@@ -35,6 +42,7 @@ class Settings:
     degradation: str = "bicubic"
     mild: float = 0.0  # share of patches that `real` degrades as `photo` does, so that what is intact stays as it is
     sharpen: bool = False  # the target, by unsharp masking: the low picture is made of the sharpened one too
+    pixel_loss: str = "auto"  # one of PIXEL_LOSSES; "auto": l2 for networks on luma, l1 for others, as published
     shape: dict = field(default_factory=lambda: {"kernels": [9, 5, 5]})
     batch: int = 16  # SRCNN's paper does not say; its released settings take 128
     patch: int = 48  # pixels a side of the low picture; SRCNN's paper: 33, of which 17 remain after 9-5-5, here 32
@@ -48,6 +56,8 @@ class Settings:
     clip: float = 0.0  # the gradient's norm is cut to this; 0: it is not
     precision: str = "fp32"  # of the convolutions; weights, their averages and the losses are always float32
     seed: int = 0
+    photo: PhotoSettings = PHOTO  # how `photo` degrades, and `real` its mild share
+    real: SecondOrderSettings = SECOND_ORDER  # how `real` does
     adversarial: Adversarial | None = None
 
     @property
@@ -67,7 +77,15 @@ COMPACT_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 6.0, "conv5_4": 0.5
 # A short training needs a discriminator that does not win outright: half as wide, it waits while it is ahead, and it
 # learns by Adam at 2e-4, where the generator learns by Muon at 1e-3. VGG19 hardly minds a tint: consistency does.
 COMPACT_ADVERSARIAL = Adversarial(
-    2.0, 1.0, 0.04, 6.0, COMPACT_LAYERS, relative=True, features=32, discriminator_rate=0.2, discriminator_waits=0.5
+    2.0,
+    1.0,
+    0.04,
+    6.0,
+    layers=COMPACT_LAYERS,
+    relative=True,
+    features=32,
+    discriminator_rate=0.2,
+    discriminator_waits=0.5,
 )
 COMPACT_REAL_ADVERSARIAL = replace(
     REAL_ADVERSARIAL, consistency_weight=6.0, relative=True, features=32, discriminator_rate=0.2

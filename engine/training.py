@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 
 from engine.data import Data, Pair, read_pairs
-from engine.devices import local_rank_and_size, mean_over_processes, rank_and_size, run_on_first, wait_for_first
+from engine.devices import (
+    autocast, local_rank_and_size, mean_over_processes, rank_and_size, run_on_first, wait_for_first,
+)  # fmt: skip
 from engine.networks import Network
 from engine.progress import progress_bar, show_progress, show_step
-from engine.resume import RunState, begin, epochs_done, find_start, load_parts, same_pictures
+from engine.resume import RunState, epochs_done, find_or_start_run, find_run, load_parts, same_pictures
 from engine.saving import Saver, Upkeep
 from engine.settings import Settings
 from engine.sources import OWN, Named, Source, find_sources
@@ -58,7 +60,7 @@ def run_epochs(
             figures = stage.update(low, high, learning_rate, step)  # forward, loss, backward, step
             figures = mean_over_processes({**figures, "stopping": float(bool(asked))}, stage.device)
             stopping = figures.pop("stopping") > 0
-            skipped = count_skipped(figures.pop("skipped"), skipped, step)
+            skipped = count_skipped(figures.pop("skipped"), skipped, step, learning_rate, path)
             state.step = step + 1
             if not skipped:
                 state.add_to_sums(figures)
@@ -69,7 +71,10 @@ def run_epochs(
                 measure_epoch(stage, checkpoint, state, data, watched, upkeep)
             if is_first and (epoch_is_over or stopping or is_time_to_save(state.step, saved, upkeep)):
                 state.seconds = time.monotonic() - epoch_started  # of the epoch in hand
-                save(stage, checkpoint, state, saver)
+                if is_sound(stage, data):
+                    save(stage, checkpoint, state, saver)
+                elif stopping or state.step == state.last_step:
+                    raise UserError(f"the weights have gone bad: {way_out(learning_rate, path)}")
                 saved = time.monotonic()
             if is_first and upkeep.keep and state.step % (upkeep.save_updates or between) == 0:
                 saver.keep(checkpoint, stage.ema_network.state_dict(), state.step, upkeep.keep)
@@ -88,14 +93,16 @@ def run_epochs(
 
 def train(
     settings: Settings, sources: Iterable[Named], epochs: int, new: bool, validation: list[Path], device,
-    start: Path | None = None, given=(), upkeep: Upkeep = NORMAL_UPKEEP,
+    start: Path | None = None, given=(), upkeep: Upkeep = NORMAL_UPKEEP, resume: Path | None = None,
+    discriminator: Path | None = None,
 ) -> Path:  # fmt: skip
     """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
 
-    `upkeep` says when it is saved, and where. `given` names the settings that stood on the
-    command line: "epochs" and "learning_rate" may change in an unfinished run. Beside the checkpoint it leaves the
-    history as a table, a plot of the curves and a before/after picture. Raises UserError, and SystemExit where it
-    was asked to stop: everything is saved then.
+    `upkeep` says when it is saved, and where. `given` names the settings that stood on the command line: "epochs" and
+    "learning_rate" may change in an unfinished run. `resume` is the file of the run that goes on, where it is not the
+    newest of its kind; `discriminator` one with weights for a new run's. Beside the checkpoint it leaves the history as
+    a table, a plot of the curves and a before/after picture. Raises UserError, and SystemExit where it was asked to
+    stop: everything is saved then.
     """
     rank, size = rank_and_size()
     if settings.batch % size:
@@ -104,11 +111,12 @@ def train(
     settings = for_pairs(settings, found)
     if settings.adversarial:
         check_vgg19(settings.adversarial.perceptual)
-    begun = run_on_first(lambda: find_start(settings, new, start, upkeep.folder))
+    folder = upkeep.folder
+    beginning = run_on_first(lambda: find_run(settings, new, start, given, resume, discriminator, folder))
     data = Data(found, settings, device, rank, size, upkeep.cache, local_rank_and_size())
     watched = read_watched(validation, settings, data, upkeep.cache) if validation else []
     note(f"training on {data}")
-    checkpoint, state, path = run_on_first(lambda: begin(begun, settings, data, epochs, given, upkeep.folder))
+    checkpoint, state, path = run_on_first(lambda: find_or_start_run(beginning, settings, data, epochs, given, folder))
     data.hold_out(set(state.data.get("held_out", ())))
     if not same_pictures(state.data, data.summary()):
         raise UserError("the processes have unlike photographs: every machine needs the same")
@@ -126,7 +134,7 @@ def train(
     done, goal = (step / data.updates_per_epoch for step in (state.step, state.last_step))
     note(
         f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: "
-        "the same command without -n and --from resumes it"
+        f"the same command without -n and --from resumes it, and so does --resume {path}"
     )
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
 
@@ -237,16 +245,41 @@ def stop_when_asked() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def count_skipped(skipped: float, in_a_row: int, step: int) -> int:
+@torch.inference_mode()
+def is_sound(stage: PixelStage | AdversarialStage, data: Data) -> bool:
+    """Whether the weights are numbers, and make numbers of a picture: else they must not replace what was saved.
+
+    A step may spoil weights that only the next one would notice.
+    """
+    networks = (stage.network, stage.ema_network)
+    modules = [*networks, *([stage.discriminator] if isinstance(stage, AdversarialStage) else [])]
+    if not all(value.isfinite().all() for module in modules for value in module.state_dict().values()):
+        return False
+    for network in networks:
+        low = network_input(network, data.held_out[0].small[None])
+        with autocast(stage.settings.precision, low.device):
+            if not network(low).isfinite().all():
+                return False
+    return True
+
+
+def way_out(learning_rate: float, path: Path) -> str:
+    """What to do where training has come to grief."""
+    return (
+        "most likely the learning rate is too high or the precision too low; go on from what was saved before by "
+        f"--resume {path} with --learning-rate {learning_rate / 4:.1g} or --precision fp32, or start anew (-n) with "
+        "--clip 1"
+    )
+
+
+def count_skipped(skipped: float, in_a_row: int, step: int, learning_rate: float, path: Path) -> int:
     """How many steps in a row had a gradient that is no number. Raises UserError after ten."""
     if not skipped:
         return 0
     note(f"step {step + 1}: the gradient is no number; this update is skipped")
     if in_a_row + 1 == MAX_SKIPPED:
         raise UserError(
-            f"{MAX_SKIPPED} updates in a row had a gradient that is no number: most likely the learning rate is too "
-            "high or the precision too low; resume with a lower --learning-rate or --precision fp32, "
-            "or start anew (-n) with --clip 1"
+            f"{MAX_SKIPPED} updates in a row had a gradient that is no number: {way_out(learning_rate, path)}"
         )
     return in_a_row + 1
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-import esrgan
 from engine.devices import autocast, channels_last, data_parallel, mean_over_processes
+from engine.discriminators import make_discriminator
+from engine.losses import adversarial_loss, pixel_loss, style_distance
 from engine.networks import AnyNetwork, LumaNetwork, Network, build_network
 from engine.optimizers import AdamFromGrey, Muon
 from engine.settings import Settings
@@ -114,22 +115,24 @@ def micro_batches(low: Tensor, high: Tensor, count: int, *modules: nn.Module) ->
 
 
 class PixelLoss(nn.Module):
-    """The mean difference of restored and true pixels: squared for networks on luma, absolute for the others."""
+    """How far restored pixels are from the true ones."""
 
     def __init__(self, network: AnyNetwork, settings: Settings):
         super().__init__()
         self.network = network
         self.settings = settings
+        self.loss = pixel_loss(settings, network.luma)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         network = self.network
         with autocast(self.settings.precision, low.device):
             restored = cast(LumaNetwork, network).forward_valid(low) if network.luma else network(low)
-        if not network.luma:
-            return F.l1_loss(restored.to(high.dtype), high)
-        # No padding in training: the true neighbours of a patch are unknown, so its border does not count.
-        border = network.radius
-        return F.mse_loss(restored.to(high.dtype), high[..., border:-border, border:-border])
+        if (
+            network.luma
+        ):  # no padding in training: the true neighbours of a patch are unknown, so its border is left out
+            border = network.radius
+            high = high[..., border:-border, border:-border]
+        return self.loss(restored.to(high.dtype), high)
 
 
 class PixelStage:
@@ -204,7 +207,7 @@ class AdversarialStage:
     processes' shares under torchrun. `parts` and `ema_network` are as in PixelStage.
     """
 
-    def __init__(self, settings: Settings, weights: dict, device, perceptual: nn.Module):
+    def __init__(self, settings: Settings, weights: dict, device, perceptual: PerceptualLoss):
         assert settings.adversarial, "the second stage has settings of its own"
         self.settings, self.weights, self.device = settings, settings.adversarial, torch.device(device)
         self.network = build(settings, weights, device)
@@ -213,9 +216,10 @@ class AdversarialStage:
         self.optimizer = make_optimizer(self.network, settings)
         self.perceptual = channels_last(perceptual, device)
         self.discriminator = channels_last(make_discriminator(settings), device)
-        self.relativistic = self.weights.discriminator == "vgg"
-        loss = esrgan.relativistic_discriminator_loss if self.relativistic else esrgan.vanilla_discriminator_loss
-        self.discriminator_loss = data_parallel(DiscriminatorLoss(self.discriminator, loss, settings.precision), device)
+        self.pixel_loss, self.adversarial_loss = pixel_loss(settings, self.network.luma), adversarial_loss(settings)
+        self.discriminator_loss = data_parallel(
+            DiscriminatorLoss(self.discriminator, self.adversarial_loss.of_discriminator, settings.precision), device
+        )
         self.discriminator_optimizer = adam(self.discriminator, settings)
         self.scaler = make_scaler(settings, device)
         self.parts: dict[str, Any] = {
@@ -235,7 +239,7 @@ class AdversarialStage:
         """
         figures: dict[str, float] = {}
         discriminator_learns = step % self.weights.discriminator_every == 0
-        generator_learns = step >= self.weights.head_start
+        generator_learns = step >= self.weights.head_start and step % self.weights.generator_every == 0
         for small, large, share in micro_batches(
             low, high, self.settings.accumulate, self.generator, self.discriminator_loss
         ):
@@ -268,23 +272,23 @@ class AdversarialStage:
         return loss < self.weights.discriminator_waits
 
     def generator_backward(self, low: Tensor, high: Tensor, share: float) -> tuple[Tensor, dict[str, float]]:
-        """Gradients for the generator alone: L = L_percep + λ L_G + η L1 (equation 3), and if wanted consistency."""
+        """Gradients for the generator alone: L = L_percep + λ L_G + η L1 (equation 3), and what else has a weight."""
         self.discriminator.requires_grad_(False)
         target = sharp_target(high, self.settings)  # the discriminator sees photographs that nobody has sharpened
         with autocast(self.settings.precision, low.device):
             restored = self.generator(low).float()
-            perceptual = self.perceptual(restored, target)
+            features = self.perceptual.features(restored, target)
+            perceptual = self.perceptual.distance(*features)
             fake = self.discriminator(restored).float()
-            if self.relativistic:
-                adversarial = esrgan.relativistic_generator_loss(self.discriminator(high).float(), fake)
-            else:
-                adversarial = esrgan.vanilla_generator_loss(fake)
+            real = self.discriminator(high).float() if self.adversarial_loss.relativistic else fake
         parts = {
-            "pixel": F.l1_loss(restored, target),
+            "pixel": self.pixel_loss(restored, target),
             "consistency": F.avg_pool2d(restored - target, self.settings.scale).abs().mean(),
             "perceptual": perceptual,
-            "adversarial": adversarial,
+            "adversarial": self.adversarial_loss.of_generator(real, fake),
         }
+        if self.weights.style_weight:
+            parts["style"] = style_distance(*features, self.weights.layers)
         loss = sum(getattr(self.weights, f"{name}_weight") * value for name, value in parts.items())
         self.scaler.scale(share * loss).backward()
         self.discriminator.requires_grad_(True)
@@ -299,18 +303,6 @@ class AdversarialStage:
             "discriminator_loss": loss.item(), "discriminator_real": real, "discriminator_restored": fake,
             "margin": real - fake,
         }  # fmt: skip
-
-
-def make_discriminator(settings: Settings) -> nn.Module:
-    """The discriminator of a run, the same for the same seed."""
-    adversarial = settings.adversarial
-    assert adversarial, "only the second stage has a discriminator"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed + 1)
-        if adversarial.discriminator == "unet":
-            return esrgan.UNetDiscriminator(adversarial.features)
-        patch = settings.patch * settings.scale
-        return esrgan.VGGDiscriminator(patch, adversarial.features, adversarial.normalisation)
 
 
 def make_stage(settings: Settings, weights: dict, device) -> PixelStage | AdversarialStage:

@@ -1,6 +1,9 @@
 """Checkpoints: round trips, the newest one, and files that are none."""
 
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -134,3 +137,29 @@ def test_a_full_disk_leaves_the_old_checkpoint(place, monkeypatch):
         save_checkpoint(make_checkpoint(), place / "x.pt")
     assert "frame" not in str(caught.value)
     assert (place / "x.pt").read_bytes() == before and len(list(place.iterdir())) == 1
+
+
+LIMITED = """
+import resource, sys
+sys.path.insert(0, {root!r})
+import torch
+from pathlib import Path
+from engine.checkpoints import save_checkpoint
+from imaging.console import run_command
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+weights = {{"x": torch.zeros(100_000)}}
+sys.exit(run_command(lambda _: save_checkpoint({{"params": weights}}, Path("models/x.pt")), None))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+def test_a_write_that_fails_is_told_in_plain_words(place):
+    """The system takes no more than 100 kB: what a full disk does, without filling one."""
+    (place / "models").mkdir()
+    (place / "models" / "x.pt").write_bytes(b"before")
+    code = LIMITED.format(root=str(Path(__file__).parents[1]))
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert told.returncode == 1 and told.stderr == (
+        "error: cannot write models/x.pt: the disk is full or takes no more; what was saved before is whole\n"
+    )
+    assert [path.read_bytes() for path in (place / "models").iterdir()] == [b"before"]

@@ -572,7 +572,7 @@ def test_a_file_of_vgg_may_lie_elsewhere(photographs):
     here, there, other = (
         {"model": "esrgan", "adversarial": {"perceptual": name}} for name in ("a/v.pth", "v.pth", "w")
     )
-    assert resume.changes(here, there) == [] and resume.changes(here, other) == ["perceptual v.pth → w"]
+    assert resume.changes(here, there) == [] and resume.changes(here, other) == ["adversarial.perceptual v.pth → w"]
 
 
 def test_an_unfinished_run_refuses_other_samples_from_the_same_photographs(samples, monkeypatch):
@@ -663,3 +663,23 @@ def test_an_unfinished_run_keeps_its_share_of_mild_degradation(large_photographs
     monkeypatch.setattr("degrade.real_or_mild", lambda *_, mild: shares.append(mild))
     assert train(replace(real, mild=0.5), [large_photographs], 1, False, [], CPU) == path
     assert load_checkpoint(path)["training"]["settings"]["mild"] == 0 and not shares
+
+
+@pytest.mark.parametrize("save_every", [0.0, 5.0])
+def test_weights_gone_bad_are_not_saved_and_the_advice_works(photographs, save_every):
+    """At this rate the first step makes weights of which the next finds no numbers, however finite they are."""
+    wild = replace(RRDB, learning_rate=1e30, warm_up=0, muon=False)
+    with pytest.raises(UserError, match=r"10 updates in a row .* --resume models/rrdb_x4") as caught:
+        train(wild, [photographs], 5, True, [], CPU, save_every=save_every)
+    path = checkpoints.find_latest(checkpoints.MODELS)[0]
+    assert load_checkpoint(path)["training"]["step"] == 0 and "\n" not in str(caught.value)
+    mild = replace(wild, learning_rate=1e-4)
+    assert train(mild, [photographs], 1, False, [], CPU, given={"learning_rate", "epochs"}, resume=path) == path
+    finished = load_checkpoint(path)
+    assert [entry["step"] for entry in finished["history"]] == [3] and math.isfinite(finished["history"][0]["psnr"])
+
+
+def test_a_last_step_that_spoils_the_weights_is_told(photographs):
+    with pytest.raises(UserError, match="the weights have gone bad"):
+        train(replace(RRDB, learning_rate=1e30, warm_up=0, milestones=[10**9]), [photographs], 1, True, [], CPU)
+    assert load_checkpoint(checkpoints.find_latest(checkpoints.MODELS)[0])["training"]["step"] == 0

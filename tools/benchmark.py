@@ -44,10 +44,11 @@ from engine import pairs
 from engine.checkpoints import save_checkpoint
 from engine.data import Data
 from engine.devices import PRECISIONS, choose_device, choose_precision
+from engine.discriminators import make_discriminator
 from engine.layouts import class_of
 from engine.networks import build_network
 from engine.settings import preset
-from engine.updates import make_discriminator, make_stage, network_input
+from engine.updates import make_stage, network_input
 from engine.upscaling import Tiling, in_tiles, upscale
 from engine.weights import load_vgg19
 from esrgan import PerceptualLoss, RRDBNet, SRVGGNetCompact

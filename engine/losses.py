@@ -1,0 +1,117 @@
+"""The losses that a run can choose from: of pixels, of the discriminator's answer, and of style.
+
+PIXEL["charbonnier"](restored, target)      a number from two pictures of one shape
+ADVERSARIAL["hinge"].of_generator(…)        a number from logits; `esrgan.py` has the papers' own two
+style_distance(actual, expected, weights)   a number from VGG19's features
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import esrgan
+from engine.settings import Settings
+
+# ---------------------------------------------------------------------------------------------
+# Pixels
+# ---------------------------------------------------------------------------------------------
+
+ROUNDING = 1e-3  # ε of Charbonnier's loss: under about this difference it is a parabola, over it a line
+
+
+def charbonnier(restored: Tensor, target: Tensor) -> Tensor:
+    """The mean of √(d² + ε²): L1 with a round bottom, so that its gradient fades as d does.
+
+    ε is that of Lai et al., "Deep Laplacian Pyramid Networks" (CVPR 2017), section 3.2.
+    """
+    return ((restored - target).square() + ROUNDING**2).sqrt().mean()
+
+
+PIXEL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": F.l1_loss, "charbonnier": charbonnier, "l2": F.mse_loss
+}  # fmt: skip
+
+
+def pixel_loss(settings: Settings, luma: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of pixels that a run has; `luma` tells whether its network works on luma."""
+    usual = "l2" if luma else "l1"
+    return PIXEL[usual if settings.pixel_loss == "auto" else settings.pixel_loss]
+
+
+# ---------------------------------------------------------------------------------------------
+# Adversarial losses: from logits C(·) of any shape to a number
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """What both sides learn by; each gets C(real) and C(restored)."""
+
+    of_discriminator: Callable[[Tensor, Tensor], Tensor]
+    of_generator: Callable[[Tensor, Tensor], Tensor]
+    relativistic: bool = False  # whether the generator's needs C(real), which costs a pass
+
+
+def least_squares_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """½ E[(C(real) − 1)²] + ½ E[C(fake)²]: Mao et al., "Least Squares GAN" (ICCV 2017), equation 9."""
+    return ((real - 1).square().mean() + fake.square().mean()) / 2
+
+
+def least_squares_generator_loss(_: Tensor, fake: Tensor) -> Tensor:
+    """½ E[(C(fake) − 1)²], of the same equation."""
+    return (fake - 1).square().mean() / 2
+
+
+def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """E[max(0, 1 − C(real))] + E[max(0, 1 + C(fake))]: Lim and Ye, "Geometric GAN" (2017)."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def hinge_generator_loss(_: Tensor, fake: Tensor) -> Tensor:
+    """−E[C(fake)]."""
+    return -fake.mean()
+
+
+ADVERSARIAL = {
+    "relativistic": AdversarialLoss(
+        esrgan.relativistic_discriminator_loss, esrgan.relativistic_generator_loss, relativistic=True
+    ),
+    "vanilla": AdversarialLoss(esrgan.vanilla_discriminator_loss, lambda _, fake: esrgan.vanilla_generator_loss(fake)),
+    "least_squares": AdversarialLoss(least_squares_discriminator_loss, least_squares_generator_loss),
+    "hinge": AdversarialLoss(hinge_discriminator_loss, hinge_generator_loss),
+}
+
+
+def adversarial_loss(settings: Settings) -> AdversarialLoss:
+    """The adversarial loss of a run: of ESRGAN's discriminator relativistic, of Real-ESRGAN's vanilla, as published."""
+    adversarial = settings.adversarial
+    assert adversarial, "the second stage has settings of its own"
+    usual = "relativistic" if adversarial.discriminator == "vgg" else "vanilla"
+    return ADVERSARIAL[usual if adversarial.loss == "auto" else adversarial.loss]
+
+
+# ---------------------------------------------------------------------------------------------
+# Style
+# ---------------------------------------------------------------------------------------------
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, C, C): which channels answer together, wherever in the picture, as a mean over all values.
+
+    Gatys et al., "Image Style Transfer Using Convolutional Neural Networks" (CVPR 2016), equation 3, divided by C·H·W
+    as in Johnson et al., "Perceptual Losses" (ECCV 2016), equation 3.
+    """
+    flat = features.float().flatten(2)
+    return flat @ flat.mT / flat[0].numel()
+
+
+def style_distance(actual: dict[str, Tensor], expected: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """The mean absolute difference of Gram matrices, summed over layers with `weights` (name → weight)."""
+    distances = [
+        weight * F.l1_loss(gram_matrix(actual[layer]), gram_matrix(expected[layer]))
+        for layer, weight in weights.items()
+    ]
+    return torch.stack(distances).sum()

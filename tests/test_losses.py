@@ -1,0 +1,115 @@
+"""The losses that a run can choose from, beside the formulas written out."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from test_training import ADVERSARIAL, CPU, RRDB, fresh_weights, make_batch, make_stage
+
+from engine import losses
+from engine.settings import ADVERSARIAL_LOSSES, PIXEL_LOSSES, Adversarial, Settings
+from engine.updates import PixelStage
+
+ONE, TWO = ([0.5, -1.25, 0.25, 2.0], [-0.5, 0.75, 1.5, 0.0])
+REAL, FAKE = torch.tensor(ONE), torch.tensor(TWO)
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def test_pixel_losses_are_what_their_names_say():
+    expected = {
+        "l1": mean(abs(a - b) for a, b in zip(ONE, TWO, strict=True)),
+        "l2": mean((a - b) ** 2 for a, b in zip(ONE, TWO, strict=True)),
+        "charbonnier": mean(math.hypot(a - b, 1e-3) for a, b in zip(ONE, TWO, strict=True)),
+    }
+    assert expected.keys() == losses.PIXEL.keys() == set(PIXEL_LOSSES) - {"auto"}
+    for name, value in expected.items():
+        assert losses.PIXEL[name](REAL, FAKE).item() == pytest.approx(value, rel=1e-5), name
+    same = REAL.clone().requires_grad_()
+    losses.charbonnier(same, REAL).backward()
+    assert same.grad.isfinite().all()  # the root of 0 has no slope
+
+
+def log_sigmoid(x):
+    return -math.log1p(math.exp(-x))
+
+
+def test_adversarial_losses_are_what_their_names_say():
+    real_mean, fake_mean = mean(ONE), mean(TWO)
+    of_discriminator = {
+        "relativistic": -(
+            mean(log_sigmoid(a - fake_mean) for a in ONE) + mean(log_sigmoid(real_mean - b) for b in TWO)
+        ) / 2,
+        "vanilla": -mean(map(log_sigmoid, ONE)) - mean(log_sigmoid(-b) for b in TWO),
+        "least_squares": mean((a - 1) ** 2 for a in ONE) / 2 + mean(b**2 for b in TWO) / 2,
+        "hinge": mean(max(0, 1 - a) for a in ONE) + mean(max(0, 1 + b) for b in TWO),
+    }  # fmt: skip
+    of_generator = {
+        "relativistic": -(
+            mean(log_sigmoid(fake_mean - a) for a in ONE) + mean(log_sigmoid(b - real_mean) for b in TWO)
+        ) / 2,
+        "vanilla": -mean(map(log_sigmoid, TWO)),
+        "least_squares": mean((b - 1) ** 2 for b in TWO) / 2,
+        "hinge": -fake_mean,
+    }  # fmt: skip
+    assert of_discriminator.keys() == losses.ADVERSARIAL.keys() == set(ADVERSARIAL_LOSSES) - {"auto"}
+    for name, loss in losses.ADVERSARIAL.items():
+        assert loss.of_discriminator(REAL, FAKE).item() == pytest.approx(of_discriminator[name], rel=1e-5), name
+        assert loss.of_generator(REAL, FAKE).item() == pytest.approx(of_generator[name], rel=1e-5), name
+
+
+def test_what_was_usual_stays_so():
+    assert losses.pixel_loss(Settings(), luma=True) is losses.PIXEL["l2"]
+    assert losses.pixel_loss(Settings(), luma=False) is losses.PIXEL["l1"]
+    for discriminator, loss in (("vgg", "relativistic"), ("unet", "vanilla")):
+        settings = Settings(adversarial=Adversarial(discriminator=discriminator))
+        assert losses.adversarial_loss(settings) is losses.ADVERSARIAL[loss]
+        chosen = Settings(adversarial=Adversarial(discriminator=discriminator, loss="hinge"))
+        assert losses.adversarial_loss(chosen) is losses.ADVERSARIAL["hinge"]
+
+
+def test_gram_matrices_mind_what_is_there_and_not_where():
+    features = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros(2, 3, 3)
+    for picture in range(2):
+        for one in range(3):
+            for other in range(3):
+                expected[picture, one, other] = (features[picture, one] * features[picture, other]).sum() / (3 * 5 * 4)
+    torch.testing.assert_close(losses.gram_matrix(features), expected)
+    moved = {"conv1_2": features.roll((1, 2), (-2, -1))}
+    assert losses.style_distance(moved, {"conv1_2": features}, {"conv1_2": 2.0}).item() == pytest.approx(0, abs=1e-6)
+    doubled = {"conv1_2": 2 * features}
+    distance = losses.style_distance(doubled, {"conv1_2": features}, {"conv1_2": 2.0})
+    assert distance.item() == pytest.approx(2 * 3 * expected.abs().mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", PIXEL_LOSSES)
+def test_the_first_stage_learns_by_the_chosen_loss(name):
+    stage, (low, high) = PixelStage(replace(RRDB, pixel_loss=name), fresh_weights(RRDB), CPU), make_batch(2)
+    expected = losses.PIXEL["l1" if name == "auto" else name](stage.network(low / 255), high / 255).item()
+    assert stage.update(low, high, 1e-3, 0)["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("discriminator", ["vgg", "unet"])
+@pytest.mark.parametrize("name", ADVERSARIAL_LOSSES[1:])
+def test_every_loss_goes_with_either_discriminator(name, discriminator):
+    chosen = replace(ADVERSARIAL.adversarial, loss=name, discriminator=discriminator, style_weight=3.0)
+    stage = make_stage(replace(ADVERSARIAL, adversarial=chosen))
+    figures = stage.update(*make_batch(2), 1e-4, 0)
+    parts = ("pixel", "perceptual", "adversarial", "consistency", "style")
+    total = sum(getattr(chosen, f"{part}_weight") * figures[part] for part in parts)
+    assert figures["loss"] == pytest.approx(total, rel=1e-5) and figures["style"] > 0
+
+
+def test_the_generator_may_learn_more_seldom():
+    settings = replace(ADVERSARIAL, adversarial=replace(ADVERSARIAL.adversarial, generator_every=2))
+    stage, moved = make_stage(settings), []
+    for step in range(3):
+        before = stage.network.conv_last.weight.clone()
+        stage.update(*make_batch(2), 1e-3, step)
+        moved.append(not torch.equal(before, stage.network.conv_last.weight))
+    assert moved == [True, False, True]
