@@ -20,7 +20,7 @@ from pathlib import Path
 from imaging import console
 from imaging.console import Parser, run_command
 
-MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
+MODELS = ("srcnn", "rrdb", "esrgan", "srvgg", "ecbsr")
 DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two minutes on two CPU cores with bf16
 
 TRAIN_HELP = """\
@@ -31,6 +31,7 @@ gets -e more epochs, in a new file. Ctrl-C saves and stops.
   rrdb     ESRGAN's generator, stage one: it learns to give the right pixels, and where it cannot know them,
            the average of all that could be right, which is blurred
   srvgg    Real-ESRGAN's small and fast generator, stage one
+  ecbsr    ten thousand weights that enlarge luma, for phones and browsers: it learns in branches and is used folded
   esrgan   stage two, from the latest rrdb, or srvgg with --generator srvgg: it learns to look right, to a network that
            knows pictures (VGG19) and to a discriminator that learns beside it to tell restored pictures from real ones
 
@@ -114,7 +115,7 @@ def add_train_flags(add) -> None:
         "--from", dest="start", type=Path, metavar="FILE|random",
         help="start a new run from these weights, or from untrained ones where others would be taken",
     )  # fmt: skip
-    add("-b", "--batch", type=console.positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
+    add("-b", "--batch", type=console.positive, help="patches in a batch (default 16, of rrdb, esrgan and srvgg 8)")
     add(
         "--accumulate", type=console.positive, default=1, metavar="N",
         help="compute N batches for each update, for less memory",
@@ -124,8 +125,8 @@ def add_train_flags(add) -> None:
         "--learning-rate", type=console.positive_real, help="at the start of the run (defaults: engine/settings.py)"
     )  # fmt: skip
     add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], help="sides of srcnn's filters (default 9-5-5)")
-    add("--blocks", type=console.positive, help="of rrdb and esrgan (default 6)")
-    add("--features", type=console.positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
+    add("--blocks", type=console.positive, help="of rrdb, esrgan and ecbsr (default 6, 6, 4)")
+    add("--features", type=console.positive, help="channels of rrdb, esrgan, srvgg and ecbsr (default 32, 32, 64, 16)")
     add("--growth", type=console.positive, help="channels that a convolution adds in a dense block (default 16)")
     add(
         "--generator", choices=("rrdb", "srvgg"), help="of esrgan: rrdb, or the smaller and faster srvgg (default rrdb)"
@@ -280,13 +281,14 @@ def default_samples(settings, seed: int) -> list[Path]:
     Samples for another scale are somebody's work and stay: the photographs are then used as they are, as they
     always are for networks that enlarge by themselves and for degraded pictures, which are made while training.
     """
-    from engine.layouts import class_of
+    from engine.layouts import on_meta
+    from engine.networks import is_given_enlarged
     from gen_samples import PHOTOGRAPHS, cut_samples, fill_if_empty, sample_scale
     from imaging.console import note
 
     photographs, scale = PHOTOGRAPHS, settings.scale
     folders = [Path("samples_gen_64"), Path("samples_gen_32")]
-    if not class_of(settings.model, settings.shape).luma or settings.degradation != "bicubic":
+    if not is_given_enlarged(on_meta(settings.model, settings.shape)) or settings.degradation != "bicubic":
         fill_if_empty(photographs)
         return [photographs]
     scales = {folder: sample_scale(folder) for folder in folders if folder.exists()}

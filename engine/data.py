@@ -20,7 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import degrade
-from engine.layouts import class_of
+from engine.layouts import on_meta
+from engine.networks import is_given_enlarged
 from imaging import distortions
 from imaging.console import UsageError, UserError, note
 from imaging.files import read_picture
@@ -282,7 +283,7 @@ class Data:
         self.device = torch.device("cpu" if torch.device(device).type == "mps" else device)
         self.settings = settings
         self.rank, self.processes = rank, processes
-        self.enlarge = class_of(settings.model, settings.shape).luma  # such networks want their input enlarged
+        self.enlarge = is_given_enlarged(on_meta(settings.model, settings.shape))
         self.degrades = settings.degradation in degrade.DEGRADATIONS  # else the low pictures are shrunk ones
         self.pool = PairPool() if settings.degradation == "real" else None
         patch = settings.patch

@@ -86,11 +86,16 @@ def preset(
     shape: dict[str, Any]
     if "srvgg" in (model, generator):
         shape = {"scale": scale, "features": 64, "convolutions": 16}
+    elif model == "ecbsr":
+        shape = {"scale": scale, "features": 16, "blocks": 4}
     else:
         features, growth, blocks = (64, 32, 23) if paper else (32, 16, 6)
         shape = {"scale": scale, "features": features, "growth": growth, "blocks": blocks, "unshuffle": False}
     common: dict[str, Any] = {"model": model, "scale": scale, "degradation": degradation, "shape": shape}
     common |= {"ema": 0.999, "warm_up": 0}
+    if model == "ecbsr":
+        # The paper: Adam at 5e-4, batches of 32 patches of 64×64, a million updates.
+        return Settings(**{**common, "learning_rate": 2e-3, "warm_up": 200, "batch": 16, "patch": 48, "beta2": 0.999})
     adversarial = model == "esrgan"
     # Real-ESRGAN sharpens what the second stage aims at (section 3.4), its code what the first does as well. The first
     # has one aim, the right pixels, and those of a photograph are not sharpened: 0.02 dB less in 375 updates.

@@ -1,6 +1,6 @@
 """What a network learns by: one update of each of the two kinds.
 
-    PixelStage          compare pixels: SRCNN, the PSNR-oriented RRDB, SRVGG; on degraded pictures Real-ESRNet
+    PixelStage          compare pixels: SRCNN, ECBSR, SRVGG, the PSNR-oriented RRDB; on degraded pictures Real-ESRNet
     AdversarialStage    compare features and convince a discriminator: ESRGAN, on degraded pictures Real-ESRGAN
 
 A stage is told a batch and a learning rate and makes one step; it knows nothing of epochs, files and plots.
@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import esrgan
 from engine.devices import autocast, channels_last, data_parallel, mean_over_processes
-from engine.networks import AnyNetwork, LumaNetwork, Network, build_network
+from engine.networks import AnyNetwork, Network, RestoringNetwork, build_network, is_given_enlarged
 from engine.optimizers import AdamFromGrey, Muon
 from engine.settings import Settings
 from engine.weights import load_vgg19
@@ -114,18 +114,19 @@ def micro_batches(low: Tensor, high: Tensor, count: int, *modules: nn.Module) ->
 
 
 class PixelLoss(nn.Module):
-    """The mean difference of restored and true pixels: squared for networks on luma, absolute for the others."""
+    """The mean difference of restored and true pixels: absolute, and squared for what restores enlarged pictures."""
 
     def __init__(self, network: AnyNetwork, settings: Settings):
         super().__init__()
         self.network = network
         self.settings = settings
+        self.valid = is_given_enlarged(network)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         network = self.network
         with autocast(self.settings.precision, low.device):
-            restored = cast(LumaNetwork, network).forward_valid(low) if network.luma else network(low)
-        if not network.luma:
+            restored = cast(RestoringNetwork, network).forward_valid(low) if self.valid else network(low)
+        if not self.valid:
             return F.l1_loss(restored.to(high.dtype), high)
         # No padding in training: the true neighbours of a patch are unknown, so its border does not count.
         border = network.radius
