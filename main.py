@@ -1,8 +1,9 @@
-"""The command line: train · upscale · evaluate.
+"""The command line: train · upscale · evaluate · export.
 
     python main.py train -e 20           # SRCNN ×2 on the photographs in images_raw/
     python main.py upscale -i img.jpg    # with the newest network in models/
     python main.py evaluate -i DIR       # PSNR and SSIM beside bicubic
+    python main.py export -o srcnn.onnx  # for other programs
 
 Only flags and words are here; the work is done by the other modules.
 """
@@ -17,6 +18,7 @@ import json
 from pathlib import Path
 
 # torch is imported inside the commands, so that --help answers at once.
+from engine import exporting
 from imaging import console
 from imaging.console import Parser, run_command
 
@@ -76,10 +78,14 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate", help="measure PSNR and SSIM", description=EVALUATE_HELP, formatter_class=raw
     )
+    export = commands.add_parser(
+        "export", help="write a network for other programs", description=exporting.HELP, formatter_class=raw
+    )
     add_train_flags(train.add_argument)
     add_upscale_flags(upscale.add_argument)
     add_evaluate_flags(evaluate.add_argument)
-    for command in (upscale, evaluate):
+    exporting.add_flags(export.add_argument)
+    for command in (upscale, evaluate, export):
         command.add_argument(
             "-m", "--model", metavar="|".join((*MODELS, "FILE")), help="a kind of network, or a file of weights"
         )
@@ -366,6 +372,12 @@ def evaluate_command(options: argparse.Namespace) -> None:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
+def export_command(options: argparse.Namespace) -> None:
+    """`main.py export`."""
+    fill_if_named(options.input or [])
+    exporting.run(options)
+
+
 FORMATS = {
     "psnr": "8.2f", "error": "7.2f", "ssim": "8.4f",
     "conv3_4": "9.3f", "conv5_4": "9.3f", "detail": "8.2f", "colour": "8.2f", "weave": "7.2f", "chroma": "8.2f",
@@ -388,7 +400,7 @@ def print_report(report: dict) -> None:
     print(f"\n{report['protocol']}")
 
 
-COMMANDS = {"train": train_command, "upscale": upscale_command, "evaluate": evaluate_command}
+COMMANDS = {"train": train_command, "upscale": upscale_command, "evaluate": evaluate_command, "export": export_command}
 
 
 def main(arguments: list[str] | None = None) -> int:
