@@ -19,6 +19,8 @@ from engine.checkpoints import model_name
 from engine.ecbsr import ECBSR
 from engine.graphs import graph_of
 from engine.layouts import AnyNetwork
+from engine.networks import is_given_enlarged
+from esrgan import RRDBNet
 from imaging.console import UsageError, UserError, note, replacing
 from srcnn import SRCNN
 
@@ -62,14 +64,13 @@ def check_settings(settings: ExportSettings) -> None:
 
 def metadata(network: AnyNetwork, checkpoint: dict) -> dict[str, str]:
     """What a program has to know of a network, as words."""
-    enlarged = isinstance(network, SRCNN)
-    colours = "luma" if network.luma else "rgb" if getattr(network, "colours", 3) == 3 else "grey"
+    grey = isinstance(network, RRDBNet) and network.colours == 1
     known = {
         "network": model_name(checkpoint),
         "scale": checkpoint["scale"],
-        "colours": colours,
+        "colours": "luma" if network.luma else "grey" if grey else "rgb",
         "values": "0 to 1" + ("; luma of BT.601 in studio swing, 16/255 to 235/255" if network.luma else ""),
-        "enlarged": "by bicubic interpolation" if enlarged else "no",  # whether the input is already
+        "enlarged": "by bicubic interpolation" if is_given_enlarged(network) else "no",  # whether the input is already
         "radius": network.radius,
         "margin": network.margin,
         "multiple": network.fold,  # sides must divide by it

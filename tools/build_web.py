@@ -39,7 +39,7 @@ NETWORKS = {
         "Sharpens the brightness of a picture enlarged as usual. 2014, the first of its kind, and the slowest here.",
     ),
     "ecbsr_x2.pt": ("ECBSR", "Enlarges brightness by ten thousand weights: the fastest."),
-    "ecbsr_x4.pt": ("ECBSR", "Enlarges brightness by eleven thousand weights: the fastest."),
+    "ecbsr_x4.pt": ("ECBSR", "Enlarges brightness by twelve thousand weights: the fastest."),
 }
 LIVE = "ecbsr_x2.pt"  # fast enough for a camera
 

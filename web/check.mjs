@@ -1,12 +1,13 @@
-// What a real browser makes of the page: node web/check.mjs ADDRESS FOLDER  → one line of JSON.
+// What a real browser makes of the page: node web/check.mjs ADDRESS STATIC FOLDER  → one line of JSON.
 //
+// ADDRESS is served by serve.py, STATIC by a host that sets no headers.
 // FOLDER holds cases.json, [{network, scale, file}], and the files. Each is given to the page in Chromium, and what it
 // saves goes to FOLDER/saved/. Then everything is tried that must be refused, or told. tests/test_web.py compares.
 
 import { mkdir, readFile } from "node:fs/promises";
 import { chromium } from "playwright-core";
 
-const [address, folder] = process.argv.slice(2);
+const [address, host, folder] = process.argv.slice(2);
 const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--enable-unsafe-swiftshader"];
 const seen = { errors: [], saved: [], told: {}, shots: [] };
@@ -149,6 +150,17 @@ async function camera(browser) {
   await page.context().close();
 }
 
+/** Where no headers are set the service worker adds them, and the page loads anew. */
+async function hosted(browser) {
+  const page = await (await browser.newContext()).newPage();
+  await page.goto(host);
+  await page.waitForFunction(() => self.crossOriginIsolated && document.querySelector("#status").textContent === "Ready.");
+  await page.click("[data-sample='samples/drawing.png']");
+  await done(page);
+  seen.told.hosted = await page.textContent("#runtime");
+  await page.context().close();
+}
+
 const browser = await chromium.launch({ executablePath, args: flags });
 try {
   await mkdir(`${folder}/saved`, { recursive: true });
@@ -161,6 +173,7 @@ try {
   await cancelling(browser);
   await refusals(browser);
   await camera(browser);
+  await hosted(browser);
   await shoot(browser, "wide", { viewport: { width: 1200, height: 900 } });
   await shoot(browser, "phone", { viewport: { width: 360, height: 740 }, deviceScaleFactor: 3, isMobile: true, hasTouch: true });
   await shoot(browser, "dark", { viewport: { width: 1000, height: 800 }, colorScheme: "dark" });
