@@ -1,9 +1,10 @@
-"""The command line: train · upscale · evaluate · info.
+"""The command line: train · upscale · evaluate · info · export.
 
     python main.py train -e 20           # SRCNN ×2 on the photographs in images_raw/
     python main.py upscale -i img.jpg    # with the newest network in models/
     python main.py evaluate -i DIR       # PSNR and SSIM beside bicubic
     python main.py info FILE             # what a file of weights is, and how it was trained
+    python main.py export -o srcnn.onnx  # for other programs
 
 Only flags and words are here, those of `train` in engine/flags.py; the work is done by the other modules.
 """
@@ -18,6 +19,7 @@ import json
 from pathlib import Path
 
 # torch is imported inside the commands, so that --help answers at once.
+from engine import exporting
 from engine.flags import DEGRADATIONS, MODELS, TRAIN_HELP, add_train_flags
 from imaging import console
 from imaging.console import Parser, run_command
@@ -62,10 +64,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     info = commands.add_parser("info", help="say what a file of weights is", description=INFO_HELP, formatter_class=raw)
     info.add_argument("file", type=Path, nargs="+", metavar="FILE", help="checkpoints, or weights of other programs")
+    export = commands.add_parser(
+        "export", help="write a network for other programs", description=exporting.HELP, formatter_class=raw
+    )
     add_train_flags(train)
     add_upscale_flags(upscale.add_argument)
     add_evaluate_flags(evaluate.add_argument)
-    for command in (upscale, evaluate):
+    exporting.add_flags(export.add_argument)
+    for command in (upscale, evaluate, export):
         command.add_argument(
             "-m", "--model", metavar="|".join((*MODELS, "FILE")), help="a kind of network, or a file of weights"
         )
@@ -199,13 +205,14 @@ def default_samples(settings) -> list[Path]:
     Samples for another scale are somebody's work and stay: the photographs are then used as they are, as they
     always are for networks that enlarge by themselves and for degraded pictures, which are made while training.
     """
-    from engine.layouts import class_of
+    from engine.layouts import on_meta
+    from engine.networks import is_given_enlarged
     from gen_samples import PHOTOGRAPHS, cut_samples, fill_if_empty, sample_scale
     from imaging.console import note
 
     photographs, scale = PHOTOGRAPHS, settings.scale
     folders = [Path("samples_gen_64"), Path("samples_gen_32")]
-    if not class_of(settings.model, settings.shape).luma or settings.degradation != "bicubic":
+    if not is_given_enlarged(on_meta(settings.model, settings.shape)) or settings.degradation != "bicubic":
         fill_if_empty(photographs)
         return [photographs]
     scales = {folder: sample_scale(folder) for folder in folders if folder.exists()}
@@ -302,6 +309,12 @@ def info_command(options: argparse.Namespace) -> None:
     print("\n\n".join("\n".join(describe(path)) for path in options.file))
 
 
+def export_command(options: argparse.Namespace) -> None:
+    """`main.py export`."""
+    fill_if_named(options.input or [])
+    exporting.run(options)
+
+
 FORMATS = {
     "psnr": "8.2f", "error": "7.2f", "ssim": "8.4f",
     "conv3_4": "9.3f", "conv5_4": "9.3f", "detail": "8.2f", "colour": "8.2f", "weave": "7.2f", "chroma": "8.2f",
@@ -324,7 +337,10 @@ def print_report(report: dict) -> None:
     print(f"\n{report['protocol']}")
 
 
-COMMANDS = {"train": train_command, "upscale": upscale_command, "evaluate": evaluate_command, "info": info_command}
+COMMANDS = {
+    "train": train_command, "upscale": upscale_command, "evaluate": evaluate_command, "info": info_command,
+    "export": export_command,
+}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,7 +24,7 @@ from imaging.traces import Traces, look_at
 # What ships, by name. Of networks for the same pictures the one that is nearest to the truth is first; for clean ones
 # RRDB leads SRVGG by 0.5 dB and SRCNN by 1.2.
 BEST_FIRST = (
-    "rrdb", "srvgg", "esrgan", "srcnn",
+    "rrdb", "srvgg", "ecbsr", "esrgan", "srcnn",
     "rrdb-photo", "srvgg-photo", "esrgan-photo", "esrgan-srvgg-photo",
     "rrdb-real", "srvgg-real", "esrgan-real", "esrgan-srvgg-real",
 )  # fmt: skip

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 import degrade
-from engine.layouts import class_of
+from engine.layouts import on_meta
+from engine.networks import is_given_enlarged
 from engine.packed import FOLDER, is_grey
 from engine.pairs import MIN_SIDE, Pair, make_pair, read_pairs
 from engine.sources import Named, find_sources
@@ -142,7 +143,7 @@ class Data:
         self.device = torch.device("cpu" if torch.device(device).type == "mps" else device)
         self.settings = settings
         self.rank, self.processes = rank, processes
-        self.enlarge = class_of(settings.model, settings.shape).luma  # such networks want their input enlarged
+        self.enlarge = is_given_enlarged(on_meta(settings.model, settings.shape))
         self.degrades = settings.degradation in degrade.DEGRADATIONS  # else the low pictures are shrunk or given ones
         self.pool = PairPool() if settings.degradation == "real" else None
         patch = settings.patch

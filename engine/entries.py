@@ -10,13 +10,22 @@ from typing import Any
 from torch import Tensor
 
 from engine.contents import Made
-from engine.layouts import Found, check_sizes, generator_of, on_meta, rrdb_shape, srcnn_shape, srvgg_shape
+from engine.layouts import (
+    Found,
+    check_sizes,
+    ecbsr_shape,
+    generator_of,
+    on_meta,
+    rrdb_shape,
+    srcnn_shape,
+    srvgg_shape,
+)
 from imaging.console import UserError, printable
 
 FORMAT = 1
 ENTRIES = frozenset({"model", "scale", "degradation", "shape", "date", "history", "params"})
 MAX_SCALE = 16
-SHAPES = {"srcnn": srcnn_shape, "rrdb": rrdb_shape, "srvgg": srvgg_shape}
+SHAPES = {"srcnn": srcnn_shape, "rrdb": rrdb_shape, "srvgg": srvgg_shape, "ecbsr": ecbsr_shape}
 
 # What settings, parts of a run and figures were called in checkpoints that older versions wrote.
 NEW_NAMES = {

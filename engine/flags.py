@@ -4,7 +4,7 @@ from pathlib import Path
 
 from imaging import console
 
-MODELS = ("srcnn", "rrdb", "esrgan", "srvgg")
+MODELS = ("srcnn", "rrdb", "esrgan", "srvgg", "ecbsr")
 DEGRADATIONS = ("bicubic", "photo", "real")
 
 TRAIN_HELP = """\
@@ -15,6 +15,7 @@ gets -e more epochs, in a new file. Ctrl-C saves and stops.
   rrdb     ESRGAN's generator, stage one: it learns to give the right pixels, and where it cannot know them,
            the average of all that could be right, which is blurred
   srvgg    Real-ESRGAN's small and fast generator, stage one
+  ecbsr    ten thousand weights that enlarge luma, for phones and browsers: it learns in branches and is used folded
   esrgan   stage two, from the latest rrdb, or srvgg with --generator srvgg: it learns to look right, to a network that
            knows pictures (VGG19) and to a discriminator that learns beside it to tell restored pictures from real ones
 
@@ -71,8 +72,8 @@ def add_network_flags(add) -> None:
     add("-m", "--model", choices=MODELS, help="which (default srcnn, or that of --from)")
     add("-s", "--scale", type=console.scale, help="how many times larger (default 2 for srcnn, 4 for the others)")
     add("--kernels", choices=["9-1-5", "9-3-5", "9-5-5"], help="sides of srcnn's filters (default 9-5-5)")
-    add("--blocks", type=console.positive, help="of rrdb and esrgan (default 6)")
-    add("--features", type=console.positive, help="channels of rrdb, esrgan and srvgg (default 32, 32, 64)")
+    add("--blocks", type=console.positive, help="of rrdb, esrgan and ecbsr (default 6, 6, 4)")
+    add("--features", type=console.positive, help="channels of rrdb, esrgan, srvgg and ecbsr (default 32, 32, 64, 16)")
     add("--growth", type=console.positive, help="channels that a convolution adds in a dense block (default 16)")
     add(
         "--generator", choices=("rrdb", "srvgg"), help="of esrgan: rrdb, or the smaller and faster srvgg (default rrdb)"
@@ -83,7 +84,7 @@ def add_network_flags(add) -> None:
 
 def add_learning_flags(add) -> None:
     """What decides the result besides."""
-    add("-b", "--batch", type=console.positive, help="patches in a batch (default 16 for srcnn, 8 for the others)")
+    add("-b", "--batch", type=console.positive, help="patches in a batch (default 16, of rrdb, esrgan and srvgg 8)")
     add(
         "--accumulate", type=console.positive, metavar="N", help="compute N batches for each update, for less memory"
     )  # fmt: skip

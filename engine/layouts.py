@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from engine.contents import Made
+from engine.ecbsr import ECBSR
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UserError, printable
 from imaging.images import psnr, resize
 from srcnn import SRCNN
 
-AnyNetwork = SRCNN | RRDBNet | SRVGGNetCompact  # each is an nn.Module too, which a Protocol cannot say
-CLASSES: dict[str, type[AnyNetwork]] = {"srcnn": SRCNN, "rrdb": RRDBNet, "srvgg": SRVGGNetCompact}
+AnyNetwork = SRCNN | RRDBNet | SRVGGNetCompact | ECBSR  # each is an nn.Module too, which a Protocol cannot say
+CLASSES: dict[str, type[AnyNetwork]] = {"srcnn": SRCNN, "rrdb": RRDBNet, "srvgg": SRVGGNetCompact, "ecbsr": ECBSR}
 KINDS = (*CLASSES, "esrgan")  # what `-m` names: ESRGAN is the second stage of an RRDB or of an SRVGG
 
 # More than any network that is known, and little enough to be built in a moment.
@@ -338,6 +339,13 @@ def srcnn_shape(state: dict[str, Tensor]) -> dict:
     if max(kernels) > MAX_KERNEL or not all(kernel % 2 for kernel in kernels):
         raise ValueError(f"kernels {kernels}")
     return {"kernels": kernels}
+
+
+def ecbsr_shape(state: dict[str, Tensor]) -> dict:
+    """ECBSR's keyword arguments: blocks and activations take turns, scale² channels come out."""
+    blocks = sum(bool(re.fullmatch(r"body\.\d+\.conv\.weight", name)) for name in state)
+    last = state[f"body.{2 * blocks - 2}.conv.weight"]
+    return {"scale": math.isqrt(last.shape[0]), "features": last.shape[1], "blocks": blocks - 2}
 
 
 # ---------------------------------------------------------------------------------------------

@@ -35,9 +35,9 @@ PIXEL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }  # fmt: skip
 
 
-def pixel_loss(settings: Settings, luma: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of pixels that a run has; `luma` tells whether its network works on luma."""
-    usual = "l2" if luma else "l1"
+def pixel_loss(settings: Settings, enlarged: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of pixels that a run has; `enlarged` tells whether its network restores enlarged pictures, as SRCNN."""
+    usual = "l2" if enlarged else "l1"
     return PIXEL[usual if settings.pixel_loss == "auto" else settings.pixel_loss]
 
 

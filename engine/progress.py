@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from engine.data import Data, Pair, make_pair
-from engine.networks import load_network
+from engine.networks import is_given_enlarged, load_network
 from engine.resume import RunState
 from engine.settings import Settings
 from engine.upscaling import restore
@@ -89,7 +89,7 @@ def draw_before_after(checkpoint: dict, held_out: list[Pair], path: Path) -> Non
             for name, picture in (("bicubic", bicubic), (checkpoint["model"], restored))
         ]
         row = [*zip(captions, (bicubic, restored), strict=True), ("ground truth", large)]
-        rows.append(row if network.luma else [("low", small), *row])
+        rows.append(row if is_given_enlarged(network) else [("low", small), *row])
     draw_sheet(rows, path)
 
 

@@ -21,7 +21,12 @@ from torch import Tensor
 
 from engine.data import Data, Pair, read_pairs
 from engine.devices import (
-    autocast, local_rank_and_size, mean_over_processes, rank_and_size, run_on_first, wait_for_first,
+    autocast,
+    local_rank_and_size,
+    mean_over_processes,
+    rank_and_size,
+    run_on_first,
+    wait_for_first,
 )  # fmt: skip
 from engine.networks import Network
 from engine.progress import progress_bar, show_progress, show_step

@@ -1,6 +1,6 @@
 """What a network learns by: one update of each of the two kinds.
 
-    PixelStage          compare pixels: SRCNN, the PSNR-oriented RRDB, SRVGG; on degraded pictures Real-ESRNet
+    PixelStage          compare pixels: SRCNN, ECBSR, SRVGG, the PSNR-oriented RRDB; on degraded pictures Real-ESRNet
     AdversarialStage    compare features and convince a discriminator: ESRGAN, on degraded pictures Real-ESRGAN
 
 A stage is told a batch and a learning rate and makes one step; it knows nothing of epochs, files and plots.
@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from engine.devices import autocast, channels_last, data_parallel, mean_over_processes
 from engine.discriminators import make_discriminator
 from engine.losses import adversarial_loss, pixel_loss, style_distance
-from engine.networks import AnyNetwork, LumaNetwork, Network, build_network
+from engine.networks import AnyNetwork, Network, RestoringNetwork, build_network, is_given_enlarged
 from engine.optimizers import AdamFromGrey, Muon
 from engine.settings import Settings
 from engine.weights import load_vgg19
@@ -121,15 +121,14 @@ class PixelLoss(nn.Module):
         super().__init__()
         self.network = network
         self.settings = settings
-        self.loss = pixel_loss(settings, network.luma)
+        self.valid = is_given_enlarged(network)
+        self.loss = pixel_loss(settings, self.valid)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         network = self.network
         with autocast(self.settings.precision, low.device):
-            restored = cast(LumaNetwork, network).forward_valid(low) if network.luma else network(low)
-        if (
-            network.luma
-        ):  # no padding in training: the true neighbours of a patch are unknown, so its border is left out
+            restored = cast(RestoringNetwork, network).forward_valid(low) if self.valid else network(low)
+        if self.valid:  # no padding in training: the neighbours of a patch are unknown, so its border is left out
             border = network.radius
             high = high[..., border:-border, border:-border]
         return self.loss(restored.to(high.dtype), high)

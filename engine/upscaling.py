@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.devices import autocast
-from engine.networks import Network
+from engine.networks import Network, is_given_enlarged
 from imaging.console import UserError, note, out_of_memory
 from imaging.images import apply_taps, cut_taps, resize, resize_taps, rgb_to_ycbcr, size_of, ycbcr_to_rgb
 
@@ -198,8 +198,8 @@ def upscale(
 
 @torch.inference_mode()
 def upscale_luma(network: Network, luma: Tensor, scale: int, size: tuple[int, int], tiling: Tiling) -> Tensor:
-    """Luma of a film, (1, 1, H, W), black 0 and white 1 → (1, 1, *size). A luma network keeps what is beyond both."""
-    if not network.luma:
+    """Luma of a film, (1, 1, H, W), black 0 and white 1 → (1, 1, *size). SRCNN keeps what is beyond both."""
+    if not is_given_enlarged(network):
         return upscale(network, luma.clamp(0, 1), scale, tiling, size)
     studio = (resize(luma, scale) * 219 + 16) / 255
     restored = (in_tiles(network, studio, 1, tiling) * 255 - 16) / 219
@@ -249,7 +249,7 @@ def enlarged_pieces(
     full_size = scale * low_size[0], scale * low_size[1]
     if size != full_size:
         render = rescaled(render, full_size, size)
-    unit = max(size) / max(full_size if network.luma else low_size)
+    unit = max(size) / max(full_size if is_given_enlarged(network) else low_size)
     return tiles(render, size, tiling, unit, _fade(network, unit))
 
 
@@ -287,7 +287,7 @@ class Enlarged:
 
     def __call__(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         scale, (height, width) = self.scale, self.size
-        if self.network.luma:  # it sees the picture enlarged by bicubic interpolation
+        if is_given_enlarged(self.network):  # it sees the picture enlarged by bicubic interpolation
             margin = self.network.margin
             row, column = max(0, top - margin), max(0, left - margin)
             seen = self.bicubic(row, min(scale * height, bottom + margin), column, min(scale * width, right + margin))
@@ -333,19 +333,28 @@ class Enlarged:
 
 
 def restore(network: Network, seen: Tensor, precision: str) -> Tensor:
-    """One plane of grey or alpha, or three of RGB, in 0..1, through a network on luma or RGB, and back."""
+    """One plane of grey or alpha, or three of RGB, in 0..1, through a network on luma or RGB, and back.
+
+    Chroma that a network on luma does not enlarge is enlarged by bicubic interpolation.
+    """
     grey = seen.shape[1] == 1
     if not network.luma:
         rgb = seen.expand(-1, 3, -1, -1)
         restored = keep_level(run(network, rgb, precision), rgb)
         restored = restored.mean(dim=1, keepdim=True) if grey else restored
     elif grey:  # from 0..1 to the studio swing of luma, 16/255..235/255, and back
-        restored = (run(network, (seen * 219 + 16) / 255, precision) * 255 - 16) / 219
+        restored = (restored_luma(network, (seen * 219 + 16) / 255, precision) * 255 - 16) / 219
     else:
-        ycbcr = rgb_to_ycbcr(seen)
-        ycbcr[:, :1] = run(network, ycbcr[:, :1], precision)
-        restored = ycbcr_to_rgb(ycbcr)
+        luma, chroma = rgb_to_ycbcr(seen).split((1, 2), dim=1)
+        chroma = chroma if is_given_enlarged(network) else resize(chroma, network.scale)
+        restored = ycbcr_to_rgb(torch.cat((restored_luma(network, luma, precision), chroma), dim=1))
     return restored.clamp(0, 1)
+
+
+def restored_luma(network: Network, luma: Tensor, precision: str) -> Tensor:
+    """Luma (1, 1, H, W) through a network on luma; what enlarges it keeps its level."""
+    restored = run(network, luma, precision)
+    return restored if is_given_enlarged(network) else keep_level(restored, luma)
 
 
 def keep_level(restored: Tensor, low: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ from engine.checkpoints import save_checkpoint
 from engine.data import Data
 from engine.devices import PRECISIONS, choose_device, choose_precision
 from engine.discriminators import make_discriminator
-from engine.layouts import class_of
-from engine.networks import build_network
+from engine.layouts import on_meta
+from engine.networks import build_network, is_given_enlarged
 from engine.settings import preset
 from engine.updates import make_stage, network_input
 from engine.upscaling import Tiling, in_tiles, upscale
@@ -167,7 +167,7 @@ def measure_upscaling() -> None:
 
 def random_batch(settings, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` low and high patches of noise as bytes, of the sizes that these settings train on."""
-    side = settings.patch * (1 if class_of(settings.model, settings.shape).luma else settings.scale)
+    side = settings.patch * (1 if is_given_enlarged(on_meta(settings.model, settings.shape)) else settings.scale)
     return tuple(torch.randint(256, (count, 3, size, size), dtype=torch.uint8) for size in (settings.patch, side))
 
 

@@ -52,6 +52,7 @@ TITLES = {
     ("rrdb", "bicubic"): "RRDB, 6 blocks",
     ("esrgan", "bicubic"): "ESRGAN, 6 blocks",
     ("srvgg", "bicubic"): "SRVGG",
+    ("ecbsr", "bicubic"): "ECBSR, 4 blocks",
     ("rrdb", "photo"): "RRDB for photographs",
     ("srvgg", "photo"): "SRVGG for photographs",
     ("esrgan", "photo"): "ESRGAN for photographs",

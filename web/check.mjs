@@ -1,0 +1,185 @@
+// What a real browser makes of the page: node web/check.mjs ADDRESS STATIC FOLDER  → one line of JSON.
+//
+// ADDRESS is served by serve.py, STATIC by a host that sets no headers.
+// FOLDER holds cases.json, [{network, scale, file}], and the files. Each is given to the page in Chromium, and what it
+// saves goes to FOLDER/saved/. Then everything is tried that must be refused, or told. tests/test_web.py compares.
+
+import { mkdir, readFile } from "node:fs/promises";
+import { chromium } from "playwright-core";
+
+const [address, host, folder] = process.argv.slice(2);
+const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--enable-unsafe-swiftshader"];
+const seen = { errors: [], saved: [], told: {}, shots: [] };
+
+async function open(browser, { listen = true, ...options } = {}, prepare = async () => {}) {
+  const context = await browser.newContext({ acceptDownloads: true, ...options });
+  const page = await context.newPage();
+  if (listen) {
+    page.on("console", (message) => message.type() === "error" && seen.errors.push(message.text()));
+    page.on("pageerror", (error) => seen.errors.push(error.message));
+  }
+  await prepare(page, context);
+  await page.goto(address);
+  await page.waitForFunction(() => document.querySelector("#status").textContent === "Ready." || !document.querySelector("#error").hidden);
+  return page;
+}
+
+const errorOf = async (page) => {
+  await page.waitForSelector("#error:not([hidden])", { timeout: 60_000 });
+  return page.textContent("#error");
+};
+
+async function choose(page, { network, scale }) {
+  await page.selectOption("#network", network);
+  await page.selectOption("#factor", String(scale));
+}
+
+const done = (page) => page.waitForFunction(() => document.querySelector("#status").textContent.startsWith("Done"), null, { timeout: 240_000 });
+
+async function enlarge(page, one) {
+  await page.reload();
+  await page.waitForFunction(() => document.querySelector("#status").textContent === "Ready.");
+  await choose(page, one);
+  await page.setInputFiles("#file", `${folder}/${one.file}`);
+  await done(page);
+  const saving = page.waitForEvent("download");
+  await page.click("#save");
+  const saved = await saving;
+  await saved.saveAs(`${folder}/saved/${one.network}.x${one.scale}.${one.file}`);
+  seen.saved.push(saved.suggestedFilename());
+}
+
+async function dropAndPaste(page) {
+  const bytes = [...(await readFile(`${folder}/small.png`))];
+  for (const kind of ["drop", "paste"]) {
+    await page.reload();
+    await page.waitForFunction(() => document.querySelector("#status").textContent === "Ready.");
+    await page.evaluate(([name, content]) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([Uint8Array.from(content)], "given.png", { type: "image/png" }));
+      const event = name === "drop" ? new DragEvent(name, { dataTransfer: transfer, bubbles: true, cancelable: true }) : new ClipboardEvent(name, { clipboardData: transfer, bubbles: true });
+      document.body.dispatchEvent(event);
+    }, [kind, bytes]);
+    await done(page);
+    seen.told[kind] = await page.textContent("#status");
+  }
+}
+
+async function shoot(browser, name, options) {
+  const page = await open(browser, options);
+  await page.click("[data-sample='samples/cat.png']");
+  await done(page);
+  await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
+  seen.shots.push(name);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+  if (wide) seen.errors.push(`${name}: the page is wider than its window`);
+  await page.context().close();
+}
+
+async function keyboard(page) {
+  await page.reload();
+  await page.waitForFunction(() => document.querySelector("#status").textContent === "Ready.");
+  const reached = [];
+  for (let step = 0; step < 8; step++) {
+    await page.keyboard.press("Tab");
+    reached.push(await page.evaluate(() => document.activeElement.id || document.activeElement.dataset.sample));
+  }
+  await page.focus("[data-sample='samples/drawing.png']");
+  await page.keyboard.press("Enter");
+  await done(page);
+  await page.focus("#slider");
+  await page.keyboard.press("ArrowRight");
+  seen.told.slider = await page.inputValue("#slider");
+  seen.told.reached = reached;
+  const named = await page.evaluate(() => [...document.querySelectorAll("button, input, select, progress, canvas")].every((one) => one.ariaLabel || one.labels?.length || one.textContent.trim() || one.id === "live-result"));
+  seen.told.named = named;
+}
+
+async function refusals(browser) {
+  let page = await open(browser);
+  for (const file of ["note.png", "huge.png", "cut.png"]) {
+    await page.setInputFiles("#file", `${folder}/${file}`);
+    await page.waitForFunction(() => !document.querySelector("#error").hidden);
+    seen.told[file] = await errorOf(page);
+    await page.reload();
+    await page.waitForFunction(() => document.querySelector("#status").textContent === "Ready.");
+  }
+  await page.context().close();
+  page = await open(browser, { listen: false }, (made) => made.route("**/*.onnx", (route) => route.fulfill({ status: 404 })));
+  await page.click("[data-sample='samples/cat.png']");
+  seen.told["no network"] = await errorOf(page);
+  await page.context().close();
+  page = await open(browser, { listen: false }, (made) => made.addInitScript(() => delete globalThis.WebAssembly));
+  seen.told["no WebAssembly"] = await errorOf(page);
+  await page.context().close();
+}
+
+async function cancelling(browser) {
+  const page = await open(browser);
+  await choose(page, { network: "SRVGG", scale: 4 });
+  await page.setInputFiles("#file", `${folder}/large.png`);
+  await page.waitForFunction(() => document.querySelector("#bar").value > 0, null, { timeout: 120_000 });
+  await page.click("#cancel");
+  await page.waitForTimeout(1000);
+  seen.told.cancelled = await page.textContent("#status");
+  seen.told.hidden = await page.isHidden("#progress");
+  await page.click("[data-sample='samples/drawing.png']"); // it goes on working
+  await done(page);
+  await page.context().close();
+}
+
+async function camera(browser) {
+  let page = await open(browser, { permissions: ["camera"] });
+  if (await page.isHidden("#live")) return;
+  await page.click("#live");
+  await page.waitForFunction(() => /[1-9]\d* frames a second/.test(document.querySelector("#rate").textContent), null, { timeout: 60_000 });
+  await page.waitForTimeout(3000);
+  seen.told.rate = await page.textContent("#rate");
+  seen.told.live = await page.evaluate(() => {
+    const [video, canvas] = [document.querySelector("#video"), document.querySelector("#live-result")];
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    return [video.videoWidth, canvas.width, canvas.height, new Set(pixels).size];
+  });
+  await page.screenshot({ path: `${folder}/live.png`, fullPage: true });
+  await page.click("#stop");
+  await page.context().close();
+  page = await open(browser);
+  await page.click("#live");
+  seen.told["no camera"] = await errorOf(page);
+  await page.context().close();
+}
+
+/** Where no headers are set the service worker adds them, and the page loads anew. */
+async function hosted(browser) {
+  const page = await (await browser.newContext()).newPage();
+  await page.goto(host);
+  await page.waitForFunction(() => self.crossOriginIsolated && document.querySelector("#status").textContent === "Ready.");
+  await page.click("[data-sample='samples/drawing.png']");
+  await done(page);
+  seen.told.hosted = await page.textContent("#runtime");
+  await page.context().close();
+}
+
+const browser = await chromium.launch({ executablePath, args: flags });
+try {
+  await mkdir(`${folder}/saved`, { recursive: true });
+  const page = await open(browser);
+  for (const one of JSON.parse(await readFile(`${folder}/cases.json`))) await enlarge(page, one);
+  seen.told.runtime = await page.textContent("#runtime");
+  await dropAndPaste(page);
+  await keyboard(page);
+  await page.context().close();
+  await cancelling(browser);
+  await refusals(browser);
+  await camera(browser);
+  await hosted(browser);
+  await shoot(browser, "wide", { viewport: { width: 1200, height: 900 } });
+  await shoot(browser, "phone", { viewport: { width: 360, height: 740 }, deviceScaleFactor: 3, isMobile: true, hasTouch: true });
+  await shoot(browser, "dark", { viewport: { width: 1000, height: 800 }, colorScheme: "dark" });
+} catch (error) {
+  seen.errors.push(String(error.stack ?? error));
+} finally {
+  await browser.close();
+}
+console.log(JSON.stringify(seen));
