@@ -24,8 +24,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from engine.checkpoints import model_name
 from engine.choosing import Chosen
 from engine.devices import gathered, rank_and_size, run_on_first
+from engine.film_comparison import compare_films
 from engine.networks import Network
 from engine.settings import UpscaleSettings
 from engine.upscaling import Tiling, upscale, upscale_luma
@@ -33,6 +35,7 @@ from imaging import film_colours
 from imaging.console import MAX_NAME, InUseError, UserError, locked, note, one_line, replacing, shortened
 from imaging.film_writing import CONTAINERS, Form, check_container, chosen_form, join, piece_suffix, write_piece
 from imaging.films import Film, Planes, between, read_pictures
+from imaging.images import resize
 
 PIECE = 24  # pictures
 AHEAD = 2  # pictures that wait between decoding, network and encoding, which run at the same time
@@ -78,6 +81,20 @@ class Enlarging:
         blue, red = (self.moved(part, film.size, (1, 1), film.size) for part in numbers[1:])
         rgb = film_colours.to_rgb(numbers[0], blue, red, colours.matrix).clamp(0, 1)
         return self.stored(self.enlarged_rgb(rgb))
+
+    @torch.inference_mode()
+    def bicubic(self, planes: Planes) -> Planes:
+        """The planes of a picture → those of the picture enlarged by bicubic interpolation alone."""
+        film, form = self.film, self.form
+        is_rgb = film.colours.kind == "rgb"
+        numbers = [
+            film_colours.to_numbers(plane, film.bits, film.colours.full, is_chroma and not is_rgb)
+            for plane, is_chroma in zip(planes, (False, True, True), strict=False)
+        ]
+        if is_rgb:
+            return self.stored(resize(torch.cat(numbers, dim=1), size=self.size))
+        luma = resize(numbers[0], size=self.size)
+        return self.codes(luma, *(self.moved(chroma, film.size, form.chroma_step) for chroma in numbers[1:]))
 
     def enlarged_rgb(self, rgb: Tensor) -> Tensor:
         """RGB in 0..1 through the network."""
@@ -178,15 +195,22 @@ def upscale_film(
     form = chosen_form(film, size, settings.codec, settings.quality, settings.preset)
     pieces = Pieces(film, form, CONTAINERS[target.suffix.lower()], between(film, settings.start, settings.end))
     pieces.lie_beside(begun, fingerprint(chosen, size))
+    enlarging = Enlarging(film, form, size, chosen.network, scale, tiling)
     problem = None
     try:
-        pieces.make_all(Enlarging(film, form, size, chosen.network, scale, tiling))
+        pieces.make_all(enlarging)
     except UserError as error:
         problem = error
     if first_problem := next(filter(None, gathered(problem)), None):  # the others have gone on as far as they could
         raise first_problem
     run_on_first(lambda: pieces.join(target))
-    return [target]
+    if not settings.compare:
+        return [target]
+    label = f"{model_name(chosen.checkpoint)} ×{factor:g}"
+    return [
+        target,
+        *run_on_first(lambda: compare_films(film, target, form, pieces.pictures, enlarging.bicubic, label)),
+    ]
 
 
 @dataclass

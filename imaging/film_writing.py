@@ -137,11 +137,11 @@ def piece_suffix(codec: str) -> str:
 
 
 def write_piece(
-    path: Path, film: Film, form: Form, container: str, pictures: Iterable[tuple[int, Planes]]
+    path: Path, film: Film, form: Form, container: str, pictures: Iterable[tuple[int, Planes]], as_whole: bool = False
 ) -> None:  # fmt: skip
     """Encode pictures into a file of their own, for a film that will be in `container`; an empty one if there are none.
 
-    Raises UserError, OSError.
+    With `as_whole` it is such a container itself, for a film that has no other streams. Raises UserError, OSError.
     """
     av = video_library()
     pictures = iter(pictures)
@@ -149,8 +149,9 @@ def write_piece(
     if first is None:  # they are damaged
         path.touch()
         return
-    options = {"avoid_negative_ts": "disabled"}
-    with av.open(str(path), "w", format=piece_suffix(form.codec), options=options) as output:
+    options = {} if as_whole else {"avoid_negative_ts": "disabled"}
+    kind = container if as_whole else piece_suffix(form.codec)
+    with av.open(str(path), "w", format=kind, options=options) as output:
         stream = output.add_stream(ENCODERS[form.codec], rate=film.rate, options=dict(form.options))
         stream.height, stream.width = form.size
         stream.pix_fmt = form.pixel_format

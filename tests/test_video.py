@@ -311,6 +311,20 @@ def test_equal_pictures_in_a_row_are_enlarged_once(place):
     assert network.calls == 2 and len(shown(place / "y.mkv")) == 8
 
 
+@pytest.mark.parametrize("pixels", ["yuv420p", "gray", "gbrp10le"])
+def test_a_comparison_beside_the_result(place, pixels):
+    made = make_clip(
+        place / "x.mkv", range(400, 800, 40), codec="ffv1", pixels=pixels, time_base=Fraction(1, 1000), size=(32, 48)
+    )
+    upscaled(place / "x.mkv", place / "y.mkv", replace(FFV1, compare=True), network=Nearest(), scale=2)
+    left_and_right, right = planes_of(place / "y.compare.mkv"), planes_of(place / "y.mkv")
+    assert len(left_and_right) == len(right) == 10 and shown(place / "y.compare.mkv")[0] == 0
+    for both, one, low in zip(left_and_right, right, made, strict=True):
+        assert numpy.array_equal(both[0][:, 96:], one[0])
+        assert abs(both[0][:, :96].mean() - low[0].mean()) < 0.002 * low[0].max()
+    assert "data:image" in (place / "y.compare.html").read_text()
+
+
 # ---------------------------------------------------------------------------------------------
 # Long work
 # ---------------------------------------------------------------------------------------------
