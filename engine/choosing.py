@@ -89,12 +89,10 @@ def better_shipped(checkpoint: dict) -> Path | None:
 def choose_checkpoint(
     model: str | None, scale: int | None = None, degradation: str | None = None
 ) -> tuple[Path, dict] | None:
-    """What `-m` names: a kind of network, a file, or a folder, of which the newest; else the newest in models/.
+    """What `-m` names: a kind of network, a file, or a folder, of which the newest is taken.
 
-    Where there is none, the best that ships.
-
-    Of a kind, rather one that was trained on this degradation. None if there is none. Raises UserError for a file
-    that cannot be used.
+    Without it the newest in models/, else the best that ships. Of a kind, rather one that was trained on this
+    degradation. None if there is none. Raises UserError for a file that cannot be used.
     """
     if model is not None and Path(model).is_dir() and model not in KINDS:  # of a run that was given a name
         found = find_latest(Path(model), measured=True, **({"scale": scale} if scale else {}))

@@ -122,7 +122,7 @@ def test_bad_input_is_one_line(model, photograph):
         (2, "none.pt: no such checkpoint", "upscale", "-i", "good.png", "-m", "none.pt"),
         (1, "cannot write file/x.png", "upscale", "-i", "good.png", "-o", "file/x.png"),
         (2, "good.png: is the picture", "upscale", "-i", "good.png", "-o", "good.png"),
-        (2, "no such folder", "evaluate", "-i", "none"),
+        (2, "no such file or folder", "evaluate", "-i", "none"),
         (2, "empty: no pictures", "evaluate", "-i", "empty"),
         (2, "not ×3", "evaluate", "-i", ".", "-m", model, "-s", "3"),
         (1, "cannot write file/x.json", "evaluate", "-i", ".", "--json", "file/x.json"),
