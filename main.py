@@ -156,6 +156,7 @@ def train_command(options: argparse.Namespace) -> None:
         path = train(
             settings, sources, options.epochs or 20, options.new, options.val or [], device,
             options.start, given, options.save_every, options.resume, options.discriminator_from,
+            options.tensorboard, options.val_pictures,
         )  # fmt: skip
         print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
 
