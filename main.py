@@ -179,6 +179,7 @@ def train_command(options: argparse.Namespace) -> None:
         path = train(
             settings, sources, options.epochs or 20, options.new, options.val or [], device,
             options.start, given, upkeep, options.resume, options.discriminator_from,
+            options.tensorboard, options.val_pictures,
         )  # fmt: skip
         print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
 

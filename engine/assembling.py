@@ -50,6 +50,8 @@ def chosen_settings(options: argparse.Namespace, device) -> Settings:
         check(settings, "--set ")
     if start:
         refuse_another_shape(options.start, start, settings)
+    if not options.val and (settings.choose_by_val or options.val_pictures):
+        raise UsageError("--choose-by-val and --val-pictures: name the pictures by --val")
     return settings
 
 
@@ -195,6 +197,7 @@ def with_flags(settings: Settings, options: argparse.Namespace, device) -> Setti
         raise UsageError("--perceptual and --gan-weight: are for -m esrgan")
     names = ("batch", "accumulate", "clip", "learning_rate", "seed")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given |= {"choose_by_val": True} if options.choose_by_val else {}
     return replace(settings, precision=choose_precision(options.precision, device), **given)
 
 

@@ -109,8 +109,14 @@ def add_measuring_flags(add) -> None:
     """Which figures and files it leaves."""
     add(
         "--val", action="extend", nargs="+", type=Path, metavar="DIR",
-        help="pictures to watch besides; they choose nothing",
+        help="pictures to watch besides; they choose nothing, unless you say so:",
     )  # fmt: skip
+    add(
+        "--choose-by-val", action="store_true",
+        help="keep the weights that do best on --val's pictures, not on photographs that are held out",
+    )  # fmt: skip
+    add("--val-pictures", action="store_true", help="keep what it makes of --val's pictures after each epoch")
+    add("--tensorboard", action="store_true", help="write files for TensorBoard too (pip install tensorboard)")
     add(
         "--save-every", type=console.positive_real, default=5.0, metavar="MINUTES",
         help="besides after epochs (default 5)",

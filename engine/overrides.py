@@ -224,6 +224,9 @@ def check_shape(settings: Settings, where: str) -> None:
                 f"{where}patch: {settings.patch} are {side} pixels for the discriminator "
                 f"({adversarial.discriminator}), which needs {least[adversarial.discriminator]}"
             )
+        batch_norm = adversarial.discriminator == "vgg" and adversarial.normalisation == "batch"
+        if batch_norm and side < 64 and settings.batch == 1:  # its last layer has one value for each patch then
+            raise UsageError(f"{where}batch: 1 patch of {side} pixels is too little for the batch norm of vgg: give 2")
 
 
 def check_heeded(entries: dict, settings: Settings, where: str) -> None:

@@ -57,6 +57,7 @@ def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
     quality.set(title="Quality", xlabel="epoch", ylabel="PSNR of luma (dB)")
     for axis in looks:
         plot(axis, "held_out_perceptual", "held-out photographs")
+        plot(axis, "validation_perceptual", "--val")
         axis.set(title="Looks: the least decides which epoch is kept", xlabel="epoch", ylabel="distance to VGG19")
     for axis in (loss, quality, *looks):
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -37,6 +37,7 @@ class RunState:
     last_step: int = 0
     best: float = -math.inf  # the score of the weights that are kept
     seconds: float = 0.0  # that the epoch in hand has taken
+    validation: list[str] = field(default_factory=list)  # the pictures of --val, where they choose the best weights
 
     def to_dict(self) -> dict:
         """Plain values and state dicts, as a checkpoint holds them."""
@@ -101,6 +102,7 @@ def are_sums(value) -> bool:
 FIELDS: dict[str, Callable[[Any], bool]] = {
     "settings": are_settings, "data": is_summary, "sums": are_sums,
     "parts": lambda value: is_plain_dict(value) and all(isinstance(part, dict) for part in value.values()),
+    "validation": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
     "step": is_count, "first_step": is_count, "last_step": is_count, "best": is_number, "seconds": is_finite,
 }  # fmt: skip
 
@@ -265,7 +267,7 @@ def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settin
         if now["learning_rate"] != before["learning_rate"]:
             note(f"learning rate {before['learning_rate']:g} → {now['learning_rate']:g}")
         return path
-    if not same_data or any(change.startswith("adversarial.") for change in changed):
+    if not same_data or any(change.startswith(("adversarial.", "choose_by_val")) for change in changed):
         state.best = -math.inf  # measured on other pictures, or in another unit
     if changed:
         state.parts.pop("pool", None)  # its pairs are of other pictures, or of another size
@@ -342,6 +344,15 @@ def samples_per_update(settings: dict) -> tuple:
     """How many samples an update has, of settings that anybody may have written."""
     batch, accumulate = settings.get("batch"), settings.get("accumulate")
     return (batch * accumulate,) if type(batch) is type(accumulate) is int else (batch, accumulate)
+
+
+def check_validation(state: RunState, names: list[str], path: Path) -> None:
+    """Note by which pictures the best weights are chosen. Raises UsageError where others have chosen in this run."""
+    if state.validation not in ([], names):
+        if state.step > state.first_step:
+            raise UsageError(f"{path} chooses its best weights by other pictures than --val has: name the same")
+        state.best = -math.inf
+    state.validation = names
 
 
 def plan_epochs(state: RunState, epochs: int, given, updates: int) -> None:

@@ -56,6 +56,7 @@ class Settings:
     clip: float = 0.0  # the gradient's norm is cut to this; 0: it is not
     precision: str = "fp32"  # of the convolutions; weights, their averages and the losses are always float32
     seed: int = 0
+    choose_by_val: bool = False  # the best weights are those that do best on --val, not on the held-out photographs
     photo: PhotoSettings = PHOTO  # how `photo` degrades, and `real` its mild share
     real: SecondOrderSettings = SECOND_ORDER  # how `real` does
     adversarial: Adversarial | None = None

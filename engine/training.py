@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.data import Data, Pair, read_pairs
+from engine.data import HELD_OUT_SIDE, Data, Pair, center_crop, read_pairs
 from engine.devices import (
     autocast,
     local_rank_and_size,
@@ -28,9 +28,18 @@ from engine.devices import (
     run_on_first,
     wait_for_first,
 )  # fmt: skip
+from engine.following import Watch, summary_writer, watching
 from engine.networks import Network
 from engine.progress import progress_bar, show_progress, show_step
-from engine.resume import RunState, epochs_done, find_or_start_run, find_run, load_parts, same_pictures
+from engine.resume import (
+    RunState,
+    check_validation,
+    epochs_done,
+    find_or_start_run,
+    find_run,
+    load_parts,
+    same_pictures,
+)  # fmt: skip
 from engine.saving import Saver, Upkeep
 from engine.settings import Settings
 from engine.sources import OWN, Named, Source, find_sources
@@ -47,7 +56,7 @@ MAX_SKIPPED = 10  # so many bad gradients in a row are no accident
 
 def run_epochs(
     stage: PixelStage | AdversarialStage, checkpoint: dict, state: RunState, path: Path, data: Data,
-    watched: list[Pair], upkeep: Upkeep,
+    watch: Watch, upkeep: Upkeep,
 ) -> bool:  # fmt: skip
     """The loop. Updates `checkpoint` and `state` and saves both; False if it was asked to stop before the end."""
     is_first = rank_and_size()[0] == 0
@@ -69,11 +78,13 @@ def run_epochs(
             state.step = step + 1
             if not skipped:
                 state.add_to_sums(figures)
+                watch.step(state.step, learning_rate, figures)
             # The last is over too where other processes, and so other epochs, go on with ready-cut samples.
             epoch_is_over = state.step % between == 0 or state.step == state.last_step
             if epoch_is_over and is_first:
                 state.seconds, epoch_started = time.monotonic() - epoch_started, time.monotonic()
-                measure_epoch(stage, checkpoint, state, data, watched, upkeep)
+                measure_epoch(stage, checkpoint, state, data, watch.pairs, learning_rate, upkeep)
+                watch.epoch(checkpoint["history"][-1], stage.ema_network)
             if is_first and (epoch_is_over or stopping or is_time_to_save(state.step, saved, upkeep)):
                 state.seconds = time.monotonic() - epoch_started  # of the epoch in hand
                 if is_sound(stage, data):
@@ -99,7 +110,7 @@ def run_epochs(
 def train(
     settings: Settings, sources: Iterable[Named], epochs: int, new: bool, validation: list[Path], device,
     start: Path | None = None, given=(), upkeep: Upkeep = NORMAL_UPKEEP, resume: Path | None = None,
-    discriminator: Path | None = None,
+    discriminator: Path | None = None, tensorboard: bool = False, val_pictures: bool = False,
 ) -> Path:  # fmt: skip
     """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
 
@@ -112,6 +123,8 @@ def train(
     rank, size = rank_and_size()
     if settings.batch % size:
         raise UsageError(f"-b {settings.batch}: does not divide among {size} processes")
+    if tensorboard:
+        summary_writer()  # better to learn now that it is missing
     found = find_sources(sources)
     settings = for_pairs(settings, found)
     if settings.adversarial:
@@ -123,6 +136,8 @@ def train(
     note(f"training on {data}")
     checkpoint, state, path = run_on_first(lambda: find_or_start_run(beginning, settings, data, epochs, given, folder))
     data.hold_out(set(state.data.get("held_out", ())))
+    if settings.choose_by_val:
+        check_validation(state, sorted({pair.photograph for pair in watched}), path)
     if not same_pictures(state.data, data.summary()):
         raise UserError("the processes have unlike photographs: every machine needs the same")
     kept = {name: state.settings[name] for name in ("learning_rate", "mild")}
@@ -133,8 +148,9 @@ def train(
     load_parts(stage.parts, state.parts, path)
     state.parts = {}  # the stage has them now
     told = "another training is at it: wait for it, or give -n to start another"
-    with locked(path, told) if rank == 0 else nullcontext():
-        if run_epochs(stage, checkpoint, state, path, data, watched, upkeep):
+    lock = locked(path, told) if rank == 0 else nullcontext()
+    with lock, watching(watched, path, state, tensorboard, val_pictures) as watch:
+        if run_epochs(stage, checkpoint, state, path, data, watch, upkeep):
             return path
     done, goal = (step / data.updates_per_epoch for step in (state.step, state.last_step))
     note(
@@ -297,35 +313,47 @@ def count_skipped(skipped: float, in_a_row: int, step: int, learning_rate: float
 @torch.inference_mode()
 def measure_epoch(
     stage: PixelStage | AdversarialStage, checkpoint: dict, state: RunState, data: Data, watched: list[Pair],
-    upkeep: Upkeep = NORMAL_UPKEEP,
+    learning_rate: float, upkeep: Upkeep = NORMAL_UPKEEP,
 ) -> None:  # fmt: skip
     """Add the epoch, or part of one, to the history, and keep the weights if they are the best so far on held-out ones.
 
-    The best are those with the highest PSNR; ESRGAN's, which trades PSNR for looks, those nearest to VGG19.
+    The best are those with the highest PSNR; ESRGAN's, which trades PSNR for looks, those nearest to VGG19. With
+    `choose_by_val` the pictures of `--val` decide in place of the held-out ones.
     """
     network = stage.ema_network
     epoch: float = math.floor(epochs_done(checkpoint["history"])) + 1
     if upkeep.validate_updates:
         epoch = round(state.step / data.updates_per_epoch, 3)
     entry = {"epoch": epoch, "step": state.step, "seconds": state.seconds, **state.means()}
+    entry["learning_rate"] = learning_rate
     entry["psnr"] = validate(network, data.held_out, checkpoint["scale"])
-    score = entry["psnr"]
-    if isinstance(stage, AdversarialStage):
-        distances = [
-            stage.perceptual(
-                network(network_input(network, pair.small[None])), network_input(network, pair.large[None])
-            )
-            for pair in data.held_out
-        ]
-        entry["held_out_perceptual"] = sum(map(float, distances)) / len(distances)
-        score = -entry["held_out_perceptual"]
-    if watched:  # never used to choose: it may be a test set
+    if watched:
         entry["validation_psnr"] = validate(network, watched, checkpoint["scale"])
+    if isinstance(stage, AdversarialStage):
+        entry["held_out_perceptual"] = perceptual_distance(stage, data.held_out)
+        if watched:
+            entry["validation_perceptual"] = perceptual_distance(stage, watched)
+    by_val = stage.settings.choose_by_val  # else --val chooses nothing: it may be a test set
+    if isinstance(stage, AdversarialStage):
+        score = -entry["validation_perceptual" if by_val else "held_out_perceptual"]
+    else:
+        score = entry["validation_psnr" if by_val else "psnr"]
     state.sums = {}
     checkpoint["history"].append(entry)
     if score > state.best:
         state.best = score
         checkpoint["params"] = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+
+
+@torch.inference_mode()
+def perceptual_distance(stage: AdversarialStage, pairs: list[Pair]) -> float:
+    """The mean perceptual loss of what the network makes of the middles of pictures; each pair counts once."""
+    network, total = stage.ema_network, 0.0
+    for pair in pairs:
+        middle = center_crop(pair, HELD_OUT_SIDE)
+        low, high = (network_input(network, part[None]) for part in (middle.small, middle.large))
+        total += stage.perceptual(network(low), high).item()
+    return total / len(pairs)
 
 
 @torch.inference_mode()

@@ -112,6 +112,7 @@ def test_every_field_has_a_name_and_takes_back_what_it_has():
         (ALL, "adversarial.discriminator=judge", "vgg or unet"),
         (ALL, "adversarial.layers.conv9_9=1", "VGG19's layers"),
         (ALL, "adversarial.features=0", "from 1 up"),
+        (("-m", "esrgan", "-b", "1"), "patch=8", "1 patch of 32 pixels is too little for the batch norm"),
         (("-m", "esrgan"), "patch=4", "are 16 pixels for the discriminator (vgg), which needs 32"),
         (("-m", "rrdb"), "shape.convolutions=3", "shape.convolutions: rrdb has none"),
         (("-m", "rrdb"), "shape.blocks=-3", "no network can be"),
