@@ -135,7 +135,3 @@ def add_measuring_flags(add) -> None:
         "--cache", type=Path, metavar="DIR",
         help="where pictures are packed that memory cannot hold (default photographs_packed/)",
     )  # fmt: skip
-    add(
-        "--val", action="extend", nargs="+", type=Path, metavar="DIR",
-        help="pictures to watch besides; they choose nothing",
-    )  # fmt: skip
