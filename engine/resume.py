@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from degrade import DEGRADATIONS
 from engine.checkpoints import find_latest, load_checkpoint, new_path
 from engine.choosing import find_trained
 from engine.data import Data
@@ -195,7 +196,9 @@ def starting_weights(settings: Settings, new: bool, start: Path | None, folder: 
         note(f"starting from {found[0]}")
         return found[1]["params"]
     if settings.model == "esrgan" and not new and start != UNTRAINED:
-        first = f"train -m {generator}" + ("" if settings.degradation == "bicubic" else f" -d {settings.degradation}")
+        first = f"train -m {generator}" + (
+            f" -d {settings.degradation}" if settings.degradation in DEGRADATIONS else ""
+        )
         raise UsageError(
             f"esrgan starts from a trained {generator}, and there is none of this shape: `{first}` first, "
             "or give --from FILE, or -n to start from noise, which seldom ends well"

@@ -271,3 +271,12 @@ def test_pairs_are_not_measured_on_another_degradation(pairs, capsys):
 def test_a_source_tells_whether_it_is_a_pair(place):
     assert Source(place, place, "x").is_pair and not Source(place, place, "x", 2).is_pair
     assert not Source(place, None, "x").is_pair
+
+
+def test_esrgan_on_pairs_names_its_first_stage(pairs, monkeypatch):
+    high, low = pairs()
+    monkeypatch.setattr("engine.data.read_pairs", lambda *_: pytest.fail("read pictures"))
+    adversarial = Adversarial(features=4, perceptual="random")
+    settings = Settings("esrgan", 4, "real", shape=SMALL, batch=2, patch=8, adversarial=adversarial)
+    with pytest.raises(UsageError, match="`train -m rrdb` first"):
+        train(settings, [(high, low)], 1, False, [], CPU)
