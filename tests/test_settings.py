@@ -23,6 +23,12 @@ from engine.training import train
 from imaging.console import Parser, UsageError, UserError
 
 
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    """Curves and pictures take longer than these trainings, and have tests of their own."""
+    monkeypatch.setattr("engine.training.show_progress", lambda *_: None)
+
+
 def read(*words: str) -> Namespace:
     """The command line of a training, as `main.py` reads it."""
     parser = Parser()
