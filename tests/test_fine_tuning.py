@@ -163,6 +163,12 @@ def test_the_published_discriminator_of_esrgan(place):
     discriminator.load_state_dict(loaded)
     picture = torch.rand(2, 3, 128, 128)
     torch.testing.assert_close(discriminator(picture), by_hand(weights, picture))
+    torch.save({"params": RRDBNet(2, 4, 2, 1).state_dict()}, "g.pth")
+    flags = ["-m", "esrgan", "--from", "g.pth", "--discriminator-from", "d.pth"]
+    assert chosen(*flags, "--set", "patch=64").adversarial.features == 2
+    for more, words in [([], "another size than 64 pixels"), (["--set", "adversarial.features=3"], "another")]:
+        with pytest.raises(UsageError, match=words):
+            chosen(*flags, *more)
     with pytest.raises(UsageError, match="another size than 32 pixels"):
         load_discriminator(resume.Path("d.pth"), ADVERSARIAL)
 
