@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.checkpoints import load_checkpoint, read_head
 from engine.devices import choose_precision
-from engine.discriminators import load_discriminator
+from engine.discriminators import described, load_discriminator, read_discriminator
 from engine.entries import with_new_names
 from engine.flags import DEGRADATIONS, MODELS
 from engine.layouts import generator_of
@@ -48,8 +48,13 @@ def chosen_settings(options: argparse.Namespace, device) -> Settings:
         settings = merged(settings, entries, "--set ")
         check_heeded(entries, settings, "--set ")
         check(settings, "--set ")
+    choose_precision(settings.precision, device)
     if start:
         refuse_another_shape(options.start, start, settings)
+    if options.discriminator_from:
+        found = load_discriminator(options.discriminator_from, settings)[0]
+        if found != settings.adversarial:
+            raise UsageError(f"--discriminator-from {options.discriminator_from}: --set asks for another kind or width")
     if not options.val and (settings.choose_by_val or options.val_pictures):
         raise UsageError("--choose-by-val and --val-pictures: name the pictures by --val")
     return settings
@@ -61,7 +66,9 @@ def with_discriminator(settings: Settings, options: argparse.Namespace) -> Setti
         return settings
     if options.resume or not settings.adversarial:
         raise UsageError("--discriminator-from: is for a new run of -m esrgan")
-    return replace(settings, adversarial=load_discriminator(options.discriminator_from, settings)[0])
+    return replace(
+        settings, adversarial=described(read_discriminator(options.discriminator_from), settings.adversarial)
+    )
 
 
 def named_settings(options: argparse.Namespace) -> set[str]:
@@ -198,7 +205,10 @@ def with_flags(settings: Settings, options: argparse.Namespace, device) -> Setti
     names = ("batch", "accumulate", "clip", "learning_rate", "seed")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     given |= {"choose_by_val": True} if options.choose_by_val else {}
-    return replace(settings, precision=choose_precision(options.precision, device), **given)
+    wanted = options.precision
+    if wanted == "auto" and options.settings and not is_checkpoint(options.settings):
+        wanted = told_by_file(options).get("precision", "auto")
+    return replace(settings, precision=choose_precision(wanted, device), **given)
 
 
 def refuse_misplaced(options: argparse.Namespace, model: str, generator: str) -> None:

@@ -3,6 +3,7 @@
 The settings stand as a TOML file has them: `train --settings` reads what is printed below their heading.
 """
 
+import math
 from pathlib import Path
 
 from engine.assembling import settings_of
@@ -32,7 +33,10 @@ def describe(path: Path) -> list[str]:
     if not checkpoint["date"]:
         return [*lines, "data, history, settings: another program's weights, which do not say"]
     training = checkpoint.get("training")
-    state = RunState.from_dict(training) if training else None
+    try:
+        state = RunState.from_dict(training) if training else None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     lines += describe_history(checkpoint["history"], state)
     if not state:
         return [*lines, "settings: none: it holds weights alone"]
@@ -62,9 +66,9 @@ def describe_history(history: list[dict], state: RunState | None) -> list[str]:
         return ["history: no epoch yet"]
     last = history[-1]
     figures = ", ".join(form.format(last[name]) for name, form in FIGURES.items() if name in last)
-    best = max(history, key=lambda entry: entry["psnr"] if entry.get("psnr") == entry.get("psnr") else -1)
-    lines = [f"history: {len(history)} epochs, {last.get('step', 0)} updates; the last: {figures}"]
-    if "psnr" in best:
+    lines = [f"history: {len(history)} epochs, {last.get('step', 0)} updates; the last: {figures or 'no figures'}"]
+    if measured := [entry for entry in history if math.isfinite(entry.get("psnr", math.nan))]:
+        best = max(measured, key=lambda entry: entry["psnr"])
         lines.append(f"best PSNR: {best['psnr']:.2f} dB, in epoch {best['epoch']}")
     if state:
         left = state.last_step - state.step

@@ -28,11 +28,8 @@ def make_discriminator(settings: Settings) -> nn.Module:
         return esrgan.VGGDiscriminator(patch, adversarial.features, adversarial.normalisation)
 
 
-def load_discriminator(path: Path, settings: Settings) -> tuple[Adversarial, dict[str, Tensor]]:
-    """The settings with the discriminator's kind and width as in a file, and its weights by our names, in float32.
-
-    Raises UsageError for no file and for one that does not fit patches of this size, UserError for no discriminator.
-    """
+def read_discriminator(path: Path) -> dict[str, Tensor]:
+    """The weights of a discriminator by our names, in float32. Raises UsageError for no file, UserError for no such."""
     try:
         head, load = open_weights(path)
         paths = find_discriminator(head)
@@ -41,8 +38,16 @@ def load_discriminator(path: Path, settings: Settings) -> tuple[Adversarial, dic
         check_tensors(tensors)
     except UserError as error:
         raise type(error)(f"--discriminator-from {path}: {error}") from error
+    return {name: value.detach().float() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+def load_discriminator(path: Path, settings: Settings) -> tuple[Adversarial, dict[str, Tensor]]:
+    """The settings with the discriminator's kind and width as in a file, and its weights.
+
+    Raises UsageError where it does not fit patches of this size, and as `read_discriminator`.
+    """
     assert settings.adversarial, "only the second stage has a discriminator"
-    weights = {name: value.detach().float() if value.is_floating_point() else value for name, value in tensors.items()}
+    weights = read_discriminator(path)
     adversarial = described(weights, settings.adversarial)
     expected = make_discriminator(replace(settings, adversarial=adversarial)).state_dict()
     for name in expected.keys() | weights.keys():

@@ -19,6 +19,8 @@ gets -e more epochs, in a new file. Ctrl-C saves and stops.
   esrgan   stage two, from the latest rrdb, or srvgg with --generator srvgg: it learns to look right, to a network that
            knows pictures (VGG19) and to a discriminator that learns beside it to tell restored pictures from real ones
 
+--from FILE starts a new run from weights of any program, whose kind, shape and scale it takes.
+
 -d says how the low-quality pictures of the training are made. Runs of one degradation never mix with another's.
 
   bicubic  only shrunk, as in the published tables
@@ -36,7 +38,7 @@ the latest of its generator on the same degradation.
 An epoch is one pass over ready-cut samples; over photographs it is 250 updates. Without -i, srcnn uses the newest
 samples, samples_gen_64/ or samples_gen_32/, cut from images_raw/ if there are none; the others use images_raw/ itself.
 A tenth of the photographs, ten at most, is held out. PSNR is measured on them, and the weights that do best there are
-kept; of esrgan those that are nearest to the real picture in VGG19's features.
+kept; of esrgan those that are nearest to the real picture in VGG19's features. With --choose-by-val --val decides.
 """
 
 

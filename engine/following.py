@@ -58,8 +58,10 @@ class Watch:
 
     def step(self, step: int, learning_rate: float, figures: dict[str, float]) -> None:
         """Take in a step, and write a line with the means if it is time for one."""
+        if not self.is_first:
+            return
         self.rows.append(figures)
-        if step % EVERY or not self.is_first:
+        if step % EVERY:
             return
         line: dict[str, Any] = {"step": step, "learning_rate": learning_rate}
         line["seconds"] = (time.monotonic() - self.began) / len(self.rows)

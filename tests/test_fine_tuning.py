@@ -40,9 +40,8 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-@pytest.mark.parametrize("model", [None, pytest.param("esrgan", marks=pytest.mark.slow)])
-def test_a_published_network_is_tuned_by_one_command(photographs, capsys, name, model):
+def tuning(name: str, model: str | None):
+    """The settings of a run from a file in a published layout, and what is in the file by our names."""
     make, kind, layout = PUBLISHED[name]
     network = make()
     weights = with_values(network)
@@ -54,10 +53,26 @@ def test_a_published_network_is_tuned_by_one_command(photographs, capsys, name, 
     settings = chosen(*flags)
     assert settings.shape == network.shape and settings.scale == network.scale
     assert settings.model == (model or kind)
-    path = train(settings, [photographs], 1, False, [], CPU, start=resume.Path(f"{name}.pth"))
+    return settings, weights
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("model", [None, "esrgan"])
+def test_a_published_network_is_a_start(place, capsys, name, model):
+    settings, weights = tuning(name, model)
+    begun = resume.find_run(settings, start=resume.Path(f"{name}.pth"))
     assert f"starting from {name}.pth" in capsys.readouterr().err
-    tuned = load_checkpoint(path)
-    assert tuned["shape"] == network.shape
+    assert begun.checkpoint["params"].keys() == weights.keys()
+    assert all(torch.equal(begun.checkpoint["params"][key], value) for key, value in weights.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("model", [None, "esrgan"])
+def test_a_published_network_is_tuned_by_one_command(photographs, name, model):
+    settings, weights = tuning(name, model)
+    tuned = load_checkpoint(train(settings, [photographs], 1, False, [], CPU, start=resume.Path(f"{name}.pth")))
+    assert tuned["shape"] == settings.shape
     for key, value in weights.items():
         torch.testing.assert_close(tuned["params"][key], value)
 
@@ -148,10 +163,17 @@ def test_the_published_discriminator_of_esrgan(place):
     discriminator.load_state_dict(loaded)
     picture = torch.rand(2, 3, 128, 128)
     torch.testing.assert_close(discriminator(picture), by_hand(weights, picture))
+    torch.save({"params": RRDBNet(2, 4, 2, 1).state_dict()}, "g.pth")
+    flags = ["-m", "esrgan", "--from", "g.pth", "--discriminator-from", "d.pth"]
+    assert chosen(*flags, "--set", "patch=64").adversarial.features == 2
+    for more, words in [([], "another size than 64 pixels"), (["--set", "adversarial.features=3"], "another")]:
+        with pytest.raises(UsageError, match=words):
+            chosen(*flags, *more)
     with pytest.raises(UsageError, match="another size than 32 pixels"):
         load_discriminator(resume.Path("d.pth"), ADVERSARIAL)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_published_u_net_and_from_its_own(photographs):
     unet = esrgan.UNetDiscriminator(3)
     torch.save({"params": unet.state_dict()}, "net_d.pth")

@@ -23,6 +23,12 @@ from engine.training import train
 from imaging.console import Parser, UsageError, UserError
 
 
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    """Curves and pictures take longer than these trainings, and have tests of their own."""
+    monkeypatch.setattr("engine.training.show_progress", lambda *_: None)
+
+
 def read(*words: str) -> Namespace:
     """The command line of a training, as `main.py` reads it."""
     parser = Parser()
@@ -137,6 +143,13 @@ def test_a_file_of_settings_and_what_stands_above_it(place):
     settings = chosen("--settings", "a.toml", "-b", "5", "-s", "4", "--set", "learning_rate=2e-5")
     assert (settings.batch, settings.scale, settings.shape["scale"], settings.learning_rate) == (5, 4, 4, 2e-5)
     assert named_settings(read("--settings", "a.toml", "--set", "mild=0")) >= {"learning_rate", "mild", "batch"}
+    (place / "b.toml").write_text('precision = "bf16"')
+    options = read("--settings", "b.toml")
+    options.precision = "auto"
+    assert chosen_settings(options, CPU).precision == "bf16"
+    with pytest.raises(UsageError, match=r"fp16: is for GPUs"):
+        chosen("--set", "precision=fp16")
+    (place / "b.toml").unlink()
     with pytest.raises(UsageError, match=r"a\.toml: is for -m esrgan, not rrdb"):
         chosen("--settings", "a.toml", "-m", "rrdb")
     for text, words in [("batch = 0", "a.toml: batch: is 0"), ("x = 3", "a.toml: x: is no setting")]:
