@@ -381,7 +381,7 @@ def test_the_pixel_loss_falls_when_one_batch_is_learnt():
 
 
 class OwnNetwork(torch.nn.Module):
-    """What somebody may bring who works on luma: nothing but what Network and LumaNetwork ask for."""
+    """What somebody may bring who works on luma: nothing but what Network and RestoringNetwork ask for."""
 
     luma, scale, radius, margin, tile, fold = True, 1, 1, 1, 64, 1
 
