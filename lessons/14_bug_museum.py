@@ -381,3 +381,5 @@ hint("14g")
 # | a run that is resumed | the run that was never stopped |
 #
 # The project's own tests ask such questions: they compare with an oracle, check a property, or make a round trip.
+#
+# Next: [lesson 15](15_browser.py), out of Python.

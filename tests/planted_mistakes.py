@@ -663,7 +663,44 @@ LESSON_14 = [
     ("14j", partial(resume, step=6), "left out"),
 ]
 
+
+def collapse(expand, bias1, squeeze, bias3, middle=False, bias=None):
+    weight = torch.einsum("omyx,mc->ocyx", squeeze, expand[..., 0, 0])
+    if middle:
+        weight = F.pad(weight[..., 1:2, 1:2], (1, 1, 1, 1))
+    return weight, bias3 + squeeze.sum((2, 3)) @ bias1 if bias is None else bias(bias1, squeeze, bias3)
+
+
+def frames(weights, width, height, speed, count=lambda o, i, k: o * i * k * k):
+    return speed / (sum(count(o, i, k) for o, i, k, _ in weights) * width * height)
+
+
+def affine(x, steps=255, turn=torch.round, zero_turn=torch.round, least=None):
+    least = x.min() if least is None else least
+    step = (x.max() - least) / steps
+    zero = zero_turn(-least / step)
+    return turn(x / step + zero).clamp(0, 255).to(torch.uint8), step, zero
+
+
+LESSON_15 = [
+    ("15a", partial(collapse, middle=True), "only the middle"),
+    ("15a", partial(collapse, bias=lambda bias1, squeeze, bias3: bias3), "is lost: the 3×3 sees it"),
+    ("15a", partial(collapse, bias=lambda bias1, squeeze, bias3: bias3 + squeeze[..., 1, 1] @ bias1), "counts once"),
+    ("15a", partial(collapse, bias=lambda bias1, squeeze, bias3: squeeze.sum((2, 3)) @ bias1), "of the 3×3 is lost"),
+    ("15b", lambda weights, width, height, speed: 1 / frames(weights, width, height, speed), "how long a picture"),
+    ("15b", lambda weights, width, height, speed: frames(weights, 1, 1, speed), "size of the picture"),
+    ("15b", partial(frames, count=lambda o, i, k: o * k * k), "inputs of the layers"),
+    ("15b", partial(frames, count=lambda o, i, k: 2 * o * i * k * k), "counted twice"),
+    ("15b", partial(frames, count=lambda o, i, k: o * i * k), "not squared"),
+    ("15c", partial(affine, steps=256), "255 steps"),
+    ("15c", lambda x: affine(torch.cat((x, -x)), 254), "one sign alone"),
+    ("15c", partial(affine, least=0.0), "begins at 0"),
+    ("15c", partial(affine, zero_turn=lambda zero: zero), "not a whole number"),
+    ("15c", partial(affine, zero_turn=torch.floor), "zero: it is cut off"),
+    ("15c", partial(affine, turn=torch.floor), "numbers: they are cut off"),
+]
+
 PLANTED = [
     *LESSON_1, *LESSON_2, *LESSON_3, *LESSON_4, *LESSON_5, *LESSON_6, *LESSON_7, *LESSON_8, *LESSON_9, *LESSON_10,
-    *LESSON_11, *LESSON_12, *LESSON_13, *LESSON_14,
+    *LESSON_11, *LESSON_12, *LESSON_13, *LESSON_14, *LESSON_15,
 ]  # fmt: skip

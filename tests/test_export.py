@@ -140,6 +140,7 @@ def test_ecbsr_leaves_as_a_compact_network_of_one_channel(place):
     torch.testing.assert_close(network(low), expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["srcnn", "ecbsr", "srvgg", "rrdb"])
 def test_8_bits_come_near_and_the_loss_is_told(place, photograph, name):
     for number in range(4):

@@ -55,7 +55,6 @@ function runner(network, ort) {
 }
 
 async function enlarge({ job, network, low }) {
-  wanted = job;
   const described = await openNetwork(network);
   self.postMessage({ kind: "opened", job, described });
   const run = runner(network, (await runtime).ort);
@@ -93,14 +92,12 @@ async function enlargeFrame({ job, network, low }) {
 
 const TASKS = { enlarge, frame: enlargeFrame };
 
-self.onmessage = async ({ data }) => {
-  if (data.kind === "cancel") {
-    wanted = 0;
-    return;
-  }
-  try {
-    await TASKS[data.kind](data);
-  } catch (error) {
-    self.postMessage({ kind: "failed", job: data.job, reason: error.message || String(error) });
-  }
+let last = Promise.resolve(); // one after the other: a network computes one thing at a time
+
+self.onmessage = ({ data }) => {
+  wanted = data.kind === "cancel" ? 0 : data.job;
+  if (data.kind === "cancel") return;
+  last = last
+    .then(() => wanted === data.job && TASKS[data.kind](data))
+    .catch((error) => self.postMessage({ kind: "failed", job: data.job, reason: error.message || String(error) }));
 };
