@@ -370,8 +370,10 @@ def draw_stages(high: Tensor, scale: int, seed: int, path: Path, sample=sample_s
 def main(arguments: list[str]) -> None:
     """The command line of this script."""
     parser = Parser(description="Draw what a degradation does to the middle of a photograph, step by step.")
-    parser.add_argument("-i", "--input", type=Path, required=True, metavar="PHOTO", help="the photograph")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="SHEET.png", help="the sheet to write")
+    parser.add_argument("-i", "--input", type=console.file_name, required=True, metavar="PHOTO", help="the photograph")
+    parser.add_argument(
+        "-o", "--output", type=console.file_name, required=True, metavar="SHEET.png", help="the sheet to write"
+    )
     parser.add_argument("-s", "--scale", type=console.scale, default=4, help="how many times smaller (default 4)")
     parser.add_argument(
         "-d", "--degradation", choices=("photo", "real"), default="real",

@@ -63,7 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
         "evaluate", help="measure PSNR and SSIM", description=EVALUATE_HELP, formatter_class=raw
     )
     info = commands.add_parser("info", help="say what a file of weights is", description=INFO_HELP, formatter_class=raw)
-    info.add_argument("file", type=Path, nargs="+", metavar="FILE", help="checkpoints, or weights of other programs")
+    info.add_argument(
+        "file", type=console.file_name, nargs="+", metavar="FILE", help="checkpoints, or weights of other programs"
+    )
     export = commands.add_parser(
         "export", help="write a network for other programs", description=exporting.HELP, formatter_class=raw
     )
@@ -75,7 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "-m", "--model", metavar="|".join((*MODELS, "FILE")), help="a kind of network, or a file of weights"
         )
-        command.add_argument("--blend", type=Path, metavar="FILE", help="mix these weights in (network interpolation)")
+        command.add_argument(
+            "--blend", type=console.file_name, metavar="FILE", help="mix these weights in (network interpolation)"
+        )
         command.add_argument("--alpha", type=console.share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
         command.add_argument(
             "--ensemble", action="store_true",
@@ -84,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (train, evaluate):  # of a training a file may say it too: it has no defaults here
         is_train = command is train
         command.add_argument(
-            "--lq", action="extend", nargs="+", type=Path, metavar="DIR|LIST.txt",
+            "--lq", action="extend", nargs="+", type=console.file_name, metavar="DIR|LIST.txt",
             help="the low pictures of those that -i names: pairs that somebody else has made",
         )  # fmt: skip
         command.add_argument(
@@ -108,11 +112,11 @@ def build_parser() -> argparse.ArgumentParser:
 def add_upscale_flags(add) -> None:
     """What `upscale` alone understands."""
     add(
-        "-i", "--input", action="extend", nargs="+", type=Path, required=True, metavar="FILE|DIR",
+        "-i", "--input", action="extend", nargs="+", type=console.file_name, required=True, metavar="FILE|DIR",
         help="pictures, or folders of them",
     )  # fmt: skip
     add(
-        "-o", "--output", metavar="FILE|DIR",
+        "-o", "--output", type=console.not_empty, metavar="FILE|DIR",
         help="where to (default images_upscaled/); a file's name says the format: png, jpg, webp, tif, bmp or gif; "
         "a slash at the end means a folder",
     )  # fmt: skip
@@ -148,7 +152,7 @@ def add_upscale_flags(add) -> None:
 def add_evaluate_flags(add) -> None:
     """What `evaluate` alone understands."""
     add(
-        "-i", "--input", action="extend", nargs="+", type=Path, required=True, metavar="DIR",
+        "-i", "--input", action="extend", nargs="+", type=console.file_name, required=True, metavar="DIR",
         help="folders of sharp pictures",
     )  # fmt: skip
     add("-s", "--scale", type=console.scale, help="how many times smaller and larger (default: the network's)")
@@ -156,7 +160,7 @@ def add_evaluate_flags(add) -> None:
         "--perceptual", metavar="imagenet|random|FILE",
         help="measure also what PSNR does not see: distance in VGG19's features, fine detail, shift of colour, weaves",
     )  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add("--json", type=console.file_name, metavar="FILE", help="write the figures there too")
 
 
 def train_command(options: argparse.Namespace) -> None:
@@ -334,7 +338,7 @@ def print_report(report: dict) -> None:
         print(f"{title:{width}}" + heads * len(methods))
         for row in [*figures["images"], {"name": "mean", **figures}]:
             cells = (f"{row[method][metric]:{form}}" for method in methods for metric, form in metrics.items())
-            print(f"{row['name']:{width}}{''.join(cells)}")
+            print(f"{console.one_line(row['name']):{width}}{''.join(cells)}")
     print(f"\n{report['protocol']}")
 
 

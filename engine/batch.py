@@ -9,7 +9,7 @@ import math
 import os
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy
@@ -103,7 +103,6 @@ class Batch:
     chooser: Chooser
     settings: UpscaleSettings
     tiling: Tiling  # smaller tiles stay smaller
-    begun: Counter[Path] = field(default_factory=Counter)  # how many results have names that begin so
 
     def upscale(self, path: Path, target: Target, progress=lambda share: None) -> list[Path]:
         """Enlarge one file; returns what was written, which is nothing if the result was there already.
@@ -120,10 +119,9 @@ class Batch:
                 low = open_picture(path, settings.huge, settings.srgb)
                 chosen = self.chooser.for_picture(low)
             target = target.made_by(chosen.checkpoint, settings.outscale)
-        self.begun[target.path] += 1
         with target.held(settings.skip_existing):
             # A kept name is given once: what stands there may be an original.
-            if (settings.skip_existing or target.kind == "kept") and target.is_there(self.begun[target.path]):
+            if (settings.skip_existing or target.kind == "kept") and target.is_there():
                 return []
             low = low or open_picture(path, settings.huge, settings.srgb)
             chosen = chosen or self.chooser.for_picture(low)
@@ -137,12 +135,11 @@ class Batch:
         chosen = self.chooser.fixed or self.chooser.for_film(film)
         if target.kind == "dated":
             target = target.made_by(chosen.checkpoint, settings.outscale)
-        self.begun[target.path] += 1
         with ExitStack() as stack:
 
             def claim() -> Path | None:
                 stack.enter_context(target.held(True))
-                if (settings.skip_existing or target.kind == "kept") and target.is_there(self.begun[target.path]):
+                if (settings.skip_existing or target.kind == "kept") and target.is_there():
                     return None
                 return stack.enter_context(target.named(suitable_container(path, settings.codec)))
 

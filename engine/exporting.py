@@ -1,7 +1,6 @@
 """The command `main.py export`: its flags, and what it does. The files are written by export.py."""
 
 import argparse
-from pathlib import Path
 
 from imaging import console
 from imaging.console import UsageError
@@ -16,7 +15,14 @@ name it is compared with PyTorch.
 
 def add_flags(add) -> None:
     """What `export` alone understands."""
-    add("-o", "--output", type=Path, required=True, metavar="FILE", help="model.onnx, .param, .pth or .safetensors")
+    add(
+        "-o",
+        "--output",
+        type=console.file_name,
+        required=True,
+        metavar="FILE",
+        help="model.onnx, .param, .pth or .safetensors",
+    )
     add("-s", "--scale", type=console.scale, help="which of a kind: that enlarges so many times")
     add(
         "-d", "--degradation", choices=("bicubic", "photo", "real"),
@@ -25,7 +31,7 @@ def add_flags(add) -> None:
     add("--half", action="store_true", help="compute in float16 (.onnx), or store in it (.param): half the size")
     add("--int8", action="store_true", help="compute in 8 bits (.onnx), a quarter of the size, and say what that costs")
     add(
-        "-i", "--input", action="extend", nargs="+", type=Path, metavar="DIR|LIST.txt",
+        "-i", "--input", action="extend", nargs="+", type=console.file_name, metavar="DIR|LIST.txt",
         help="photographs for --int8, which takes the ranges of its numbers from them",
     )  # fmt: skip
 

@@ -1,7 +1,5 @@
 """The flags of `train`, and what its --help says. Imports nothing that has to be installed."""
 
-from pathlib import Path
-
 from imaging import console
 
 MODELS = ("srcnn", "rrdb", "esrgan", "srvgg", "ecbsr")
@@ -53,18 +51,23 @@ def add_train_flags(parser) -> None:
 def add_run_flags(add) -> None:
     """Which pictures, how long, and where it starts."""
     add(
-        "-i", "--input", action="extend", nargs="+", type=Path, metavar="DIR|LIST.txt",
+        "-i", "--input", action="extend", nargs="+", type=console.file_name, metavar="DIR|LIST.txt",
         help="photographs, samples, pairs in gt/ and lq/, hq/ and lq/ or HR/ and LR/ of a folder, or lists of them",
     )  # fmt: skip
     add("-e", "--epochs", type=console.positive, help="epochs of this run (default 20)")
     add("-n", "--new", action="store_true", help="start a new run instead of resuming one")
-    add("--resume", type=Path, metavar="FILE", help="go on with this run, with its settings, not with the newest")
     add(
-        "--from", dest="start", type=Path, metavar="FILE|random",
+        "--resume",
+        type=console.file_name,
+        metavar="FILE",
+        help="go on with this run, with its settings, not with the newest",
+    )
+    add(
+        "--from", dest="start", type=console.file_name, metavar="FILE|random",
         help="start a new run from these weights, whose shape it takes, or from untrained ones",
     )  # fmt: skip
     add(
-        "--discriminator-from", type=Path, metavar="FILE",
+        "--discriminator-from", type=console.file_name, metavar="FILE",
         help="start esrgan's discriminator from these weights, whose kind and width it takes",
     )  # fmt: skip
 
@@ -98,7 +101,7 @@ def add_learning_flags(add) -> None:
     )  # fmt: skip
     add("--gan-weight", type=console.not_negative_real, metavar="X", help="of esrgan's adversarial loss; 0: without")
     add(
-        "--settings", type=Path, metavar="FILE.toml|FILE.pt",
+        "--settings", type=console.file_name, metavar="FILE.toml|FILE.pt",
         help="take the settings from a file, as `python main.py info FILE.pt` lists them, or from a checkpoint",
     )  # fmt: skip
     add(
@@ -110,7 +113,7 @@ def add_learning_flags(add) -> None:
 def add_measuring_flags(add) -> None:
     """Which figures and files it leaves."""
     add(
-        "--val", action="extend", nargs="+", type=Path, metavar="DIR",
+        "--val", action="extend", nargs="+", type=console.file_name, metavar="DIR",
         help="pictures to watch besides; they choose nothing, unless you say so:",
     )  # fmt: skip
     add(
@@ -134,6 +137,6 @@ def add_measuring_flags(add) -> None:
     )  # fmt: skip
     add("--name", type=console.plain_name, metavar="RUN", help="keep this run in a folder of its own, models/RUN/")
     add(
-        "--cache", type=Path, metavar="DIR",
+        "--cache", type=console.file_name, metavar="DIR",
         help="where pictures are packed that memory cannot hold (default photographs_packed/)",
     )  # fmt: skip

@@ -10,13 +10,14 @@ They lie in images_upscaled/ or what -o names, below it as their pictures lie in
 import glob
 import os
 import re
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.checkpoints import model_name, now
 from engine.settings import UpscaleSettings
-from imaging.console import MAX_NAME, UsageError, claimed, locked, shortened
+from imaging.console import MAX_NAME, UsageError, claimed, locked, note, shortened
 from imaging.film_writing import CONTAINERS
 from imaging.films import SUFFIXES, is_film
 from imaging.folders import find_pictures
@@ -47,11 +48,8 @@ class Target:
         ending += f".{checkpoint['tag']}" if checkpoint.get("tag") else ""
         return replace(self, path=_fitting(self.path, ending))
 
-    def is_there(self, number: int) -> bool:
-        """Whether an earlier run has made it; of dated names, `number` of those that begin so.
-
-        a.jpg and a.png share the beginning: then these count.
-        """
+    def is_there(self) -> bool:
+        """Whether an earlier run has made it."""
         if self.kind == "whole":
             return self.path.exists()
         suffixes = (self.suffix,) if self.suffix else SUITABLE
@@ -59,7 +57,7 @@ class Target:
             return any(self.path.with_name(self.path.name + suffix).exists() for suffix in suffixes)
         endings = re.compile(rf"\.[^.]*({'|'.join(map(re.escape, suffixes))})", re.IGNORECASE)
         names = self.path.parent.glob(glob.escape(self.path.name) + ".*")
-        return sum(bool(endings.fullmatch(name.name.removeprefix(self.path.name))) for name in names) >= number
+        return any(endings.fullmatch(name.name.removeprefix(self.path.name)) for name in names)
 
     def held(self, skip_existing: bool):
         """A context in which no other run makes the same result. Raises InUseError where one is at it."""
@@ -105,7 +103,10 @@ def list_inputs(inputs: list[Path], output: Path | None = None) -> list[tuple[Pa
         if path.is_dir():
             pictures = find_pictures(path, SUFFIXES)
             if path.resolve() in results.parents:
-                pictures = [picture for picture in pictures if results not in picture.resolve().parents]
+                inside = [picture for picture in pictures if results in picture.resolve().parents]
+                pictures = [picture for picture in pictures if picture not in set(inside)]
+                if originals := sum(not RESULT.search(picture.name) for picture in inside):
+                    note(f"left out: {originals} pictures in {output or UPSCALED}, where the results go")
             elif path.resolve() == results:
                 pictures = [picture for picture in pictures if not RESULT.search(picture.name)]
             found += [(picture, picture.relative_to(path)) for picture in pictures]
@@ -130,18 +131,27 @@ def plan_targets(
             raise UsageError(f"-o {output}: is one file for {len(inputs)} pictures; give a folder")
     plan = []
     before: dict[str, Path] = {}
+    alike = Counter(_key(below.parent / below.stem) for below in {below for _, below in inputs})
     for path, below in inputs:
-        target = (output or UPSCALED) / below.with_name(below.stem)
+        # Results of a.jpg and a.png beside it are told apart; --keep-names promises the name, and refuses the second.
+        shared = alike[_key(below.parent / below.stem)] > 1 and not settings.keep_names
+        nothing_left = not below.stem.strip(".")  # of ..png
+        target = (output or UPSCALED) / below.parent / (below.name if shared or nothing_left else below.stem)
         suffix = f".{settings.format}" if settings.format and not is_film(path) else ""
         if not settings.keep_names:
             plan.append((path, Target(target, "dated", suffix)))
             continue
         if target.parent.resolve() == path.parent.resolve():
             raise UsageError(f"--keep-names: {target.parent} has the pictures themselves; give another folder with -o")
-        key = str(target).casefold()  # on some disks A.png is a.png
+        key = _key(target)
         plan.append((path, Target(_fitting(target), "kept", suffix, before.get(key))))
         before.setdefault(key, path)
     return plan
+
+
+def _key(path: Path) -> str:
+    """What two names have in common that are one on some disks: there A.png is a.png."""
+    return str(path).casefold()
 
 
 def _named_alone(path: Path, output: Path, settings: UpscaleSettings) -> Target:

@@ -118,8 +118,11 @@ def one_of_many(path):
 
 def run_command(command, options) -> int:
     """Call `command(options)` and return an exit code; what the person must know ends in one line, not a traceback."""
-    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal cannot show
-        if hasattr(stream, "reconfigure"):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by a service or by 2>&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for as long as we run)
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):  # a file's name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
         command(options)
@@ -218,6 +221,18 @@ def moment(text: str) -> float:
     return sum(number * 60**power for power, number in enumerate(reversed(numbers)))
 
 
+def not_empty(text: str) -> str:
+    """A name; none at all, as a variable gives that is not set, would mean the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: give a name")
+    return text
+
+
+def file_name(text: str) -> Path:
+    """The name of a file or a folder."""
+    return Path(not_empty(text))
+
+
 def share(text: str) -> float:
     """A number from 0 to 1."""
     return _number(text, float, lambda number: 0 <= number <= 1, "a number from 0 to 1")
@@ -272,6 +287,10 @@ def replacing(path):
     path = Path(path)
     if not path.name or path.is_dir():
         raise UsageError(f"{path}: is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: is no ordinary file; give another name")
+    if path.is_symlink():
+        path = path.resolve()  # the link stays, and its file is replaced
     temporary = _hidden(path, f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -300,10 +319,16 @@ def _move(temporary: Path, path: Path) -> None:
 
 def _remove_leftovers(folder: Path) -> None:
     """Delete what processes that were killed while writing a file here have left, once it is an hour old."""
-    for leftover in folder.glob(".*.part"):
+    for leftover in (*folder.glob(".*.part"), *folder.glob(".*.lock")):
         with suppress(OSError):
-            if re.fullmatch(r"\..+\.\d+\.part", leftover.name) and time.time() - leftover.stat().st_mtime > 3600:
+            is_ours = re.fullmatch(r"\..+(\.\d+\.part|\.lock)", leftover.name)
+            if not is_ours or time.time() - leftover.stat().st_mtime < 3600:
+                continue
+            if leftover.suffix == ".part":
                 leftover.unlink()
+            elif (descriptor := _locked_file(leftover)) is not None:  # no process has it
+                leftover.unlink()
+                os.close(descriptor)
 
 
 def unused(path: Path) -> Path:

@@ -1,14 +1,18 @@
 """Errors in one line, files written whole or not at all."""
 
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
+import main
 from imaging import console, saving
-from imaging.console import UsageError, UserError
+from imaging.console import UsageError, UserError, locked, replacing
+from imaging.saving import write_picture
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -23,6 +27,42 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         saving.write_picture(tmp_path / "file" / "x.png", torch.rand(1, 3, 2, 2))
     with pytest.raises(UsageError, match=r"\.xyz"):
         saving.write_picture(tmp_path / "x.xyz", torch.rand(1, 3, 2, 2))
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("real.txt")
+    with replacing(tmp_path / "link.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "real.txt").read_text() == "new"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_what_is_no_ordinary_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe: is no ordinary file"), replacing(tmp_path / "pipe"):
+        raise AssertionError
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_old_locks_of_killed_processes_go(tmp_path):
+    for name in ("left", "held", "young"):
+        (tmp_path / f".{name}.png.lock").touch()
+    for name in ("left", "held"):
+        os.utime(tmp_path / f".{name}.png.lock", (0, 0))
+    with locked(tmp_path / "held.png"):
+        os.utime(tmp_path / ".held.png.lock", (0, 0))
+        with replacing(tmp_path / "x.png") as temporary:
+            temporary.touch()
+        assert {path.name for path in tmp_path.iterdir()} == {"x.png", ".held.png.lock", ".young.png.lock"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell closes the streams")
+def test_without_any_streams_the_work_is_done(place, photograph):
+    write_picture(place / "x.png", photograph[..., :20, :30])
+    command = f'"{sys.executable}" "{Path(main.__file__)}" upscale -i x.png -o y.png -m srcnn --cpu <&- >&- 2>&-'
+    assert subprocess.run(command, shell=True).returncode == 0
+    assert (place / "y.png").exists()
 
 
 def test_unused_never_names_a_file_that_is_there(tmp_path):

@@ -35,6 +35,48 @@ def results(folder):
 
 
 # ---------------------------------------------------------------------------------------------
+# Whose result it is
+# ---------------------------------------------------------------------------------------------
+
+
+def test_a_result_is_of_its_own_picture(place, capsys):
+    """a.jpg, which fails at first, is not taken for enlarged because a.png beside it was."""
+    put(place / "in", "a.png", "b.png")
+    (place / "in" / "a.jpg").write_bytes(b"\xff\xd8\xff broken")
+    with pytest.raises(UserError):
+        run([place / "in"], place / "out", skip_existing=True)
+    before = set(results(place / "out"))
+    put(place / "in", "a.jpg")
+    run([place / "in"], place / "out", skip_existing=True)
+    (new,) = set(results(place / "out")) - before
+    assert new.startswith("a.jpg.x2.") and len(before) == 2
+    assert capsys.readouterr().out.splitlines()[-1] == "1 enlarged, 2 were there already"
+
+
+def test_originals_in_the_output_folder_are_told(place, capsys):
+    put(place / "in", "a.png", "best/b.png")
+    run([place / "in"], place / "in" / "best")
+    assert f"left out: 1 pictures in {place / 'in' / 'best'}" in capsys.readouterr().err
+    assert len(results(place / "in" / "best")) == 2
+
+
+@pytest.mark.parametrize("name", ["..png", "...png"])
+def test_names_that_are_nearly_all_dots(place, name):
+    put(place / "in", "x.png")
+    (place / "in" / "x.png").rename(place / name)
+    run([place / name], place / "out")
+    assert len(results(place / "out")) == 1
+
+
+@pytest.mark.parametrize("flags", [["-i", ""], ["-i", "x.png", "-o", ""]])
+def test_an_empty_name_is_not_the_current_folder(place, capsys, flags):
+    put(place, "x.png")
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["upscale", *flags])
+    assert stopped.value.code == 2 and "is empty: give a name" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------
 # Long names
 # ---------------------------------------------------------------------------------------------
 
