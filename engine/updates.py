@@ -237,6 +237,7 @@ class AdversarialStage:
         Gives every part of the loss, what the discriminator said, and how many updates were skipped for a bad gradient.
         """
         figures: dict[str, float] = {}
+        statistics = [buffer.clone() for buffer in self.discriminator.buffers()]
         discriminator_learns = step % self.weights.discriminator_every == 0
         generator_learns = step >= self.weights.head_start and step % self.weights.generator_every == 0
         for small, large, share in micro_batches(
@@ -263,6 +264,9 @@ class AdversarialStage:
             self.optimizer.zero_grad()
         if finite:
             self.scaler.update()
+        if not all(finite):  # batch norm has seen what is no number, and would never forget it
+            for buffer, before in zip(self.discriminator.buffers(), statistics, strict=True):
+                buffer.copy_(before)
         return figures | {"skipped": float(not all(finite))}
 
     def is_ahead(self, figures: dict[str, float]) -> bool:
