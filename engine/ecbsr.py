@@ -93,7 +93,14 @@ class ECBSR(nn.Module):
         self.margin = self.radius + LEVEL_REACH
 
     def forward(self, low: Tensor) -> Tensor:
-        detail = F.pixel_shuffle(self.body(low), self.scale)  # scale² channels → squares of scale×scale pixels
+        first, *hidden, last = self.body
+        with torch.autocast(low.device.type, enabled=False):  # the outermost layers would round the picture itself
+            x = first(low)
+        for layer in hidden:
+            x = layer(x)
+        with torch.autocast(low.device.type, enabled=False):
+            x = last(x.to(low.dtype))
+        detail = F.pixel_shuffle(x, self.scale)  # scale² channels → squares of scale×scale pixels
         return detail + F.interpolate(low, scale_factor=self.scale, mode="nearest")
 
     def folded(self) -> Self:
