@@ -16,7 +16,7 @@ from imaging import colours, depth, heif, metadata
 from imaging.console import UserError
 from imaging.frames import Frame, Picture, to_8_bits, to_frame, upright
 from imaging.limits import check_pixels
-from imaging.png import read_chunks
+from imaging.png import composed_frames, read_chunks
 from imaging.tiff import read_tiff
 from imaging.traces import jpeg_quality
 
@@ -60,7 +60,7 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
     if tables and (table := next(iter(tables.values()))):
         picture.quality = jpeg_quality(table)
     _describe_colours(image, picture, path)
-    pixels = depth.deep_pixels(image, path) if len(frames) == 1 else None
+    pixels = depth.deep_pixels(image, path) if frames == range(1) else None
     if pixels is None and (lost := depth.lost_depth(image, path)):
         picture.remarks.append(lost)
     exif = metadata.exif_of(image)  # now: of a loaded TIFF it is gone
@@ -68,12 +68,16 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
     if not pixels_only:
         metadata.set_exif(picture, exif)
     turn = 1 if kind == "TIFF" else orientation  # Pillow turns these itself
+    composed = composed_frames(path) if kind == "PNG" and frames != range(1) and image.has_transparency_data else None
     for index in frames:
-        if len(frames) > 1:
+        if frames != range(1):
             image.seek(index)
             check_pixels(path, *image.size, len(frames))  # a GIF's frames may be larger than its screen
         image.load()
-        frame = to_frame(pixels) if pixels is not None else _plain(image, picture, path)
+        if composed:
+            frame: Frame = next(composed)
+        else:
+            frame = to_frame(pixels) if pixels is not None else _plain(image, picture, path)
         picture.frames.append(upright(frame, turn))
         picture.durations.append(float(image.info.get("duration", 0)))
     if not pixels_only:
@@ -142,6 +146,9 @@ def _describe_colours(image: ImageFile, picture: Picture, path) -> None:
     """What colours mean where no profile says so; and a palette that Pillow would misread."""
     if picture.kind == "PNG":
         picture.coding = colours.png_coding(read_chunks(path))
+        step = {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args) if image.tile else "", 1)
+        if isinstance(clear := image.info.get("transparency"), int):  # as the file has it; Pillow stretches the pixels
+            image.info["transparency"] = clear * step
     elif picture.kind in ("AVIF", "HEIF"):
         properties = heif.read_properties(Path(path).read_bytes())
         coding = colours.cicp_chunk(properties.primaries, properties.transfer)

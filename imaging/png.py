@@ -3,6 +3,7 @@
 The format: https://www.w3.org/TR/png-3/
 """
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -35,23 +36,71 @@ def read_chunks(path) -> dict[bytes, bytes]:
     return chunks
 
 
+def composed_frames(path) -> Iterator[Image.Image]:
+    """The frames of an animated PNG as a player shows them, RGBA (section 13.3).
+
+    Pillow, which decodes them, pastes a frame that is to be laid over the one before; half-transparent pixels must be
+    mixed with what is there.
+    """
+    before: list[bytes] = []  # chunks that all frames need, a palette above all
+    canvas = None
+    for control, data in _animation(path, before):
+        width, height, left, top, _, _, dispose, blend = struct.unpack(">IIIIHHBB", control[4:])
+        header = before[0]
+        canvas = canvas or Image.new("RGBA", struct.unpack(">II", header[8:16]))
+        own = header[:8] + struct.pack(">II", width, height) + header[16:21]
+        parts = [own + struct.pack(">I", zlib.crc32(own[4:])), *before[1:], _chunk(b"IDAT", data), _chunk(b"IEND", b"")]
+        with Image.open(io.BytesIO(SIGNATURE + b"".join(parts))) as image:
+            frame = image.convert("RGBA")
+        old = canvas.copy()
+        if blend:
+            canvas.alpha_composite(frame, (left, top))
+        else:
+            canvas.paste(frame, (left, top))
+        yield canvas.copy()
+        if dispose == 1:
+            canvas.paste((0, 0, 0, 0), (left, top, left + width, top + height))
+        elif dispose == 2:
+            canvas = old
+
+
+def _animation(path, before: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """What controls each frame and its compressed pixels; chunks that stand before all of them go into `before`."""
+    control, data = b"", b""
+    with open(path, "rb") as file:
+        file.seek(len(SIGNATURE))
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            content = file.read(length)
+            checksum = file.read(4)
+            if name in (b"fcTL", b"IEND"):
+                if control:
+                    yield control, data
+                control, data = content, b""
+            elif name == b"IDAT":
+                data += content
+            elif name == b"fdAT":
+                data += content[4:]
+            elif name in (b"IHDR", b"PLTE", b"tRNS"):
+                before.append(head + content + checksum)
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I4s", len(data), name) + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def write_deep_png(path: Path, pixels: numpy.ndarray, options: dict[str, Any]) -> None:
     """Write uint16 (H, W, 2 to 4 channels); `options` are those of Pillow's `save`, for what lies beside the pixels."""
     height, width, channels = pixels.shape
     header = struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, 0)
     with open(path, "wb") as file:
-
-        def write(name: bytes, data: bytes) -> None:
-            file.write(struct.pack(">I4s", len(data), name) + data + struct.pack(">I", zlib.crc32(name + data)))
-
-        file.write(SIGNATURE)
-        write(b"IHDR", header)
+        file.write(SIGNATURE + _chunk(b"IHDR", header))
         for name, data, _ in getchunks(Image.new("RGB", (1, 1)), **options):  # Pillow knows how to write all these
             if name not in (b"IHDR", b"IDAT", b"IEND"):
-                write(name, data)
+                file.write(_chunk(name, data))
         for data in _packed(pixels):
-            write(b"IDAT", data)
-        write(b"IEND", b"")
+            file.write(_chunk(b"IDAT", data))
+        file.write(_chunk(b"IEND", b""))
 
 
 def _packed(pixels: numpy.ndarray) -> Iterator[bytes]:

@@ -6,12 +6,13 @@ import random
 import re
 import struct
 import sys
+import zlib
 
 import numpy
 import pytest
 import tifffile
 import torch
-from corpus import CUT, HEIGHT, WIDTH, deep_png, make_corpus, planes, to_image
+from corpus import CUT, HEIGHT, WIDTH, chunk, deep_png, make_corpus, planes, to_image
 from corpus import tiff as write_tiff
 from PIL import Image, ImageCms
 
@@ -467,3 +468,74 @@ def test_every_command_reads_the_same_pixels(tmp_path, bits, planar):
     if bits == 16:
         expected = pixels if planar else numpy.repeat(pixels[None], 3, axis=0)
         numpy.testing.assert_allclose(measured[0], expected / 65535, atol=1e-6)
+
+
+def grey_png(bits: int, clear: int, values: numpy.ndarray) -> bytes:
+    """A grey PNG of fewer bits than 8, in which one value is transparent."""
+    rows = numpy.unpackbits(values.astype(numpy.uint8)[..., None], axis=-1)[..., -bits:].reshape(len(values), -1)
+    packed = b"".join(b"\0" + numpy.packbits(row).tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", values.shape[1], len(values), bits, 0, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"tRNS", struct.pack(">H", clear))
+    return b"\x89PNG\r\n\x1a\n" + chunks + chunk(b"IDAT", zlib.compress(packed)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_one_grey_is_transparent(tmp_path, bits):
+    values = numpy.arange(24).reshape(3, 8) % 2**bits
+    (tmp_path / "x.png").write_bytes(grey_png(bits, 1, values))
+    pixels = pixels_of(open_picture(tmp_path / "x.png").frames[0])
+    assert numpy.array_equal(pixels[:, :, -1] == 0, values == 1)
+    assert numpy.array_equal(pixels[:, :, 0], values * (255 // (2**bits - 1)))
+
+
+def animated_png(frames, size=(6, 8), default=False) -> bytes:
+    """RGBA frames (pixels, left, top, dispose, blend), laid over each other as chapter 11 of the standard says."""
+    height, width = size
+
+    def packed(pixels):
+        return zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
+
+    chunks = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))]
+    chunks.append(chunk(b"acTL", struct.pack(">II", len(frames), 0)))
+    if default:
+        chunks.append(chunk(b"IDAT", packed(numpy.full((height, width, 4), 9, numpy.uint8))))
+    number = 0
+    for index, (pixels, left, top, dispose, blend) in enumerate(frames):
+        rows, columns = pixels.shape[:2]
+        control = struct.pack(">IIIIIHHBB", number, columns, rows, left, top, 1, 10, dispose, blend)
+        chunks.append(chunk(b"fcTL", control))
+        number += 1
+        if index or default:
+            chunks.append(chunk(b"fdAT", struct.pack(">I", number) + packed(pixels)))
+            number += 1
+        else:
+            chunks.append(chunk(b"IDAT", packed(pixels)))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def test_half_transparent_frames_are_mixed_with_what_is_there(tmp_path):
+    clear = numpy.zeros((6, 8, 4), numpy.uint8)
+    opaque = planes(4, seed=1, height=6, width=8)
+    opaque[:, :, 3] = 255
+    half = numpy.full((3, 4, 4), (200, 100, 0, 128), numpy.uint8)
+    frames = [(clear, 0, 0, 0, 0), (half, 1, 2, 2, 1), (opaque, 0, 0, 0, 0), (half, 1, 2, 1, 1), (half, 4, 3, 0, 0)]
+    (tmp_path / "x.png").write_bytes(animated_png(frames))
+    shown = [pixels_of(frame).astype(float) for frame in open_picture(tmp_path / "x.png").frames]
+    expected = [clear.astype(float) for _ in range(2)] + [opaque.astype(float) for _ in range(3)]
+    expected = [picture.copy() for picture in expected]
+    expected[1][2:5, 1:5] = (200, 100, 0, 128)
+    mixed = (half[:, :, :3] * (128 / 255.0) + opaque[2:5, 1:5, :3] * (127 / 255.0)).round()
+    expected[3][2:5, 1:5, :3] = mixed
+    expected[4][2:5, 1:5] = 0
+    expected[4][3:6, 4:8] = (200, 100, 0, 128)
+    for one, two in zip(shown, expected, strict=True):
+        visible = two[:, :, 3:] > 0
+        assert numpy.abs((one - two)[:, :, :3] * visible).max() <= 1 and numpy.array_equal(one[:, :, 3], two[:, :, 3])
+
+
+def test_an_animation_of_one_frame_is_that_frame(tmp_path):
+    only = planes(4, seed=2, height=6, width=8)
+    (tmp_path / "x.png").write_bytes(animated_png([(only, 0, 0, 0, 0)], default=True))
+    (frame,) = open_picture(tmp_path / "x.png").frames
+    visible = only[:, :, 3:] > 0
+    assert numpy.array_equal(pixels_of(frame) * visible, only * visible)
