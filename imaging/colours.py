@@ -56,7 +56,7 @@ def png_coding(chunks: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """Of a PNG's chunks before its pixels those that make its colours other than sRGB."""
     cicp = chunks.get(b"cICP", b"")
     if len(cicp) == 4:
-        return {} if _is_srgb(*cicp[:2]) else {b"cICP": cicp}
+        return {} if _is_srgb(*cicp[:2]) and cicp[3] == 1 else {b"cICP": cicp}  # 1: of all codes, not 16 to 235
     if b"iCCP" in chunks or b"sRGB" in chunks:  # these decide
         return {}
     coding = {}

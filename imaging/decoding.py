@@ -24,7 +24,7 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)  # its remarks on odd files 
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # the kinds whose frames are an animation; all others have pages
 NO_PAGES = ("MPO", "PSD")  # previews of a camera, layers of a drawing
-REDUCED, HEIGHT, COLOUR_MAP = 254, 257, 320  # tags of TIFF
+REDUCED, HEIGHT, SAMPLES, COLOUR_MAP, SAMPLE_FORMAT = 254, 257, 277, 320, 339  # tags of TIFF
 VERSION = 1057  # the resource of a PSD that says whether it holds more than layers
 
 
@@ -132,6 +132,8 @@ def _refuse(image: ImageFile) -> None:
     """Raise for what Pillow would run as a program, or show as a black area without a word."""
     if image.format == "EPS":  # Pillow would have Ghostscript run the program that such a file is
         raise UserError("is a drawing (EPS); save it as a picture of pixels")
+    if isinstance(image, TiffImageFile) and 2 in image.tag_v2.get(SAMPLE_FORMAT, ()):
+        raise UserError("its values are signed, from −128 to 127: save it with values from 0 up")
     last_rows = (tile.extents[3] for tile in image.tile if tile.extents)
     if isinstance(image, TiffImageFile) and max(last_rows) < image.tag_v2[HEIGHT]:
         raise OSError(depth.ENDED)
@@ -145,7 +147,10 @@ def _has_layers_only(image: ImageFile) -> bool:
 def _describe_colours(image: ImageFile, picture: Picture, path) -> None:
     """What colours mean where no profile says so; and a palette that Pillow would misread."""
     if picture.kind == "PNG":
-        picture.coding = colours.png_coding(read_chunks(path))
+        chunks = read_chunks(path)
+        picture.coding = colours.png_coding(chunks)
+        if len(chunks.get(b"cICP", b"")) == 4:  # it decides, whatever profile there is besides
+            picture.profile = None
         step = {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args) if image.tile else "", 1)
         if isinstance(clear := image.info.get("transparency"), int):  # as the file has it; Pillow stretches the pixels
             image.info["transparency"] = clear * step
@@ -158,6 +163,10 @@ def _describe_colours(image: ImageFile, picture: Picture, path) -> None:
     if colours.is_hdr(coding):
         meaning = colours.describe_coding(coding)
         picture.remarks.append(f"its colours are HDR ({meaning}): they are taken as they are coded")
+    if b"urn:iso:std:iso:ts:21496" in b"".join(data for name, data in getattr(image, "applist", []) if name == "APP2"):
+        picture.remarks.append(metadata.GAIN_MAP)
+    if isinstance(image, TiffImageFile) and (samples := image.tag_v2.get(SAMPLES, 1)) > len(image.getbands()):
+        picture.remarks.append(f"has {samples} channels, of which {len(image.getbands())} are taken")
     if isinstance(image, TiffImageFile) and image.mode in ("P", "PA"):
         entries = image.tag_v2.get(COLOUR_MAP, ())
         if 0 < max(entries, default=0) < 256:  # old programs wrote 8 bits, where 16 are due

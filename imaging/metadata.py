@@ -114,12 +114,16 @@ def forget_colour_space(picture: Picture) -> None:
         set_exif(picture, exif)
 
 
+GAIN_MAP = "is a picture with an HDR gain map: the map is left out"
+
+
 def set_xmp(picture: Picture, xmp: Any) -> None:
     """Keep of XMP what is still true."""
     if not isinstance(xmp, bytes) or b"rdf:RDF" not in xmp:
         return
     if b"hdrgm:" in xmp:  # it says where in the file to look for what makes an HDR picture of this one
-        picture.remarks.append("is a picture with an HDR gain map: the map is left out")
+        if GAIN_MAP not in picture.remarks:
+            picture.remarks.append(GAIN_MAP)
         return
     for name in (rb"exif:PixelXDimension", rb"exif:PixelYDimension", rb"tiff:ImageWidth", rb"tiff:ImageLength"):
         xmp = re.sub(rb"<%s>[^<]*</%s>|\s%s\s*=\s*(\"[^\"]*\"|'[^']*')" % (name, name, name), b"", xmp)

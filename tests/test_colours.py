@@ -5,10 +5,12 @@ import zlib
 
 import numpy
 import pytest
+import tifffile
 from corpus import chunk, deep_png, planes, to_image
 from PIL import Image, ImageCms
 
 from imaging import colours
+from imaging.console import UserError
 from imaging.files import open_picture, read_picture
 from imaging.frames import Picture
 from imaging.heif import Properties, read_properties
@@ -186,6 +188,35 @@ def test_of_a_png_what_is_srgb_by_another_name_is_not_told():
     assert colours.png_coding(linear | {b"sRGB": b""}) == colours.png_coding(linear | {b"iCCP": b""}) == {}
     assert colours.png_coding(linear | {b"cICP": PQ}) == {b"cICP": PQ}
     assert colours.png_coding({b"cICP": b"\x01\x0d\x00\x01"}) == {}
+
+
+def test_cicp_decides_over_a_profile_and_says_the_range_too(tmp_path, capsys):
+    to_image(planes(3)).save(tmp_path / "x.png", icc_profile=make_profile(b"mntr", b"RGB ", b"XYZ ", {}))
+    whole = (tmp_path / "x.png").read_bytes()
+    assert open_picture(tmp_path / "x.png").profile
+    for cicp, kept in ((b"\x01\x0d\x00\x01", False), (b"\x01\x01\x00\x00", True)):
+        (tmp_path / "x.png").write_bytes(whole[:33] + chunk(b"cICP", cicp) + whole[33:])
+        picture = open_picture(tmp_path / "x.png")
+        assert picture.profile is None and picture.coding == ({b"cICP": cicp} if kept else {})
+
+
+def test_a_gain_map_is_told_by_its_iso_marker_too(tmp_path, capsys):
+    to_image(planes(3)).save(tmp_path / "x.jpg")
+    whole = (tmp_path / "x.jpg").read_bytes()
+    marker = b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)
+    (tmp_path / "x.jpg").write_bytes(whole[:2] + b"\xff\xe2" + struct.pack(">H", len(marker) + 2) + marker + whole[2:])
+    open_picture(tmp_path / "x.jpg")
+    assert "an HDR gain map" in capsys.readouterr().err
+
+
+def test_channels_of_tiff_that_are_left_out_are_told_and_signed_ones_refused(tmp_path, capsys):
+    pixels = planes(4)
+    tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="rgb", extrasamples=["unspecified"])
+    assert (array(open_picture(tmp_path / "x.tif")) == pixels[:, :, :3]).all()
+    assert "has 4 channels, of which 3 are taken" in capsys.readouterr().err
+    tifffile.imwrite(tmp_path / "x.tif", pixels[:, :, 0].astype(numpy.int8))
+    with pytest.raises(UserError, match="its values are signed"):
+        open_picture(tmp_path / "x.tif")
 
 
 def test_gamma_travels_from_png_to_png(tmp_path, capsys):
