@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from degrade import DEGRADATIONS
+from engine import checkpoints
 from engine.checkpoints import find_latest, load_checkpoint, new_path
 from engine.choosing import find_trained
 from engine.data import Data
@@ -123,14 +124,20 @@ class Beginning:
 
 
 def find_run(
-    settings: Settings, new: bool, start: Path | None, given, resume: Path | None, discriminator: Path | None,
-    folder: Path,
+    settings: Settings, new: bool = False, start: Path | None = None, given=(), resume: Path | None = None,
+    discriminator: Path | None = None, folder: Path | None = None,
 ) -> Beginning:  # fmt: skip
     """The run that goes on, `resume` or else the newest of its kind in `folder`, or the weights that one starts from.
 
+    Without a folder it is looked for in models/.
+
     Raises UsageError where an unfinished one has other settings, and where there is nothing to start from.
     """
-    found = None if new or start or discriminator or resume else find_latest(folder, **settings.kind())
+    found = (
+        None
+        if new or start or discriminator or resume
+        else find_latest(folder or checkpoints.MODELS, **settings.kind())
+    )
     if resume:
         found = resume, load_checkpoint(resume)
         if "training" not in found[1]:

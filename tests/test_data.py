@@ -17,7 +17,7 @@ from engine.data import (
     seeded,
     split_by_photograph,
 )
-from engine.settings import Settings
+from engine.settings import Settings, preset
 from gen_samples import cut_samples
 from imaging import distortions
 from imaging.console import UsageError, UserError
@@ -80,7 +80,7 @@ def test_pairs_with_the_small_one_at_low_resolution(photographs, place):
         write_picture(place / "pairs" / f"{path.stem}.small.png", small[None] / 255)
         write_picture(place / "pairs" / f"{path.stem}.large.png", large[None] / 255)
     write_picture(place / "pairs" / "0.small.png", torch.rand(1, 3, 30, 30))
-    data = Data([place / "pairs"], Settings("rrdb", 2, batch=3, patch=24))
+    data = Data([place / "pairs"], replace(preset("rrdb", 2), batch=3, patch=24))
     assert len(data.training) + len(data.held_out) == 4  # one does not match and is left out
     assert not data.ready_cut and data.patch == 24  # of unlike sizes, so they are cut as photographs are
     small, large = data.cut(0)
@@ -108,7 +108,7 @@ def test_a_photograph_in_colour_is_held_out_before_grey_ones():
 
 
 def test_a_run_keeps_the_photographs_that_it_began_to_hold_out(large_photographs):
-    data = Data([large_photographs], Settings("rrdb", 4, batch=2, patch=8))
+    data = Data([large_photographs], replace(preset("rrdb", 4), batch=2, patch=8))
     before = data.summary()["held_out"]
     other = sorted({pair.photograph for pair in data.training})[0]
     data.hold_out({other})
@@ -146,7 +146,7 @@ def test_seeded_generators_depend_on_every_number():
 
 
 @pytest.mark.parametrize("settings", [
-    Settings("rrdb", 4, "real", batch=2, patch=8),
+    replace(preset("rrdb", 4), degradation="real", batch=2, patch=8),
     Settings("srcnn", 2, "real", batch=2, patch=20),
     Settings("srcnn", 5, "real", batch=2, patch=61),
 ])  # fmt: skip
@@ -166,10 +166,8 @@ def test_poor_pairs_show_the_same_place(large_photographs, settings, monkeypatch
 
 def test_only_where_the_target_is_sharpened_the_poor_picture_is_made_of_a_sharpened_one(large_photographs, monkeypatch):
     made_of = []
-    monkeypatch.setitem(
-        degrade.DEGRADATIONS, "real", lambda high, scale, _: made_of.append(high) or high[..., ::4, ::4]
-    )
-    settings = Settings("rrdb", 4, "real", batch=2, patch=8)
+    monkeypatch.setattr(degrade, "second_order", lambda high, *_: made_of.append(high) or high[..., ::4, ::4])
+    settings = replace(preset("rrdb", 4), degradation="real", batch=2, patch=8)
     for sharpen in (False, True):
         data = Data([large_photographs], replace(settings, sharpen=sharpen))
         made_of.clear()  # of what is measured on: never sharpened
@@ -181,7 +179,7 @@ def test_only_where_the_target_is_sharpened_the_poor_picture_is_made_of_a_sharpe
 
 
 def test_degraded_pictures_are_the_same_for_the_same_step_and_seed(large_photographs):
-    settings = Settings("rrdb", 4, "real", batch=2, patch=8)
+    settings = replace(preset("rrdb", 4), degradation="real", batch=2, patch=8)
 
     def batch(settings, step):
         data = Data([large_photographs], settings)
@@ -199,7 +197,7 @@ def test_degraded_pictures_are_the_same_for_the_same_step_and_seed(large_photogr
 
 @pytest.mark.parametrize("count, draws", [(1, 10), (3, 4), (10, 1), (12, 1)])
 def test_few_held_out_pictures_are_degraded_several_times(large_photographs, count, draws):
-    data = Data([large_photographs], Settings("rrdb", 4, "real", batch=2, patch=8))
+    data = Data([large_photographs], replace(preset("rrdb", 4), degradation="real", batch=2, patch=8))
     pairs = [replace(data.pairs[0], photograph=f"{number}.png") for number in range(count)]
     degraded = data.degraded_pairs(pairs)
     assert [pair.photograph for pair in degraded] == [pair.photograph for pair in pairs] * draws

@@ -404,8 +404,8 @@ def test_a_photographs_distortions_are_drawn_with_their_odds_for_each_picture():
 @pytest.mark.parametrize("mild, expected", [(0.0, "real"), (1.0, "photo"), (0.5, "both")])
 def test_some_pictures_are_degraded_mildly_beside_real_ones(mild, expected, monkeypatch):
     """Each chain here gives its own number, so that it can be told which made what."""
-    monkeypatch.setattr(degrade, "photo", lambda high, scale, generator: high[..., ::scale, ::scale] + 10)
-    monkeypatch.setattr(degrade, "second_order", lambda high, scale, generator: high[..., ::scale, ::scale] + 20)
+    monkeypatch.setattr(degrade, "photo", lambda high, scale, *_: high[..., ::scale, ::scale] + 10)
+    monkeypatch.setattr(degrade, "second_order", lambda high, scale, *_: high[..., ::scale, ::scale] + 20)
     high = torch.rand(200, 3, 8, 12)
     low = degrade.real_or_mild(high, 4, torch.Generator().manual_seed(0), mild)
     assert low.shape == (200, 3, 2, 3)

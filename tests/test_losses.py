@@ -63,8 +63,8 @@ def test_adversarial_losses_are_what_their_names_say():
 
 
 def test_what_was_usual_stays_so():
-    assert losses.pixel_loss(Settings(), luma=True) is losses.PIXEL["l2"]
-    assert losses.pixel_loss(Settings(), luma=False) is losses.PIXEL["l1"]
+    assert losses.pixel_loss(Settings(), enlarged=True) is losses.PIXEL["l2"]
+    assert losses.pixel_loss(Settings(), enlarged=False) is losses.PIXEL["l1"]
     for discriminator, loss in (("vgg", "relativistic"), ("unet", "vanilla")):
         settings = Settings(adversarial=Adversarial(discriminator=discriminator))
         assert losses.adversarial_loss(settings) is losses.ADVERSARIAL[loss]

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from engine import packed, pairs
 from engine.data import Data
 from engine.packed import Packed, in_parallel
 from engine.pairs import read_pairs
-from engine.settings import Settings
+from engine.settings import Settings, preset
 from imaging.console import UserError
 from imaging.files import read_picture
 from imaging.images import to_bytes
@@ -72,8 +73,8 @@ def test_a_packed_picture_that_has_gone_is_told(photographs, place):
 
 @pytest.mark.parametrize("settings", [
     Settings("srcnn", 2, batch=3, patch=20),
-    Settings("rrdb", 3, batch=3, patch=8),
-    pytest.param(Settings("rrdb", 4, "real", batch=1, patch=8), marks=pytest.mark.slow),
+    replace(preset("rrdb", 2), batch=3, patch=8),
+    pytest.param(replace(preset("rrdb", 4), degradation="real", batch=1, patch=8), marks=pytest.mark.slow),
 ], ids=lambda settings: f"{settings.model}-{settings.degradation}")  # fmt: skip
 def test_patches_from_disk_are_those_from_memory(large_photographs, place, settings, monkeypatch, capsys):
     in_memory = Data([large_photographs], settings)
@@ -95,7 +96,7 @@ def test_every_place_of_a_packed_picture_is_drawn(place, no_memory):
     picture = torch.stack((place_of // 256, place_of % 256, place_of * 0)).to(torch.uint8)
     for name in "ab":
         write_picture(place / "photographs" / f"{name}.png", picture[None] / 255)
-    data = Data([place / "photographs"], Settings("rrdb", 2, batch=8, patch=16), cache=place / "cache")
+    data = Data([place / "photographs"], replace(preset("rrdb", 2), batch=8, patch=16), cache=place / "cache")
     assert isinstance(data.training[0].large, packed.PackedPicture)
     seen = set()
     for step in range(60):

@@ -670,7 +670,7 @@ def test_weights_gone_bad_are_not_saved_and_the_advice_works(photographs, save_e
     """At this rate the first step makes weights of which the next finds no numbers, however finite they are."""
     wild = replace(RRDB, learning_rate=1e30, warm_up=0, muon=False)
     with pytest.raises(UserError, match=r"10 updates in a row .* --resume models/rrdb_x4") as caught:
-        train(wild, [photographs], 5, True, [], CPU, save_every=save_every)
+        train(wild, [photographs], 5, True, [], CPU, upkeep=Upkeep(save_every))
     path = checkpoints.find_latest(checkpoints.MODELS)[0]
     assert load_checkpoint(path)["training"]["step"] == 0 and "\n" not in str(caught.value)
     mild = replace(wild, learning_rate=1e-4)
