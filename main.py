@@ -27,10 +27,11 @@ from imaging.console import Parser, run_command
 DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two minutes on two CPU cores with bf16
 
 UPSCALE_HELP = """\
-Enlarge pictures of any kind and size. Without -m the newest checkpoint in models/ is used, else the best network that
-came with the program: the first line says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; a tag after
-MODEL says which weights, unless they came with the program. Of a folder the structure is kept. Depth, transparency,
-colour profile, resolution, EXIF, XMP and comments are those of the picture; animations stay such (.gif, .webp or .png).
+Enlarge pictures of any kind and size. Without -m the newest checkpoint is used that a training wrote into models/ and
+that still has its name, else the best network that came with the program: the first line says which. Results go to
+images_upscaled/NAME.xS.MODEL.DATE.png; a tag after MODEL says which weights, unless they came with the program. Of a
+folder the structure is kept. Depth, transparency, colour profile, resolution, EXIF, XMP and comments are those of the
+picture; animations stay such (.gif, .webp or .png).
 
 Films (.mp4 .mkv .mov .webm .avi .ts and others, with the package av) keep the time of every picture, their sound and
 subtitles. A run that was stopped goes on where it was. Under torchrun several processes share films and folders.

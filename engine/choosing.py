@@ -112,7 +112,12 @@ def mixed_with(path: Path, checkpoint: dict, other_path: Path, alpha: float) -> 
     other = load_checkpoint(other_path)
     if checkpoint["scale"] != other["scale"]:
         raise UserError(f"{path} and {other_path} enlarge ×{checkpoint['scale']} and ×{other['scale']}")
-    return {**checkpoint, "params": blend(checkpoint["params"], other["params"], alpha)}
+    try:
+        return {**checkpoint, "params": blend(checkpoint["params"], other["params"], alpha)}
+    except UsageError:
+        raise
+    except UserError as error:
+        raise UserError(f"--blend {other_path}: is no network like {path}: {error}") from error
 
 
 def choose_network(

@@ -25,7 +25,7 @@ def blend(first: dict[str, Tensor], second: dict[str, Tensor], alpha: float) -> 
         raise UsageError(f"--alpha {alpha}: is the share of the first network, from 0 to 1")
     for key in {**first, **second}:
         if size(first, key) != size(second, key):
-            raise UserError(f"unlike networks cannot be blended: {key} is {size(first, key)} and {size(second, key)}")
+            raise UserError(f"{key} is {size(first, key)} and {size(second, key)}")
     if alpha in (0, 1):  # not computed, for 0 · ∞ is no zero
         return dict(first if alpha == 1 else second)
     return {key: alpha * first[key].float() + (1 - alpha) * second[key].float() for key in first}

@@ -61,7 +61,7 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
         picture.quality = jpeg_quality(table)
     _describe_colours(image, picture, path)
     pixels = depth.deep_pixels(image, path) if frames == range(1) else None
-    if pixels is None and (lost := depth.lost_depth(image, path)):
+    if pixels is None and (lost := depth.lost_depth(image, path, frames != range(1))):
         picture.remarks.append(lost)
     exif = metadata.exif_of(image)  # now: of a loaded TIFF it is gone
     orientation = metadata.orientation_of(exif)
@@ -90,7 +90,14 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
 def _choose_frames(image: ImageFile, picture: Picture, path, pixels_only: bool) -> range:
     """The numbers of the frames to take; an animation's loops are noted in the picture, and pages left out told."""
     kind = picture.kind
-    count = getattr(image, "n_frames", 1) if kind not in NO_PAGES else 1
+    try:
+        count = getattr(image, "n_frames", 1) if kind not in NO_PAGES else 1
+    except (OSError, SyntaxError):
+        if not isinstance(image, TiffImageFile):
+            raise
+        count = 1  # a page that Pillow does not know, as a mask or one of floating-point numbers
+        image.seek(0)
+        picture.remarks.append("has pages that cannot be read: number 1 is taken")
     page = 0
     if isinstance(image, TiffImageFile):
         page = next((number for number in range(count) if not _is_reduced(image, number)), 0)

@@ -137,9 +137,10 @@ def _jpeg2000_bits(path) -> int:
     return (head[place + 42] & 127) + 1 if 0 <= place < len(head) - 42 else 8
 
 
-def lost_depth(image: ImageFile, path) -> str:
+def lost_depth(image: ImageFile, path, is_animation: bool) -> str:
     """What Pillow loses of an image that is not loaded yet, in words; empty if nothing."""
-    bits = 16 if RAW.fullmatch(raw_mode(image)) else 8
+    raw = raw_mode(image)
+    bits = 16 if RAW.fullmatch(raw) or (is_animation and raw.startswith("I;16")) else 8
     if image.format == "JPEG2000" and image.mode not in ("I", "I;16"):
         bits = _jpeg2000_bits(path)
     elif image.format in ("AVIF", "HEIF"):

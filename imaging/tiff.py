@@ -78,8 +78,8 @@ def _read_page(path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> Pictur
         raise OSError(ENDED)
     try:
         pixels = _pixels(file, page)
-    except (KeyError, ValueError) as error:
-        if "imagecodecs" not in str(error):
+    except (KeyError, ValueError, ModuleNotFoundError) as error:
+        if "imagecodecs" not in str(error) and not isinstance(error, ModuleNotFoundError):
             raise
         if _has_planes(page) and (page.bitspersample != 8 or page.photometric != 2):  # Pillow would give stripes
             raise UserError("is packed in a way that cannot be read here: save it without compression") from error
@@ -239,7 +239,7 @@ def _tags(picture: Picture, exif: Image.Exif) -> Iterator[tuple[int, str, int, A
         elif isinstance(value, bytes):
             yield tag, "B", len(value), value, True
         elif isinstance(value, int):
-            yield tag, "H", 1, value, True
+            yield tag, "H" if 0 <= value < 2**16 else "I" if value >= 0 else "i", 1, value, True
 
 
 def _append_directory(path: Path, pointer: int, inner: dict[int, Any]) -> None:

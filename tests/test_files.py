@@ -539,3 +539,35 @@ def test_an_animation_of_one_frame_is_that_frame(tmp_path):
     (frame,) = open_picture(tmp_path / "x.png").frames
     visible = only[:, :, 3:] > 0
     assert numpy.array_equal(pixels_of(frame) * visible, only * visible)
+
+
+def test_a_page_that_is_unknown_does_not_spoil_the_first(tmp_path, capsys):
+    pixels = planes(3)
+    with tifffile.TiffWriter(tmp_path / "x.tif") as writer:
+        writer.write(pixels, photometric="rgb")
+        writer.write(numpy.ones((9, 13), numpy.complex64))
+    assert numpy.array_equal(pixels_of(open_picture(tmp_path / "x.tif").frames[0]), pixels)
+    assert "has pages that cannot be read: number 1 is taken" in capsys.readouterr().err
+
+
+def test_numbers_of_exif_that_need_32_bits_reach_a_tiff(tmp_path):
+    exif = Image.Exif()
+    exif[0x4746] = 70000  # a rating, far too good
+    to_image(planes(3)).save(tmp_path / "x.jpg", exif=exif)
+    save_picture(tmp_path / "y.tif", open_picture(tmp_path / "x.jpg"))
+    with Image.open(tmp_path / "y.tif") as image:
+        assert image.getexif()[0x4746] == 70000
+
+
+def test_animations_of_16_bits_in_grey_say_what_is_lost(tmp_path, capsys):
+    def packed(number):
+        return zlib.compress(b"".join(b"\0" + bytes([number, 7]) * 8 for _ in range(6)))
+
+    chunks = [chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 6, 16, 0, 0, 0, 0)), chunk(b"acTL", struct.pack(">II", 2, 0))]
+    for index in range(2):
+        chunks.append(chunk(b"fcTL", struct.pack(">IIIIIHHBB", index, 8, 6, 0, 0, 1, 10, 0, 0)))
+        number = struct.pack(">I", 2) if index else b""
+        chunks.append(chunk(b"fdAT" if index else b"IDAT", number + packed(index)))
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b""))
+    assert len(open_picture(tmp_path / "x.png").frames) == 2
+    assert "of its 16 bits 8 are left" in capsys.readouterr().err
