@@ -1,8 +1,12 @@
 """What several tests share: a small photograph, and an empty place to work in."""
 
 import importlib.resources
+import os
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # with -n each core has a process: threads would only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from imaging.files import read_picture
 from imaging.images import resize
