@@ -25,6 +25,8 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)  # its remarks on odd files 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # the kinds whose frames are an animation; all others have pages
 NO_PAGES = ("MPO", "PSD")  # previews of a camera, layers of a drawing
 REDUCED, HEIGHT, SAMPLES, COLOUR_MAP, SAMPLE_FORMAT = 254, 257, 277, 320, 339  # tags of TIFF
+X_RESOLUTION = 282  # of EXIF
+IPTC_WORDS = b"8BIM\x04\x04"  # where it begins among Photoshop's words
 VERSION = 1057  # the resource of a PSD that says whether it holds more than layers
 
 
@@ -81,7 +83,10 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
         picture.frames.append(upright(frame, turn))
         picture.durations.append(float(image.info.get("duration", 0)))
     if not pixels_only:
-        picture.dpi = metadata.checked_dpi(image.info.get("dpi"), orientation)
+        unsaid = kind == "JPEG" and "jfif_density" not in image.info and X_RESOLUTION not in exif  # Pillow then says 72
+        picture.dpi = None if unsaid else metadata.checked_dpi(image.info.get("dpi"), orientation)
+        if IPTC_WORDS in b"".join(data for name, data in getattr(image, "applist", []) if name == "APP13"):
+            picture.remarks.append(metadata.IPTC)
         metadata.set_words(picture, image)
     picture.frames = _alike(picture.frames)
     return picture

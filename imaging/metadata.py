@@ -41,6 +41,8 @@ def set_words(picture: Picture, image: Image.Image) -> None:
     set_xmp(picture, info.get("xmp"))
     if image.format == "PNG":
         texts = getattr(image, "text", {})
+        if "Raw profile type iptc" in texts:
+            picture.remarks.append(IPTC)
         picture.texts = {
             key: text for key, text in texts.items() if key != XMP_KEY and not key.startswith("Raw profile type")
         }
@@ -114,6 +116,7 @@ def forget_colour_space(picture: Picture) -> None:
         set_exif(picture, exif)
 
 
+IPTC = "has words as IPTC, which are left out"
 GAIN_MAP = "is a picture with an HDR gain map: the map is left out"
 
 
@@ -125,7 +128,12 @@ def set_xmp(picture: Picture, xmp: Any) -> None:
         if GAIN_MAP not in picture.remarks:
             picture.remarks.append(GAIN_MAP)
         return
-    for name in (rb"exif:PixelXDimension", rb"exif:PixelYDimension", rb"tiff:ImageWidth", rb"tiff:ImageLength"):
+    if b"MotionPhoto" in xmp or b"MicroVideo" in xmp:
+        picture.remarks.append("is a motion photo: its film is left out")
+    for name in (
+        rb"exif:PixelXDimension", rb"exif:PixelYDimension", rb"tiff:ImageWidth", rb"tiff:ImageLength",
+        rb"xmpNote:HasExtendedXMP", rb"GCamera:Mo\w+", rb"GCamera:Micro\w+",
+    ):  # fmt: skip
         xmp = re.sub(rb"<%s>[^<]*</%s>|\s%s\s*=\s*(\"[^\"]*\"|'[^']*')" % (name, name, name), b"", xmp)
     xmp = re.sub(rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>", b"", xmp, flags=re.DOTALL)
     picture.xmp = re.sub(rb"(tiff:Orientation(?:>|\s*=\s*[\"']))[2-8]", rb"\g<1>1", xmp)

@@ -198,3 +198,47 @@ def test_jpeg_keeps_every_pixels_colour_from_quality_90_up(tmp_path, quality, wh
         assert JpegImagePlugin.get_sampling(image) == (0 if whole else 2)
         error = numpy.abs(numpy.asarray(image).astype(int) - stripes).mean()
     assert error < 8 if whole else error > 40
+
+
+def with_segment(path, marker: bytes, data: bytes) -> None:
+    """Put a segment at the beginning of a JPEG."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2] + marker + (len(data) + 2).to_bytes(2, "big") + data + whole[2:])
+
+
+def test_words_as_iptc_are_told(tmp_path, capsys):
+    to_image(planes(3)).save(tmp_path / "x.jpg")
+    with_segment(
+        tmp_path / "x.jpg", b"\xff\xed", b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\x08" + b"\x1c\x02x\0\3abc"
+    )
+    open_picture(tmp_path / "x.jpg")
+    assert capsys.readouterr().err.count("words as IPTC, which are left out") == 1
+    words = PngImagePlugin.PngInfo()
+    words.add_text("Raw profile type iptc", "iptc\n 3\n616263")
+    to_image(planes(3)).save(tmp_path / "x.png", pnginfo=words)
+    open_picture(tmp_path / "x.png")
+    assert capsys.readouterr().err.count("words as IPTC, which are left out") == 1
+
+
+def test_what_leads_to_parts_that_are_gone_goes_too(tmp_path, capsys):
+    picture = Picture([], "JPEG")
+    xmp = b'<rdf:RDF><rdf:Description xmpNote:HasExtendedXMP="AB12" GCamera:MotionPhoto="1" xmp:Rating="4"/></rdf:RDF>'
+    set_xmp(picture, xmp)
+    assert picture.xmp == b'<rdf:RDF><rdf:Description xmp:Rating="4"/></rdf:RDF>'
+    assert picture.remarks == ["is a motion photo: its film is left out"]
+
+
+def test_a_resolution_that_nobody_stated_is_none(tmp_path):
+    exif = Image.Exif()
+    exif[BASE.Make] = "maker"
+    to_image(planes(3)).save(tmp_path / "x.jpg", exif=exif)
+    whole = (tmp_path / "x.jpg").read_bytes()
+    start = whole.index(b"\xff\xe0")
+    length = int.from_bytes(whole[start + 2 : start + 4], "big")
+    (tmp_path / "x.jpg").write_bytes(whole[:start] + whole[start + 2 + length :])  # without JFIF's segment
+    with Image.open(tmp_path / "x.jpg") as image:
+        assert "jfif" not in image.info
+    assert open_picture(tmp_path / "x.jpg").dpi is None
+    save_picture(tmp_path / "y.jpg", Picture([to_image(planes(3))], "PNG", [0.0], dpi=(100_000, 100_000)))
+    with Image.open(tmp_path / "y.jpg") as image:
+        assert image.info.get("dpi", (72, 72)) == (72, 72)
