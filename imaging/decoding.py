@@ -17,6 +17,7 @@ from imaging.console import UserError
 from imaging.frames import Frame, Picture, to_8_bits, to_frame, upright
 from imaging.limits import check_pixels
 from imaging.png import composed_frames, read_chunks
+from imaging.profiles import unread_profile
 from imaging.tiff import read_tiff
 from imaging.traces import jpeg_quality
 
@@ -52,7 +53,7 @@ def decode(path, pixels_only: bool = False) -> Picture:
 def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
     """Every frame of an animation, unless only its pixels are wanted; the first of what has pages."""
     kind = image.format or ""
-    picture = Picture([], kind, profile=image.info.get("icc_profile"))
+    picture = Picture([], kind, profile=image.info.get("icc_profile") or unread_profile(path, kind))
     frames = _choose_frames(image, picture, path, pixels_only)
     check_pixels(path, *image.size, len(frames))
     _refuse(image)
@@ -193,6 +194,9 @@ def _plain(image: ImageFile, picture: Picture, path) -> Frame:
         raise UserError("its pixels have no agreed range (32 bits): save it with 8 or 16 bits")
     if image.mode in ("LAB", "HSV"):
         raise UserError(f"its colours are {image.mode}: save it as RGB")
+    if picture.kind == "PSD" and image.mode == "RGBA" and not getattr(image, "layers", None):
+        picture.remarks.append("has a further channel, a saved selection, which is left out")
+        return image.convert("RGB")
     if image.mode == "CMYK":
         return colours.cmyk_to_rgb(image, picture)
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"

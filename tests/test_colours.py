@@ -6,7 +6,7 @@ import zlib
 import numpy
 import pytest
 import tifffile
-from corpus import chunk, deep_png, planes, to_image
+from corpus import chunk, deep_png, planes, psd, to_image
 from PIL import Image, ImageCms
 
 from imaging import colours
@@ -14,6 +14,7 @@ from imaging.console import UserError
 from imaging.files import open_picture, read_picture
 from imaging.frames import Picture
 from imaging.heif import Properties, read_properties
+from imaging.profiles import unread_profile
 from imaging.saving import save_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -256,3 +257,42 @@ def test_an_ordinary_avif_is_read_without_a_word(tmp_path, capsys):
     picture = open_picture(tmp_path / "x.avif")
     assert not picture.coding and not capsys.readouterr().err
     assert numpy.abs(array(picture).astype(int) - 90).max() <= 2
+
+
+def test_profiles_of_jpeg_2000_travel(tmp_path):
+    profile = make_profile(b"mntr", b"RGB ", b"XYZ ", {})
+    to_image(planes(3)).save(tmp_path / "x.jp2")
+    assert open_picture(tmp_path / "x.jp2").profile is None
+    whole = (tmp_path / "x.jp2").read_bytes()
+    header, colr = whole.index(b"jp2h") - 4, whole.index(b"colr") - 4
+    old = int.from_bytes(whole[colr : colr + 4], "big")
+    new = struct.pack(">I", 11 + len(profile)) + b"colr\2\0\0" + profile
+    length = int.from_bytes(whole[header : header + 4], "big") + len(new) - old
+    parts = whole[:header], struct.pack(">I", length), whole[header + 4 : colr], new, whole[colr + old :]
+    (tmp_path / "x.jp2").write_bytes(b"".join(parts))
+    picture = open_picture(tmp_path / "x.jp2")
+    assert picture.profile == profile and (array(picture) == planes(3)).all()
+    for end in range(0, len(new), 7):  # whatever is damaged is no reason to stop
+        (tmp_path / "y.jp2").write_bytes(b"".join(parts)[: colr + end])
+        assert unread_profile(tmp_path / "y.jp2", "JPEG2000") is None
+
+
+def test_profiles_of_bmp_travel(tmp_path):
+    profile = make_profile(b"mntr", b"RGB ", b"XYZ ", {})
+    pixels = planes(3, width=12)
+    rows = pixels[::-1, :, ::-1].tobytes()
+    masks, place = bytes(16), b"DEBM" + bytes(36 + 12)
+    header = struct.pack("<IiiHHIIiiII", 124, 12, len(pixels), 1, 24, 0, len(rows), 0, 0, 0, 0) + masks + place
+    header += struct.pack("<IIII", 0, 124 + len(rows), len(profile), 0)
+    assert len(header) == 124
+    start = struct.pack("<2sIII", b"BM", 138 + len(rows) + len(profile), 0, 138)
+    (tmp_path / "x.bmp").write_bytes(start + header + rows + profile)
+    picture = open_picture(tmp_path / "x.bmp")
+    assert picture.profile == profile and (array(picture) == pixels).all()
+
+
+def test_a_saved_selection_is_no_transparency(tmp_path, capsys):
+    psd(tmp_path / "x.psd", planes(4))
+    picture = open_picture(tmp_path / "x.psd")
+    assert (array(picture) == planes(4)[:, :, :3]).all()
+    assert "a saved selection, which is left out" in capsys.readouterr().err
