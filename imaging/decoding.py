@@ -43,7 +43,9 @@ def decode(path, pixels_only: bool = False) -> Picture:
         heif.let_pillow_read(head)
         try:
             image = Image.open(path)
-        except KeyError as error:  # its table of such files has no such pixels
+        except (KeyError, UnidentifiedImageError) as error:  # its table of such files has no such pixels
+            if picture := read_tiff(path, head, last_try=True):
+                return picture
             raise UnidentifiedImageError from error
         with image:
             picture = _through_pillow(image, path, pixels_only)

@@ -37,8 +37,8 @@ LARGEST = 2**31  # bytes of pixels, of which offsets of 32 bits are sure to reac
 # ---------------------------------------------------------------------------------------------
 
 
-def read_tiff(path, head: bytes) -> Picture | None:
-    """A TIFF, which begins with `head`, that Pillow does not read rightly.
+def read_tiff(path, head: bytes, last_try: bool = False) -> Picture | None:
+    """A TIFF, which begins with `head`, that Pillow does not read rightly, or on the last try not at all.
 
     None for what is left to Pillow, and for what is no TIFF at all.
     """
@@ -56,7 +56,7 @@ def read_tiff(path, head: bytes) -> Picture | None:
             return None
         if raw or head[8:10] == b"CR":  # all that there is of colours is a preview
             raise UserError("is a camera's raw file: develop it first, and save it as TIFF or PNG")
-        return _read_page(path, file, page) if ours else None
+        return _read_page(path, file, page) if ours or last_try else None
 
 
 def _choose_page(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, bool]:

@@ -571,3 +571,11 @@ def test_animations_of_16_bits_in_grey_say_what_is_lost(tmp_path, capsys):
     (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b""))
     assert len(open_picture(tmp_path / "x.png").frames) == 2
     assert "of its 16 bits 8 are left" in capsys.readouterr().err
+
+
+def test_a_big_tiff_that_pillow_does_not_know(tmp_path):
+    pixels = planes(3, height=40, width=50)
+    tifffile.imwrite(
+        tmp_path / "x.tif", pixels, bigtiff=True, byteorder=">", tile=(16, 16), compression="zlib", photometric="rgb"
+    )
+    assert numpy.array_equal(pixels_of(open_picture(tmp_path / "x.tif").frames[0]), pixels)
