@@ -19,7 +19,7 @@ from torch import Tensor
 
 from imaging.colours import describe_coding
 from imaging.console import UsageError, UserError, note, quiet, replacing
-from imaging.frames import MODES, Picture, frame_channels, frame_size, to_8_bits
+from imaging.frames import MODES, Frame, Picture, frame_channels, frame_size, to_8_bits
 from imaging.images import to_image
 from imaging.metadata import fit_metadata, pillow_options
 from imaging.png import write_deep_png
@@ -33,6 +33,7 @@ ANIMATED = {"GIF": ".gif", "WEBP": ".webp", "PNG": ".png"}  # the kinds that can
 FULL_COLOURS = 90  # the quality from which a JPEG keeps the colour of every pixel (4:4:4)
 MAX_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535}  # pixels
 MAX_DURATION = {"GIF": 655_350, "WEBP": 2**24 - 1, "PNG": 65_535}  # milliseconds
+MAX_PLAYS = {"GIF": 2**16, "WEBP": 2**16 - 1, "PNG": 2**31 - 1}
 
 
 def best_suffix(picture: Picture) -> str:
@@ -111,13 +112,37 @@ def _fitted(picture: Picture, kind: str, path: Path) -> Picture:
         coding = {}
     words, lost_words = fit_metadata(picture, kind)
     lost += lost_words
+    durations, plays = picture.durations, picture.plays
+    if len(frames) > 1:
+        durations, plays = [_nearest_duration(duration, kind) for duration in durations], min(plays, MAX_PLAYS[kind])
+        if any(abs(new - old) > 0.1 * old for new, old in zip(durations, picture.durations, strict=True)):
+            lost.append("how long each frame is shown (the nearest that it knows is written)")
+        if plays < picture.plays:
+            lost.append(f"{picture.plays} repetitions ({plays} are written)")
     if kind == "GIF":
         if picture.kind != "GIF":
             lost.append("more than 256 colours")
+            if any(_is_half_transparent(frame) for frame in frames):
+                lost.append("half-transparent pixels")
         frames = [_with_palette(to_8_bits(frame)) for frame in frames]
     if lost:
         note(f"{path}: {kind} cannot hold {', '.join(lost)}")
-    return replace(picture, frames=frames, profile=profile, coding=coding, **words)
+    return replace(
+        picture, frames=frames, durations=durations, plays=plays, profile=profile, coding=coding, **words
+    )  # fmt: skip
+
+
+def _nearest_duration(duration: float, kind: str) -> float:
+    """Milliseconds as a kind of file can hold them: a GIF counts hundredths of a second, and players mind no 0 or 1."""
+    if kind == "GIF" and duration:
+        duration = max(20, 10 * round(duration / 10))
+    return min(duration, MAX_DURATION[kind])
+
+
+def _is_half_transparent(frame: Frame) -> bool:
+    if frame_channels(frame) not in (2, 4):
+        return False
+    return any(to_8_bits(frame).getchannel("A").histogram()[1:255])
 
 
 def _on_white(frame: Image.Image) -> Image.Image:
@@ -154,8 +179,7 @@ def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: 
         return
     frames = [frame if isinstance(frame, Image.Image) else Image.fromarray(frame[:, :, 0]) for frame in picture.frames]
     if len(frames) > 1:
-        durations = [min(round(duration), MAX_DURATION[kind]) for duration in picture.durations]
-        options |= {"save_all": True, "append_images": frames[1:], "duration": durations}
+        options |= {"save_all": True, "append_images": frames[1:], "duration": list(map(round, picture.durations))}
         options |= {"loop": picture.plays} if kind != "GIF" else {}
     if kind == "GIF":
         options |= {"optimize": False}

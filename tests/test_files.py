@@ -579,3 +579,21 @@ def test_a_big_tiff_that_pillow_does_not_know(tmp_path):
         tmp_path / "x.tif", pixels, bigtiff=True, byteorder=">", tile=(16, 16), compression="zlib", photometric="rgb"
     )
     assert numpy.array_equal(pixels_of(open_picture(tmp_path / "x.tif").frames[0]), pixels)
+
+
+def test_timing_that_a_kind_of_animation_cannot_hold_is_told(tmp_path, capsys):
+    def saved(name, durations, plays=0, frame=None):
+        images = [frame or to_image(planes(3, seed=number)) for number in range(len(durations))]
+        save_picture(tmp_path / name, Picture(images, "GIF" if name == "a.gif" else "PNG", durations, plays=plays))
+        return capsys.readouterr().err, open_picture(tmp_path / name)
+
+    told, again = saved("a.gif", [40.0, 100.0], plays=3)
+    assert not told and again.durations == [40, 100] and again.plays == 3
+    told, again = saved("b.gif", [5.0, 100.0])
+    assert "how long each frame is shown" in told and again.durations == [20, 100]
+    told, again = saved("c.png", [600_000.0, 100.0])
+    assert "how long each frame is shown" in told and again.durations == [65535, 100]
+    told, again = saved("d.webp", [50.0, 50.0], plays=100_000)
+    assert "100000 repetitions (65535 are written)" in told and again.plays == 65535
+    half = Image.new("RGBA", (8, 8), (200, 0, 0, 128))
+    assert "half-transparent pixels" in saved("e.gif", [50.0, 70.0], frame=half)[0]
