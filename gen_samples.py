@@ -19,6 +19,7 @@ from imaging import console
 if __name__ == "__main__":
     console.explain_missing_packages()
 
+import argparse
 import csv
 import importlib.resources
 import shutil
@@ -94,6 +95,19 @@ def usable_photographs(paths: list[Path], patch: int) -> list[Path]:
     return usable
 
 
+MAX_SAMPLES = 10_000_000
+
+
+def sample_count(text: str) -> int:
+    """As many samples as a folder may hold."""
+    count = console.positive(text)
+    if count > MAX_SAMPLES:
+        raise argparse.ArgumentTypeError(
+            f"{text}: at most {MAX_SAMPLES} samples; train cuts from photographs without end"
+        )
+    return count
+
+
 def cut_samples(count: int, patch: int, scale: int, seed: int, source: Path, target: Path) -> None:
     """Fill the folder `target` with `count` samples from the photographs in `source`, replacing older samples.
 
@@ -153,7 +167,7 @@ def _cut_photograph(path, identities, patch, scale, generator, folder) -> list[d
 def main(arguments: list[str]) -> None:
     """The command line of this script."""
     parser = Parser(description="Cut random patches from the photographs in images_raw/ as training samples for SRCNN.")
-    parser.add_argument("count", type=console.positive, metavar="COUNT", help="how many samples")
+    parser.add_argument("count", type=sample_count, metavar="COUNT", help="how many samples")
     parser.add_argument("-64", dest="patch", action="store_const", const=64, default=32, help="64×64 pixels, not 32×32")
     parser.add_argument(
         "-s", "--scale", type=console.scale, default=2, help="how far they are shrunk and enlarged again (default 2)"

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from PIL import Image
 
-from imaging.console import UsageError, UserError, note
+from imaging.console import UsageError, UserError, note, printable
 from imaging.folders import find_pictures, picture_suffixes
 
 RECORD = "samples.csv"
@@ -101,6 +101,9 @@ def _find_photographs(source: Path) -> list[Path]:
     return paths
 
 
+MAX_LINE = 2 * 4096  # letters: two of the longest paths that a system takes
+
+
 def _read_list(path: Path) -> list[tuple[Path, Path | None]]:
     """The paths in a text file, one a line, or two with a comma between, as BasicSR's meta_info lists have them.
 
@@ -113,6 +116,8 @@ def _read_list(path: Path) -> list[tuple[Path, Path | None]]:
     lines = [SIZE.sub("", line.strip()) for line in lines if line.strip()]
     if not lines:
         raise UserError(f"{path}: no paths in this list")
+    if strange := next((line for line in lines if "\0" in line or len(line) > MAX_LINE), None):
+        raise UserError(f"{path}: is no list of paths, one a line: {printable(strange)}")
     bases = [path.parent, path.parent / "..", Path()]
     for base in bases:
         if (base / lines[0]).exists():

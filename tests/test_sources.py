@@ -280,3 +280,11 @@ def test_esrgan_on_pairs_names_its_first_stage(pairs, monkeypatch):
     settings = Settings("esrgan", 4, "real", shape=SMALL, batch=2, patch=8, adversarial=adversarial)
     with pytest.raises(UsageError, match="`train -m rrdb` first"):
         train(settings, [(high, low)], 1, False, [], CPU)
+
+
+@pytest.mark.parametrize("content", ["HR/\0.png\n", "a" * 10_000])
+def test_what_is_no_list_of_paths_is_one_short_line(place, content):
+    (place / "list.txt").write_text(content)
+    with pytest.raises(UserError, match=r"list\.txt: is no list of paths, one a line: ") as caught:
+        find_sources([place / "list.txt"])
+    assert len(str(caught.value)) < len(str(place)) + 150 and "\0" not in str(caught.value)
