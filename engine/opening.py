@@ -41,7 +41,7 @@ KINDS = {
     rb"GGUF": "is a GGUF file, not weights of PyTorch",
     rb"MATLAB": "is a MATLAB file, not weights of PyTorch",
     rb"\x93NUMPY": "is a NumPy array, not weights of PyTorch",
-    rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF.{4}WEBP|BM|II\*\0|MM\0\*|8BPS|.{4}(ftyp|jP  )": "is a picture or a film: those go to -i",
+    rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF.{4}WEBP|BM|II\*\0|MM\0\*|8BPS|.{4}(ftyp|jP  )": "is a picture: -i takes it",
     rb"%PDF": "is a PDF",
     rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd|.{257}ustar": "is packed: unpack it first",
     rb"\x80[\x02-\x05]": "is a pickle of Python objects, which could run code, not weights alone",
