@@ -228,7 +228,7 @@ def join(
 
 def _copied_video(output, old, piece, film: Film):
     source = video_stream(old, film.path)
-    video = output.add_stream_from_template(piece.streams.video[0])
+    video = output.add_stream_from_template(piece.streams.video[0], opaque=True)  # no encoder is needed
     video.time_base = film.time_base
     video.metadata.update(source.metadata)
     video.disposition = source.disposition
