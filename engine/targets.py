@@ -131,12 +131,16 @@ def plan_targets(
             raise UsageError(f"-o {output}: is one file for {len(inputs)} pictures; give a folder")
     plan = []
     before: dict[str, Path] = {}
-    alike = Counter(_key(below.parent / below.stem) for below in {below for _, below in inputs})
+    alike = Counter(_key(below.parent / below.stem) for _, below in set(inputs))
+    twins = Counter(_key(below) for _, below in set(inputs))
     for path, below in inputs:
         # Results of a.jpg and a.png beside it are told apart; --keep-names promises the name, and refuses the second.
         shared = alike[_key(below.parent / below.stem)] > 1 and not settings.keep_names
         nothing_left = not below.stem.strip(".")  # of ..png
-        target = (output or UPSCALED) / below.parent / (below.name if shared or nothing_left else below.stem)
+        name = below.name if shared or nothing_left else below.stem
+        if twins[_key(below)] > 1 and not settings.keep_names:  # from two folders that were named
+            name = f"{path.parent.name}.{name}"
+        target = (output or UPSCALED) / below.parent / name
         suffix = f".{settings.format}" if settings.format and not is_film(path) else ""
         if not settings.keep_names:
             plan.append((path, Target(target, "dated", suffix)))

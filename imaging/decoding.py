@@ -113,12 +113,13 @@ def _choose_frames(image: ImageFile, picture: Picture, path, pixels_only: bool) 
     if count > 1 and kind not in ANIMATED:
         picture.remarks.append(f"has {count} pages: number {page + 1} is taken")
         count = 1
+    first = int(image.info.get("default_image", False))  # an APNG's picture for who cannot play it
     if count == 1 or pixels_only:
-        return range(1)
+        return range(first, first + 1) if count > first else range(1)
     picture.plays = _plays(image, kind)
     if kind == "GIF":
         _check_gif_ends(path)
-    return range(int(image.info.get("default_image", False)), count)  # an APNG's picture for who cannot play it
+    return range(first, count)
 
 
 def _is_reduced(image: TiffImageFile, number: int) -> bool:

@@ -539,6 +539,7 @@ def test_an_animation_of_one_frame_is_that_frame(tmp_path):
     (frame,) = open_picture(tmp_path / "x.png").frames
     visible = only[:, :, 3:] > 0
     assert numpy.array_equal(pixels_of(frame) * visible, only * visible)
+    assert torch.equal(read_colours(tmp_path / "x.png"), to_opaque(frame))
 
 
 def test_a_page_that_is_unknown_does_not_spoil_the_first(tmp_path, capsys):

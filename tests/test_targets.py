@@ -53,6 +53,14 @@ def test_a_result_is_of_its_own_picture(place, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "1 enlarged, 2 were there already"
 
 
+def test_pictures_of_one_name_from_two_folders(place, capsys):
+    put(place, "one/a.png", "two/a.png")
+    for told in ("2 enlarged, 0 were", "0 enlarged, 2 were"):
+        run([place / "one", place / "two"], place / "out", skip_existing=True)
+        assert told in capsys.readouterr().out
+    assert {name[:8] for name in results(place / "out")} == {"one.a.pn", "two.a.pn"}
+
+
 def test_originals_in_the_output_folder_are_told(place, capsys):
     put(place / "in", "a.png", "best/b.png")
     run([place / "in"], place / "in" / "best")
