@@ -74,6 +74,12 @@ def build_parser() -> argparse.ArgumentParser:
     add_upscale_flags(upscale.add_argument)
     add_evaluate_flags(evaluate.add_argument)
     exporting.add_flags(export.add_argument)
+    add_shared_flags(train, upscale, evaluate, export)
+    return parser
+
+
+def add_shared_flags(train, upscale, evaluate, export) -> None:
+    """What several commands understand."""
     for command in (upscale, evaluate, export):
         command.add_argument(
             "-m", "--model", metavar="|".join((*MODELS, "FILE")), help="a kind of network, or a file of weights"
@@ -82,10 +88,6 @@ def build_parser() -> argparse.ArgumentParser:
             "--blend", type=console.file_name, metavar="FILE", help="mix these weights in (network interpolation)"
         )
         command.add_argument("--alpha", type=console.share, help="-m's share of the mixture, 0 to 1 (default 0.5)")
-        command.add_argument(
-            "--ensemble", action="store_true",
-            help="take the mean over eight flips and turns of the picture: a little better, eight times slower",
-        )  # fmt: skip
     for command in (train, evaluate):  # of a training a file may say it too: it has no defaults here
         is_train = command is train
         command.add_argument(
@@ -101,13 +103,17 @@ def build_parser() -> argparse.ArgumentParser:
             "--seed", type=console.not_negative, default=None if is_train else 0,
             help="same seed, same result (default 0)",
         )  # fmt: skip
+    for command in (upscale, evaluate):
+        command.add_argument(
+            "--ensemble", action="store_true",
+            help="take the mean over eight flips and turns of the picture: a little better, eight times slower",
+        )  # fmt: skip
     for command, default in ((train, "auto"), (upscale, "auto"), (evaluate, "fp32")):
         command.add_argument(
             "--precision", choices=("auto", "fp32", "bf16", "fp16"), default=default,
             help="of the convolutions; auto is the fastest that costs no quality (default %(default)s)",
         )  # fmt: skip
         command.add_argument("--cpu", action="store_true", help="do not use a GPU")
-    return parser
 
 
 def add_upscale_flags(add) -> None:

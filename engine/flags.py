@@ -57,11 +57,9 @@ def add_run_flags(add) -> None:
     add("-e", "--epochs", type=console.positive, help="epochs of this run (default 20)")
     add("-n", "--new", action="store_true", help="start a new run instead of resuming one")
     add(
-        "--resume",
-        type=console.file_name,
-        metavar="FILE",
+        "--resume", type=console.file_name, metavar="FILE",
         help="go on with this run, with its settings, not with the newest",
-    )
+    )  # fmt: skip
     add(
         "--from", dest="start", type=console.file_name, metavar="FILE|random",
         help="start a new run from these weights, whose shape it takes, or from untrained ones",

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from test_ecbsr import randomised
 from test_main import run
 
+import main
 from engine import checkpoints, export, ncnn_files, onnx_files
 from engine.ecbsr import ECBSR
 from engine.export import ExportSettings, metadata
@@ -207,3 +208,9 @@ def test_the_command(place):
     finished = run("export", "-m", "srcnn", "-s", "2", "-o", place / "a.pth")
     assert finished.returncode == 2 and "no layout" in finished.stderr
     assert run("export", "-m", "srcnn", "-s", "7", "-o", place / "a.onnx").returncode == 2
+
+
+def test_no_flag_of_other_commands_is_taken_and_ignored(place, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["export", "-m", "srcnn", "-o", "x.pth", "--ensemble"])
+    assert stopped.value.code == 2 and "--ensemble" in capsys.readouterr().err
