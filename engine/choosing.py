@@ -164,13 +164,18 @@ def as_ensemble(chosen: Chosen) -> Chosen:
     return replace(chosen, network=network, checkpoint={**chosen.checkpoint, "tag": tag}, told=f"{chosen.told}, {TOLD}")
 
 
-def weights_tag(word: str, network: AnyNetwork) -> str:
-    """What tells a network from others of its kind in names of results: a word for it, and a hash of its weights."""
+def weights_digest(network: AnyNetwork) -> str:
+    """A hash of a network's weights."""
     digest = hashlib.sha256()
     for weights in network.state_dict().values():
-        digest.update(weights.numpy().tobytes())
+        digest.update(weights.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def weights_tag(word: str, network: AnyNetwork) -> str:
+    """What tells a network from others of its kind in names of results: a word for it, and a hash of its weights."""
     word = re.sub(r"[^\w+-]+", "-", word, flags=re.ASCII)[:20].strip("-")
-    return f"{word}-{digest.hexdigest()[:6]}".lstrip("-")
+    return f"{word}-{weights_digest(network)[:6]}".lstrip("-")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy
-import torch
 from PIL import Image
 
 from imaging import film_colours
@@ -47,26 +46,14 @@ def side_by_side(left: Planes, right: Planes) -> Planes:
     """Two pictures, of which the right may be a row and a column larger, as one."""
     if len(left) < len(right):  # grey beside a codec that has colours
         left = (*left, *(numpy.full_like(plane, plane.flat[0]) for plane in right[1:]))
-    width_kept = [
+    sized = [
         numpy.pad(one, [(0, two.shape[0] - one.shape[0]), (0, two.shape[1] - one.shape[1])], mode="edge")
         for one, two in zip(left, right, strict=True)
     ]
-    return tuple(numpy.concatenate(parts, axis=1) for parts in zip(width_kept, right, strict=True))
+    return tuple(numpy.concatenate(parts, axis=1) for parts in zip(sized, right, strict=True))
 
 
 def seen(planes: Planes, film: Film) -> Image.Image:
     """A picture as a player shows it, but not turned."""
-    colours = film.colours
-    if colours.kind == "rgb":
-        rgb = torch.cat([film_colours.to_numbers(plane, film.bits, full=True) for plane in planes], dim=1)
-        return to_image(rgb)
-    luma = film_colours.to_numbers(planes[0], film.bits, colours.full)
-    chroma = [
-        film_colours.enlarge_chroma(
-            film_colours.to_numbers(plane, film.bits, colours.full, is_chroma=True),
-            film.size, film.size, colours.position, (1, 1),
-        )
-        for plane in planes[1:]
-    ]  # fmt: skip
-    rgb = film_colours.to_rgb(luma, chroma[0], chroma[1], colours.matrix) if chroma else luma.expand(-1, 3, -1, -1)
-    return to_image(rgb.clamp(0, 1))
+    numbers = film_colours.numbers_of(planes, film.bits, film.colours)
+    return to_image(film_colours.as_rgb(numbers, film.size, film.colours))

@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from engine.checkpoints import model_name
-from engine.choosing import Chosen
+from engine.choosing import Chosen, weights_digest
 from engine.devices import gathered, rank_and_size, run_on_first
 from engine.film_comparison import compare_films
 from engine.networks import Network
@@ -66,48 +66,38 @@ class Enlarging:
 
         A network on luma gets Y as it is, and colours are enlarged by bicubic interpolation: nothing goes through RGB.
         """
-        film, form, colours = self.film, self.form, self.film.colours
-        if colours.kind == "rgb":
-            rgb = torch.cat([film_colours.to_numbers(plane, film.bits, full=True) for plane in planes], dim=1)
-            return self.stored(self.enlarged_rgb(rgb))
-        numbers = [
-            film_colours.to_numbers(plane, film.bits, colours.full, is_chroma)
-            for plane, is_chroma in zip(planes, (False, True, True), strict=False)
-        ]
-        if self.network.luma or len(numbers) == 1:
+        numbers = self.numbers(planes)
+        if self.film.colours.kind != "rgb" and (self.network.luma or len(numbers) == 1):
             luma = upscale_luma(self.network, numbers[0], self.scale, self.size, self.tiling)
             refuse_no_numbers(luma)
-            return self.codes(luma, *(self.moved(chroma, film.size, form.chroma_step) for chroma in numbers[1:]))
-        blue, red = (self.moved(part, film.size, (1, 1), film.size) for part in numbers[1:])
-        rgb = film_colours.to_rgb(numbers[0], blue, red, colours.matrix).clamp(0, 1)
-        return self.stored(self.enlarged_rgb(rgb))
+            return self.with_bicubic_colours(luma, numbers[1:])
+        rgb = film_colours.as_rgb(numbers, self.film.size, self.film.colours)
+        result = upscale(self.network, rgb, self.scale, self.tiling, self.size)
+        refuse_no_numbers(result)
+        return self.stored(result)
 
     @torch.inference_mode()
     def bicubic(self, planes: Planes) -> Planes:
         """The planes of a picture → those of the picture enlarged by bicubic interpolation alone."""
-        film, form = self.film, self.form
-        is_rgb = film.colours.kind == "rgb"
-        numbers = [
-            film_colours.to_numbers(plane, film.bits, film.colours.full, is_chroma and not is_rgb)
-            for plane, is_chroma in zip(planes, (False, True, True), strict=False)
-        ]
-        if is_rgb:
+        numbers = self.numbers(planes)
+        if self.film.colours.kind == "rgb":
             return self.stored(resize(torch.cat(numbers, dim=1), size=self.size))
-        luma = resize(numbers[0], size=self.size)
-        return self.codes(luma, *(self.moved(chroma, film.size, form.chroma_step) for chroma in numbers[1:]))
+        return self.with_bicubic_colours(resize(numbers[0], size=self.size), numbers[1:])
 
-    def enlarged_rgb(self, rgb: Tensor) -> Tensor:
-        """RGB in 0..1 through the network."""
-        result = upscale(self.network, rgb, self.scale, self.tiling, self.size)
-        refuse_no_numbers(result)
-        return result
+    def numbers(self, planes: Planes) -> list[Tensor]:
+        """What the planes of the film mean."""
+        return film_colours.numbers_of(planes, self.film.bits, self.film.colours)
+
+    def with_bicubic_colours(self, luma: Tensor, chroma: list[Tensor]) -> Planes:
+        """Enlarged luma, and colours enlarged by bicubic interpolation, as planes of the new film."""
+        return self.codes(luma, *(self.moved(part, self.film.size) for part in chroma))
 
     def stored(self, rgb: Tensor) -> Planes:
         """RGB as the planes of the new film."""
         if self.form.colours.kind == "rgb":
             return tuple(film_colours.to_codes(part, self.form.bits, full=True) for part in rgb.split(1, dim=1))
         luma, *chroma = film_colours.from_rgb(rgb, self.form.colours.matrix)
-        return self.codes(luma, *(self.moved(part, self.size, self.form.chroma_step) for part in chroma))
+        return self.codes(luma, *(self.moved(part, self.size) for part in chroma))
 
     def codes(self, luma: Tensor, *chroma: Tensor) -> Planes:
         """Luma and colour differences as planes of code values."""
@@ -115,9 +105,10 @@ class Enlarging:
         planes = [film_colours.to_codes(luma, bits, full)]
         return (*planes, *(film_colours.to_codes(part, bits, full, is_chroma=True) for part in chroma))
 
-    def moved(self, chroma: Tensor, size, step, new_size=None) -> Tensor:
-        """Colour samples of a picture of `size` as those of one of `new_size`, by default that of the result."""
-        return film_colours.enlarge_chroma(chroma, size, new_size or self.size, self.film.colours.position, step)
+    def moved(self, chroma: Tensor, size: tuple[int, int]) -> Tensor:
+        """Colour samples of a picture of `size` as those of the new film."""
+        position, step = self.film.colours.position, self.form.chroma_step
+        return film_colours.enlarge_chroma(chroma, size, self.size, position, step)
 
 
 def refuse_no_numbers(result: Tensor) -> None:
@@ -230,7 +221,8 @@ class Pieces:
     @property
     def missing(self) -> list[int]:
         """Numbers of the pieces that are still to be made."""
-        return [number for number in range(len(self.spans)) if not self.path(number).exists()]
+        there = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
+        return [number for number in range(len(self.spans)) if self.path(number).name not in there]
 
     def path(self, number: int) -> Path:
         """The file of a piece."""
@@ -257,9 +249,8 @@ class Pieces:
         first, last = self.pictures
         with tqdm(total=last - first, unit=" pictures", desc=one_line(self.film.path.name), leave=False) as bar:
             bar.initial = bar.n = self.done()
-            numbers = [*range(rank, len(self.spans), count), *range(len(self.spans))]  # first its share
             while missing := self.missing:
-                for number in sorted(missing, key=numbers.index):
+                for number in sorted(missing, key=lambda number: number % count != rank):  # first its share
                     with suppress(InUseError), locked(self.path(number)):
                         self.make(number, enlarging, bar)
                 if self.missing == missing:
@@ -302,7 +293,4 @@ def counted(items: Iterable[Item], bar: tqdm) -> Iterator[Item]:
 
 def fingerprint(chosen: Chosen, size: tuple[int, int]) -> str:
     """What tells a network, and the size of what it makes, from others."""
-    digest = hashlib.sha256(repr((chosen.checkpoint["scale"], size)).encode())
-    for weights in chosen.network.state_dict().values():
-        digest.update(weights.cpu().numpy().tobytes())
-    return digest.hexdigest()
+    return f"{chosen.checkpoint['scale']} {size} {weights_digest(chosen.network)}"

@@ -88,7 +88,7 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
     if not pixels_only:
         unsaid = kind == "JPEG" and "jfif_density" not in image.info and X_RESOLUTION not in exif  # Pillow then says 72
         picture.dpi = None if unsaid else metadata.checked_dpi(image.info.get("dpi"), orientation)
-        if IPTC_WORDS in b"".join(data for name, data in getattr(image, "applist", []) if name == "APP13"):
+        if IPTC_WORDS in _segments(image, "APP13"):
             picture.remarks.append(metadata.IPTC)
         metadata.set_words(picture, image)
     picture.frames = _alike(picture.frames)
@@ -179,7 +179,7 @@ def _describe_colours(image: ImageFile, picture: Picture, path) -> None:
     if colours.is_hdr(coding):
         meaning = colours.describe_coding(coding)
         picture.remarks.append(f"its colours are HDR ({meaning}): they are taken as they are coded")
-    if b"urn:iso:std:iso:ts:21496" in b"".join(data for name, data in getattr(image, "applist", []) if name == "APP2"):
+    if b"urn:iso:std:iso:ts:21496" in _segments(image, "APP2"):
         picture.remarks.append(metadata.GAIN_MAP)
     if isinstance(image, TiffImageFile) and (samples := image.tag_v2.get(SAMPLES, 1)) > len(image.getbands()):
         picture.remarks.append(f"has {samples} channels, of which {len(image.getbands())} are taken")
@@ -187,6 +187,11 @@ def _describe_colours(image: ImageFile, picture: Picture, path) -> None:
         entries = image.tag_v2.get(COLOUR_MAP, ())
         if 0 < max(entries, default=0) < 256:  # old programs wrote 8 bits, where 16 are due
             image.palette = ImagePalette.raw("RGB;L", bytes(entries))
+
+
+def _segments(image: ImageFile, marker: str) -> bytes:
+    """What a JPEG holds behind all markers of that name; of other kinds nothing."""
+    return b"".join(data for name, data in getattr(image, "applist", []) if name == marker)
 
 
 def _plain(image: ImageFile, picture: Picture, path) -> Frame:

@@ -70,6 +70,12 @@ def to_numbers(plane: numpy.ndarray, bits: int, full: bool, is_chroma: bool = Fa
     return (codes - zero) / span
 
 
+def numbers_of(planes: tuple[numpy.ndarray, ...], bits: int, colours: FilmColours) -> list[Tensor]:
+    """Each plane of a picture as `to_numbers` gives it."""
+    is_chroma = (False, True, True) if colours.kind == "yuv" else (False, False, False)
+    return [to_numbers(plane, bits, colours.full, part) for plane, part in zip(planes, is_chroma, strict=False)]
+
+
 def to_codes(numbers: Tensor, bits: int, full: bool, is_chroma: bool = False) -> numpy.ndarray:
     """The opposite of `to_numbers`, rounded, and cut off at the least and the largest code."""
     zero, span = _swing(bits, full, is_chroma)
@@ -125,3 +131,13 @@ def enlarge_chroma(
         taps = resize_taps(samples, -(-new_length // step_new), scale * step / step_new, shift=shift)
         chroma = apply_taps(chroma, axis, taps)
     return chroma
+
+
+def as_rgb(numbers: list[Tensor], size: tuple[int, int], colours: FilmColours) -> Tensor:
+    """What `numbers_of` gives of a picture of `size` → RGB (1, 3, H, W) in 0..1, as a player shows it."""
+    if colours.kind == "rgb":
+        return torch.cat(numbers, dim=1)
+    if len(numbers) == 1:
+        return numbers[0].clamp(0, 1).expand(-1, 3, -1, -1)
+    blue, red = (enlarge_chroma(part, size, size, colours.position, (1, 1)) for part in numbers[1:])
+    return to_rgb(numbers[0], blue, red, colours.matrix).clamp(0, 1)
