@@ -5,11 +5,13 @@
 // saves goes to FOLDER/saved/. Then everything is tried that must be refused, or told. tests/test_web.py compares.
 
 import { mkdir, readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
 
 const [address, host, folder] = process.argv.slice(2);
 const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--enable-unsafe-swiftshader"];
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const seen = { errors: [], saved: [], told: {}, shots: [] };
 
 async function open(browser, { listen = true, ...options } = {}, prepare = async () => {}) {
@@ -66,12 +68,20 @@ async function dropAndPaste(page) {
   }
 }
 
+/** What axe-core finds wrong: contrast, names, roles, order of headings. */
+async function accessible(page, name) {
+  await page.evaluate(axe); // not as a script of the page, which its content security policy would refuse
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  for (const { id, nodes } of violations) seen.errors.push(`${name}: ${id}: ${nodes.map((one) => one.html).join(" ")}`);
+}
+
 async function shoot(browser, name, options) {
   const page = await open(browser, options);
   await page.click("[data-sample='samples/cat.png']");
   await done(page);
   await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
   seen.shots.push(name);
+  await accessible(page, name);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
   if (wide) seen.errors.push(`${name}: the page is wider than its window`);
   await page.context().close();
