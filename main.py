@@ -174,8 +174,10 @@ def train_command(options: argparse.Namespace) -> None:
     """`main.py train`."""
     from engine.assembling import chosen_settings, named_settings
     from engine.devices import choose_device, joined_processes, run_on_first
+    from engine.following import Following
     from engine.packed import FOLDER
     from engine.saving import Upkeep
+    from engine.starting import Start
     from engine.training import train
 
     device = choose_device(options.cpu)
@@ -185,13 +187,11 @@ def train_command(options: argparse.Namespace) -> None:
         options.save_every, options.save_updates, options.validate_updates, options.keep, options.name,
         options.cache or FOLDER,
     )  # fmt: skip
+    start = Start(options.new, options.start, options.discriminator_from, options.resume)
+    following = Following(options.val or [], options.val_pictures, options.tensorboard)
     with joined_processes(device):
         sources = run_on_first(lambda: chosen_sources(options.input, options.lq, settings))
-        path = train(
-            settings, sources, options.epochs or 20, options.new, options.val or [], device,
-            options.start, given, upkeep, options.resume, options.discriminator_from,
-            options.tensorboard, options.val_pictures,
-        )  # fmt: skip
+        path = train(settings, sources, options.epochs or 20, start, device, given, upkeep, following)
         print(f"{path}\n{path.with_suffix('.curves.png')}\n{path.with_suffix('.before_after.png')}")
 
 

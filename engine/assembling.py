@@ -16,8 +16,8 @@ from engine.entries import with_new_names
 from engine.flags import DEGRADATIONS, MODELS
 from engine.layouts import generator_of
 from engine.overrides import check, check_heeded, merged, nested
-from engine.resume import UNTRAINED
 from engine.settings import Adversarial, Settings, preset
+from engine.starting import UNTRAINED
 from imaging.console import UsageError, UserError, printable
 from srcnn import KERNELS
 

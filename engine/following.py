@@ -7,7 +7,9 @@ models/NAME.val/            what the network makes of --val's pictures after eac
 
 import csv
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,15 @@ COLUMNS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Following:
+    """What is watched besides the table: of `--val`'s photographs or pairs, and by TensorBoard."""
+
+    validation: Sequence[Path] = ()
+    pictures: bool = False  # keep what the network makes of them after each epoch
+    tensorboard: bool = False
+
+
 def summary_writer() -> Any:
     """TensorBoard's writer. Raises UserError where the package is missing."""
     try:
@@ -43,8 +54,8 @@ class Watch:
     `seconds` are those of an update. What was written after the step that was saved last is written anew.
     """
 
-    def __init__(self, pairs: list[Pair], path: Path, state: RunState, tensorboard: bool, pictures: bool):
-        self.pairs, self.pictures = pairs, pictures
+    def __init__(self, pairs: list[Pair], path: Path, state: RunState, following: Following):
+        self.pairs, self.pictures = pairs, following.pictures
         self.path = path.with_suffix(".steps.csv")
         self.rows: list[dict[str, float]] = []  # of the steps since the last line
         self.began = time.monotonic()
@@ -53,7 +64,7 @@ class Watch:
         self.board = None
         if self.is_first:
             self.write(earlier_lines(self.path, state.step))
-            if tensorboard:
+            if following.tensorboard:
                 self.board = summary_writer()(str(path.with_suffix(".tensorboard")), purge_step=state.step)
 
     def step(self, step: int, learning_rate: float, figures: dict[str, float]) -> None:
@@ -103,9 +114,9 @@ class Watch:
 
 
 @contextmanager
-def watching(pairs: list[Pair], path: Path, state: RunState, tensorboard: bool, pictures: bool):
+def watching(pairs: list[Pair], path: Path, state: RunState, following: Following):
     """Yield a Watch, and at the end write what TensorBoard still holds."""
-    watch = Watch(pairs, path, state, tensorboard, pictures)
+    watch = Watch(pairs, path, state, following)
     try:
         yield watch
     finally:

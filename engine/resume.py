@@ -1,4 +1,4 @@
-"""Which run goes on, and how: where a new one starts, and what may change in an unfinished one."""
+"""Which run goes on, and how: what may change in an unfinished one."""
 
 import math
 from collections.abc import Callable
@@ -9,21 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from degrade import DEGRADATIONS
 from engine import checkpoints
 from engine.checkpoints import find_latest, load_checkpoint, new_path
-from engine.choosing import find_trained
 from engine.data import Data
 from engine.devices import rank_and_size
 from engine.discriminators import load_discriminator
 from engine.entries import as_list, is_count, is_finite, is_number, is_plain, is_plain_dict, require, with_new_names
-from engine.layouts import generator_of
-from engine.networks import build_network
 from engine.optimizers import Muon
 from engine.settings import Adversarial, Settings
+from engine.starting import GO_ON, Start, starting_weights
 from imaging.console import UsageError, UserError, note, printable
-
-UNTRAINED = Path("random")  # what `--from` calls a seeded draw
 
 
 @dataclass
@@ -123,25 +118,20 @@ class Beginning:
     discriminator: dict[str, Tensor] = field(default_factory=dict)  # weights that a new one has for it
 
 
-def find_run(
-    settings: Settings, new: bool = False, start: Path | None = None, given=(), resume: Path | None = None,
-    discriminator: Path | None = None, folder: Path | None = None,
-) -> Beginning:  # fmt: skip
-    """The run that goes on, `resume` or else the newest of its kind in `folder`, or the weights that one starts from.
+def find_run(settings: Settings, start: Start, given=(), folder: Path | None = None) -> Beginning:
+    """The run that goes on, the one that `start` names or else the newest in `folder`, or the weights of a new one.
 
     Without a folder it is looked for in models/.
 
     Raises UsageError where an unfinished one has other settings, and where there is nothing to start from.
     """
-    found = (
-        None
-        if new or start or discriminator or resume
-        else find_latest(folder or checkpoints.MODELS, **settings.kind())
-    )
-    if resume:
-        found = resume, load_checkpoint(resume)
+    found = None
+    if start == GO_ON:
+        found = find_latest(folder or checkpoints.MODELS, **settings.kind())
+    if start.run:
+        found = start.run, load_checkpoint(start.run)
         if "training" not in found[1]:
-            raise UsageError(f"--resume {resume}: holds weights and no run: --from starts a new one from them")
+            raise UsageError(f"--resume {start.run}: holds weights and no run: --from starts a new one from them")
     if found and "training" in found[1]:
         path, checkpoint = found
         try:
@@ -152,9 +142,9 @@ def find_run(
             refuse_changes(path, changed)
         return Beginning(checkpoint, (path, state))
     if found:  # weights alone, such as ship with the program
-        start = found[0]
-    weights = starting_weights(settings, new, start, folder)
-    known = load_discriminator(discriminator, settings)[1] if discriminator else {}
+        start = Start(weights=found[0])
+    weights = starting_weights(settings, start, folder)
+    known = load_discriminator(start.discriminator, settings)[1] if start.discriminator else {}
     return Beginning({**settings.kind(), "history": [], "params": weights}, None, known)
 
 
@@ -181,73 +171,6 @@ def find_or_start_run(
 def epochs_done(history: list[dict]) -> float:
     """How many epochs, or parts of one, a history tells of."""
     return history[-1].get("epoch", len(history)) if history else 0
-
-
-def starting_weights(settings: Settings, new: bool, start: Path | None, folder: Path | None = None) -> dict:
-    """What a new run begins with: `start`'s weights; the latest of the stage before; else a seeded draw.
-
-    The stage before esrgan is that of its generator, rrdb or srvgg, on the same degradation. Before any network on
-    degraded pictures it is the same network on bicubic ones, if there is one.
-    Raises UsageError if ESRGAN has none to begin with and `new` does not say that noise is meant.
-    """
-    if start and start != UNTRAINED:
-        return weights_that_fit(load_checkpoint(start), settings, start)
-    before, generator = None, generator_of(settings.model, settings.shape)
-    if start != UNTRAINED and settings.model == "esrgan":
-        before = {"model": generator}
-    elif start != UNTRAINED and settings.degradation != "bicubic":
-        before = {"degradation": "bicubic"}
-    wanted = {**settings.kind(), **(before or {})}
-    own = find_latest(folder, measured=True, **wanted) if before and folder else None
-    if before and (found := own or find_trained(**wanted)):
-        note(f"starting from {found[0]}")
-        return found[1]["params"]
-    if settings.model == "esrgan" and not new and start != UNTRAINED:
-        first = f"train -m {generator}" + (
-            f" -d {settings.degradation}" if settings.degradation in DEGRADATIONS else ""
-        )
-        raise UsageError(
-            f"esrgan starts from a trained {generator}, and there is none of this shape: `{first}` first, "
-            "or give --from FILE, or -n to start from noise, which seldom ends well"
-        )
-    return untrained_weights(settings)
-
-
-def untrained_weights(settings: Settings) -> dict[str, Tensor]:
-    """A seeded draw."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return build_network(settings.model, settings.shape).state_dict()
-
-
-def weights_that_fit(checkpoint: dict, settings: Settings, path: Path) -> dict[str, Tensor]:
-    """A checkpoint's weights; where it is for another scale, those that fit, and a seeded draw for the others.
-
-    Raises UsageError where the networks differ in more than their scale.
-    """
-    if checkpoint["shape"] == settings.shape:
-        note(f"starting from {path}")
-        return checkpoint["params"]
-    if without_scale(checkpoint["shape"]) != without_scale(settings.shape):
-        raise UsageError(f"--from {path}: is {checkpoint['shape']}, not {settings.shape}")
-    weights, old = untrained_weights(settings), checkpoint["params"]
-    kept = {name for name, value in weights.items() if name in old and old[name].shape == value.shape}
-    left, fresh = (", ".join(layers(names - kept)) or "nothing" for names in (old.keys(), weights.keys()))
-    note(
-        f"starting from {path}, which is for ×{checkpoint['scale']}: {len(kept)} of its {len(old)} tensors fit; "
-        f"left out: {left}; drawn anew: {fresh}"
-    )
-    return weights | {name: old[name] for name in kept}
-
-
-def without_scale(shape: dict) -> dict:
-    """A shape but for what its scale decides."""
-    return {name: value for name, value in shape.items() if name not in ("scale", "unshuffle")}
-
-
-def layers(names: set[str]) -> list[str]:
-    """The layers that parameters of these names belong to."""
-    return sorted({name.rpartition(".")[0] for name in names})
 
 
 # ---------------------------------------------------------------------------------------------

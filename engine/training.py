@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -28,7 +28,7 @@ from engine.devices import (
     run_on_first,
     wait_for_first,
 )  # fmt: skip
-from engine.following import Watch, summary_writer, watching
+from engine.following import Following, Watch, summary_writer, watching
 from engine.networks import Network
 from engine.progress import progress_bar, show_progress, show_step
 from engine.resume import (
@@ -43,13 +43,14 @@ from engine.resume import (
 from engine.saving import Saver, Upkeep
 from engine.settings import Settings
 from engine.sources import OWN, Named, Source, find_sources
+from engine.starting import Start
 from engine.updates import AdversarialStage, PixelStage, make_stage, network_input
 from engine.upscaling import in_tiles
 from engine.weights import check_vgg19
 from imaging.console import UsageError, UserError, locked, note
 from imaging.images import psnr
 
-NORMAL_UPKEEP = Upkeep()
+NORMAL_UPKEEP, NOTHING_MORE = Upkeep(), Following()
 PREPARED = 2  # steps ahead
 MAX_SKIPPED = 10  # so many bad gradients in a row are no accident
 
@@ -108,48 +109,32 @@ def run_epochs(
 
 
 def train(
-    settings: Settings, sources: Iterable[Named], epochs: int, new: bool, validation: list[Path], device,
-    start: Path | None = None, given=(), upkeep: Upkeep = NORMAL_UPKEEP, resume: Path | None = None,
-    discriminator: Path | None = None, tensorboard: bool = False, val_pictures: bool = False,
+    settings: Settings, sources: Iterable[Named], epochs: int, start: Start, device: torch.device,
+    given=(), upkeep: Upkeep = NORMAL_UPKEEP, following: Following = NOTHING_MORE,
 ) -> Path:  # fmt: skip
     """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
 
     `upkeep` says when it is saved, and where. `given` names the settings that stood on the command line: "epochs" and
-    "learning_rate" may change in an unfinished run. `resume` is the file of the run that goes on, where it is not the
-    newest of its kind; `discriminator` one with weights for a new run's. Beside the checkpoint it leaves the history as
-    a table, a plot of the curves and a before/after picture. Raises UserError, and SystemExit where it was asked to
-    stop: everything is saved then.
+    "learning_rate" may change in an unfinished run. Beside the checkpoint it leaves the history as a table, a plot of
+    the curves and a before/after picture. Raises UserError, and SystemExit where it was asked to stop: everything is
+    saved then.
     """
-    rank, size = rank_and_size()
-    if settings.batch % size:
-        raise UsageError(f"-b {settings.batch}: does not divide among {size} processes")
-    if tensorboard:
-        summary_writer()  # better to learn now that it is missing
+    check_start(settings, following)
     found = find_sources(sources)
     settings = for_pairs(settings, found)
-    if settings.adversarial:
-        check_vgg19(settings.adversarial.perceptual)
-    folder = upkeep.folder
-    beginning = run_on_first(lambda: find_run(settings, new, start, given, resume, discriminator, folder))
-    data = Data(found, settings, device, rank, size, upkeep.cache, local_rank_and_size())
-    watched = read_watched(validation, settings, data, upkeep.cache) if validation else []
+    beginning = run_on_first(lambda: find_run(settings, start, given, upkeep.folder))
+    data = Data(found, settings, device, *rank_and_size(), upkeep.cache, local_rank_and_size())
+    watched = read_watched(following.validation, settings, data, upkeep.cache)
     note(f"training on {data}")
-    checkpoint, state, path = run_on_first(lambda: find_or_start_run(beginning, settings, data, epochs, given, folder))
-    data.hold_out(set(state.data.get("held_out", ())))
+    checkpoint, state, path = run_on_first(
+        lambda: find_or_start_run(beginning, settings, data, epochs, given, upkeep.folder)
+    )
+    stage = prepare_stage(settings, checkpoint, state, path, data, device)
     if settings.choose_by_val:
         check_validation(state, sorted({pair.photograph for pair in watched}), path)
-    if not same_pictures(state.data, data.summary()):
-        raise UserError("the processes have unlike photographs: every machine needs the same")
-    kept = {name: state.settings[name] for name in ("learning_rate", "mild")}
-    data.settings = used = replace(settings, patch=data.patch, **kept)
-    stage = make_stage(used, checkpoint["params"], device)
-    if data.pool:
-        stage.parts["pool"] = data.pool
-    load_parts(stage.parts, state.parts, path)
-    state.parts = {}  # the stage has them now
     told = "another training is at it: wait for it, or give -n to start another"
-    lock = locked(path, told) if rank == 0 else nullcontext()
-    with lock, watching(watched, path, state, tensorboard, val_pictures) as watch:
+    lock = locked(path, told) if rank_and_size()[0] == 0 else nullcontext()
+    with lock, watching(watched, path, state, following) as watch:
         if run_epochs(stage, checkpoint, state, path, data, watch, upkeep):
             return path
     done, goal = (step / data.updates_per_epoch for step in (state.step, state.last_step))
@@ -158,6 +143,34 @@ def train(
         f"the same command without -n and --from resumes it, and so does --resume {path}"
     )
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
+
+
+def check_start(settings: Settings, following: Following) -> None:
+    """Raises UsageError and UserError for what would only fail after all pictures have been read."""
+    _, size = rank_and_size()
+    if settings.batch % size:
+        raise UsageError(f"-b {settings.batch}: does not divide among {size} processes")
+    if following.tensorboard:
+        summary_writer()
+    if settings.adversarial:
+        check_vgg19(settings.adversarial.perceptual)
+
+
+def prepare_stage(
+    settings: Settings, checkpoint: dict, state: RunState, path: Path, data: Data, device: torch.device
+) -> PixelStage | AdversarialStage:
+    """Networks and optimisers as the run left them; `data` gets what the run has decided. Raises UserError."""
+    data.hold_out(set(state.data.get("held_out", ())))
+    if not same_pictures(state.data, data.summary()):
+        raise UserError("the processes have unlike photographs: every machine needs the same")
+    kept = {name: state.settings[name] for name in ("learning_rate", "mild")}
+    data.settings = replace(settings, patch=data.patch, **kept)
+    stage = make_stage(data.settings, checkpoint["params"], device)
+    if data.pool:
+        stage.parts["pool"] = data.pool
+    load_parts(stage.parts, state.parts, path)
+    state.parts = {}  # the stage has them now
+    return stage
 
 
 def for_pairs(settings: Settings, sources: list[Source]) -> Settings:
@@ -170,8 +183,10 @@ def for_pairs(settings: Settings, sources: list[Source]) -> Settings:
     return replace(settings, degradation=OWN, mild=0.0, sharpen=False)
 
 
-def read_watched(validation: list[Path], settings: Settings, data: Data, cache: Path) -> list[Pair]:
+def read_watched(validation: Sequence[Path], settings: Settings, data: Data, cache: Path) -> list[Pair]:
     """What `--val` names, as pairs. Raises UsageError for pairs that are degraded in another way than the run's."""
+    if not validation:
+        return []
     found = find_sources(validation)
     if not all(source.is_pair == (settings.degradation == OWN) for source in found):
         wanted = "wants pairs, in gt/ and lq/ of a folder" if settings.degradation == OWN else "wants photographs"

@@ -273,8 +273,7 @@ class Pieces:
     def join(self, target: Path) -> None:
         """Put them together under the result's name, and remove them."""
         stamps, (first, last) = self.film.stamps, self.pictures
-        last_shown = round(1 / self.film.rate / self.film.time_base)
-        end = stamps[last] if last < len(stamps) else stamps[-1] + last_shown
+        end = stamps[last] if last < len(stamps) else self.film.end
         window = None if last - first == len(stamps) else (stamps[first], end)
         with replacing(target) as temporary:
             paths = [path for path in map(self.path, range(len(self.spans))) if path.stat().st_size]

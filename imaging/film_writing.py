@@ -10,13 +10,13 @@ import heapq
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy
 
 from imaging.console import UsageError, UserError, note
 from imaging.film_colours import FilmColours
+from imaging.film_copying import copied_streams, copy_chapters, copy_metadata, other_packets
 from imaging.films import Film, Planes, opened, video_library, video_stream
 
 ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "ffv1": "ffv1", "prores": "prores_ks"}
@@ -27,7 +27,6 @@ UNFIT = {  # what a container cannot hold, or hardly anything would read
     ".mp4": {"ffv1", "prores"}, ".m4v": {"ffv1", "prores"}, ".mov": {"ffv1", "av1"},
     ".webm": {"h264", "h265", "ffv1", "prores"}, ".ts": {"ffv1", "av1", "prores"}, ".avi": {"prores", "h265", "av1"},
 }  # fmt: skip
-WEBM_COPIED = {"opus", "vorbis", "webvtt"}
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def join(
     """
     av = video_library()
     options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
-    options |= {"mpegts_copyts": "1", "muxdelay": "0"} if container == "mpegts" else {}
+    options |= {"mpegts_copyts": "1"} if container == "mpegts" else {}
     with (
         opened(film.path) as old,
         opened(pieces[0]) as piece,
@@ -215,14 +214,14 @@ def join(
     ):
         video = _copied_video(output, old, piece, film)
         tag(video.codec_context, form.colours)  # not every codec says it in what it makes
-        others = _copied_streams(output, old, film.path)
-        output.metadata.update(old.metadata)
-        if not window and (chapters := old.chapters()):
-            output.set_chapters(chapters)
-        zero = window[0] * film.time_base if window else Fraction(0)
-        end = window[1] * film.time_base if window else None
-        moving = _video_packets(pieces, film, video, window[0] if window else 0)
-        for _, _, packet in heapq.merge(moving, _other_packets(old, others, zero, end), key=lambda item: item[:2]):
+        copy_metadata(output, old, film.path)
+        others = copied_streams(output, old, film.path)
+        if not window:
+            copy_chapters(output, old, film.path)
+        first, end = window or (0, film.end)
+        moving = _video_packets(pieces, film, video, first, end)
+        rest = other_packets(old, others, first * film.time_base, end * film.time_base if window else None)
+        for _, _, packet in heapq.merge(moving, rest, key=lambda item: item[:2]):
             output.mux(packet)
 
 
@@ -237,48 +236,26 @@ def _copied_video(output, old, piece, film: Film):
     return video
 
 
-def _copied_streams(output, old, path: Path) -> dict:
-    """New streams for all but the moving pictures, by the number of the old one."""
-    copied = {}
-    for stream in old.streams:
-        if stream.type == "video" and not stream.disposition & stream.disposition.attached_pic:
-            continue
-        try:
-            if stream.type == "attachment":
-                output.add_attachment(stream.name, stream.mimetype, stream.data)
-                continue
-            if output.format.name == "webm" and stream.codec_context.codec.canonical_name not in WEBM_COPIED:
-                raise ValueError
-            new = output.add_stream_from_template(stream)
-            new.metadata.update(stream.metadata)
-            new.disposition = stream.disposition
-            copied[stream.index] = new
-        except Exception:  # PyAV has several for what a container does not know
-            name = getattr(getattr(stream, "codec_context", None), "name", "")
-            note(
-                f"{path}: its {stream.type}{f' ({name})' if name else ''} cannot be in .{output.format.name}: left out"
-            )
-    return copied
+def _video_packets(pieces: list[Path], film: Film, stream, zero: int, end: int) -> Iterator[tuple]:
+    """(seconds, 0, packet) of all pieces in the order of decoding, with the decoding times that a container wants.
 
-
-def _video_packets(pieces: list[Path], film: Film, stream, zero: int) -> Iterator[tuple]:
-    """(seconds, 0, packet) of all pieces in the order of decoding, with the decoding times that a container wants."""
+    `end` is the stamp at which the last picture is shown no longer: for a container only this says how long it stands.
+    """
     stamps = []  # in the order of decoding
     for path in pieces:
         with opened(path) as piece:
             own = piece.streams.video[0]
             stamps += [round(packet.pts * own.time_base / film.time_base) for packet in piece.demux(own) if packet.size]
-    times = iter(decoding_times(stamps))
+    times, until = iter(decoding_times(stamps)), dict(itertools.pairwise([*sorted(stamps), end]))
     for path in pieces:
         with opened(path) as piece:
             own = piece.streams.video[0]
             for packet in piece.demux(own):
                 if not packet.size:
                     continue
-                packet.pts = round(packet.pts * own.time_base / film.time_base) - zero
-                packet.dts = next(times) - zero
+                stamp = round(packet.pts * own.time_base / film.time_base)
+                packet.pts, packet.dts, packet.duration = stamp - zero, next(times) - zero, until[stamp] - stamp
                 packet.time_base = film.time_base
-                packet.duration = 0
                 packet.stream = stream
                 yield packet.dts * film.time_base, 0, packet
 
@@ -293,23 +270,3 @@ def decoding_times(stamps: list[int]) -> list[int]:
     ahead = max((number - place[stamp] for number, stamp in enumerate(stamps)), default=0)
     step = order[1] - order[0] if len(order) > 1 else 1
     return [order[0] - step * number for number in range(ahead, 0, -1)] + order[: len(order) - ahead]
-
-
-def _other_packets(old, streams: dict, zero: Fraction, end: Fraction | None) -> Iterator[tuple]:
-    """(seconds, 1, packet) of what is copied, as it lies in the file."""
-    if not streams:
-        return
-    last = Fraction(0)
-    for packet in old.demux([old.streams[number] for number in streams]):
-        if not packet.size:
-            continue
-        when = packet.dts if packet.dts is not None else packet.pts
-        if when is not None:
-            last = when * packet.time_base
-        if end is not None and (last < zero or last >= end):
-            continue
-        shift = round(zero / packet.time_base)
-        packet.pts = None if packet.pts is None else packet.pts - shift
-        packet.dts = None if packet.dts is None else packet.dts - shift
-        packet.stream = streams[packet.stream_index]
-        yield last - zero, 1, packet

@@ -8,6 +8,7 @@ store them (Y, Cb, Cr or grey or R, G, B): colours.FilmColours says what their n
 """
 
 import bisect
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ def video_library():
     except ImportError as error:
         raise UserError("films need PyAV: pip install av") from error
     av.logging.set_level(None)  # what FFmpeg's libraries have to say does not reach the terminal
+    os.environ.setdefault("SVT_LOG", "1")  # nor what the encoder of AV1 has, but for errors
     return av
 
 
@@ -56,6 +58,7 @@ class Film:
     told: list[str] = field(default_factory=list)  # what the person should know of it
     interlaced: bool = False
     deinterlaced: bool = False
+    end: int = 0  # when the last one is shown no longer
     counted: bool = False  # stamps are numbers of pictures: the file's own are of no use
 
     @property
@@ -105,12 +108,16 @@ def open_film(path, deinterlace: bool = False) -> Film:
         )  # fmt: skip
     with opened(path) as container:
         stream = video_stream(container, path)
-        stamps = [_stamp(packet) for packet in container.demux(stream) if packet.size and not packet.is_discard]
-        if container.format.name == "avi" or None in stamps:
+        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        stamped = [(stamp, packet.duration or 0) for packet in packets if (stamp := _stamp(packet)) is not None]
+        shown = dict(stamped)
+        if container.format.name == "avi" or len(stamped) < len(packets):
             film.counted, film.time_base = True, 1 / film.rate  # AVI knows one rate, and no stamps
-            film.stamps = list(range(len(stamps)))
-        else:
-            film.stamps = sorted({stamp for stamp in stamps if stamp is not None})
+            shown = dict.fromkeys(range(len(packets)), 1)
+        film.stamps = sorted(shown)
+        if film.stamps:
+            last = film.stamps[-1]
+            film.end = last + (shown[last] or max(1, round(1 / film.rate / film.time_base)))
     film.told = list(_remarks(film, frame))
     return film
 
@@ -268,5 +275,4 @@ def between(film: Film, start: float | None, end: float | None) -> tuple[int, in
 
 def duration(film: Film) -> Fraction:
     """Seconds from the first picture to the end of the last."""
-    shown = (film.stamps[-1] - film.stamps[0]) * film.time_base if film.stamps else Fraction(0)
-    return shown + 1 / film.rate
+    return (film.end - film.stamps[0]) * film.time_base if film.stamps else Fraction(0)

@@ -68,6 +68,47 @@ def make_clip(
     return made
 
 
+SUBTITLES = """1
+00:00:00,100 --> 00:00:00,400
+Hello
+
+2
+00:00:00,600 --> 00:00:01,100
+World
+"""
+CHAPTERS = [(0, 400, "One"), (400, 1200, "Two")]  # in ms
+
+
+def make_rich_clip(path: Path) -> None:
+    """A film of 30 pictures with subtitles, an attachment, two chapters and a title; the last picture stands 1 s."""
+    path.with_suffix(".srt").write_text(SUBTITLES)
+    with av.open(str(path), "w") as output, av.open(str(path.with_suffix(".srt"))) as subtitles:
+        video = output.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        words = output.add_stream_from_template(subtitles.streams[0])
+        words.metadata["language"] = "deu"
+        output.add_attachment("notes.txt", "text/plain", b"of the day")
+        output.set_chapters(
+            [
+                {"id": number, "start": start, "end": end, "time_base": Fraction(1, 1000), "metadata": {"title": title}}
+                for number, (start, end, title) in enumerate(CHAPTERS, 1)
+            ]
+        )
+        output.metadata["title"] = "A film"
+        for number in range(30):
+            frame = av.VideoFrame.from_ndarray(numpy.full((48, 48), 60 + number, numpy.uint8), format="yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(video.encode(frame))
+        *others, last = video.encode()
+        last.duration = round(1 / last.time_base)
+        output.mux([*others, last])
+        for packet in subtitles.demux():
+            if packet.size:
+                packet.stream = words
+                output.mux(packet)
+    path.with_suffix(".srt").unlink()
+
+
 def shown(path: Path) -> list[Fraction]:
     """The seconds at which the pictures of a film are shown."""
     with av.open(str(path)) as film:

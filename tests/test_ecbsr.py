@@ -13,6 +13,7 @@ from engine.data import Data
 from engine.ecbsr import ECBSR, EdgeBlock
 from engine.evaluation import restore_as_published
 from engine.settings import preset
+from engine.starting import GO_ON
 from engine.training import train, validate
 from engine.updates import PixelStage
 from imaging.images import resize, rgb_to_luma, rgb_to_ycbcr, round_to_8_bits
@@ -123,12 +124,12 @@ def test_it_learns_small_luma_by_its_absolute_difference(photographs):
 @pytest.mark.slow
 def test_a_run_goes_on_from_its_branches(photographs, monkeypatch):
     monkeypatch.setattr("engine.data.UPDATES_PER_EPOCH", 2)
-    path = train(TINY, [photographs], 1, False, [], CPU)
+    path = train(TINY, [photographs], 1, GO_ON, CPU)
     checkpoint = checkpoints.load_checkpoint(path)
     assert path.with_suffix(".before_after.png").exists() and "body.0.squeeze.weight" in checkpoint["params"]
     figure = validate(networks.load_network(checkpoint), Data([photographs], TINY).held_out, 2)
     assert figure == pytest.approx(checkpoint["history"][0]["psnr"], abs=1e-3)
-    assert len(checkpoints.load_checkpoint(train(TINY, [photographs], 1, False, [], CPU))["history"]) == 2
+    assert len(checkpoints.load_checkpoint(train(TINY, [photographs], 1, GO_ON, CPU))["history"]) == 2
 
 
 @pytest.mark.parametrize("shape", [{}, {"scale": 4}, {"scale": 3, "features": 5, "blocks": 7}])

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import esrgan
 from engine import resume
 from engine.checkpoints import load_checkpoint
 from engine.discriminators import load_discriminator, make_discriminator
+from engine.starting import Start, untrained_weights
 from engine.training import train
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UsageError, UserError
@@ -60,7 +62,7 @@ def tuning(name: str, model: str | None):
 @pytest.mark.parametrize("model", [None, "esrgan"])
 def test_a_published_network_is_a_start(place, capsys, name, model):
     settings, weights = tuning(name, model)
-    begun = resume.find_run(settings, start=resume.Path(f"{name}.pth"))
+    begun = resume.find_run(settings, Start(weights=Path(f"{name}.pth")))
     assert f"starting from {name}.pth" in capsys.readouterr().err
     assert begun.checkpoint["params"].keys() == weights.keys()
     assert all(torch.equal(begun.checkpoint["params"][key], value) for key, value in weights.items())
@@ -71,7 +73,7 @@ def test_a_published_network_is_a_start(place, capsys, name, model):
 @pytest.mark.parametrize("model", [None, "esrgan"])
 def test_a_published_network_is_tuned_by_one_command(photographs, name, model):
     settings, weights = tuning(name, model)
-    tuned = load_checkpoint(train(settings, [photographs], 1, False, [], CPU, start=resume.Path(f"{name}.pth")))
+    tuned = load_checkpoint(train(settings, [photographs], 1, Start(weights=Path(f"{name}.pth")), CPU))
     assert tuned["shape"] == settings.shape
     for key, value in weights.items():
         torch.testing.assert_close(tuned["params"][key], value)
@@ -82,21 +84,21 @@ def test_another_scale_keeps_what_fits_and_says_what_it_left_out(place, capsys):
     torch.save({"params": with_values(old)}, "x4.pth")
     settings = chosen("--from", "x4.pth", "-s", "2", "--set", "seed=5")
     assert settings.shape == RRDBNet(2, 4, 2, 1).shape
-    weights = resume.find_run(settings, start=resume.Path("x4.pth")).checkpoint["params"]
+    weights = resume.find_run(settings, Start(weights=Path("x4.pth"))).checkpoint["params"]
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "for ×4" in told and "left out: conv_up2; drawn anew: nothing" in told
     assert all(torch.equal(value, with_values(old)[name]) for name, value in weights.items())
     compact = SRVGGNetCompact(4, 4, 1)
     torch.save({"params": with_values(compact)}, "c4.pth")
     settings = chosen("--from", "c4.pth", "-s", "2")
-    weights = resume.find_run(settings, start=resume.Path("c4.pth")).checkpoint["params"]
+    weights = resume.find_run(settings, Start(weights=Path("c4.pth"))).checkpoint["params"]
     assert "left out: body.4; drawn anew: body.4" in capsys.readouterr().err
     assert torch.equal(weights["body.0.weight"], with_values(compact)["body.0.weight"])
-    assert torch.equal(weights["body.4.weight"], resume.untrained_weights(settings)["body.4.weight"])
+    assert torch.equal(weights["body.4.weight"], untrained_weights(settings)["body.4.weight"])
     torch.save({"params": with_values(RRDBNet(2, 4, 2, 1, unshuffle=True))}, "x2plus.pth")
     settings = chosen("--from", "x2plus.pth", "-s", "4")
     assert settings.shape == old.shape
-    resume.find_run(settings, start=resume.Path("x2plus.pth"))
+    resume.find_run(settings, Start(weights=Path("x2plus.pth")))
     assert "left out: conv_first; drawn anew: conv_first" in capsys.readouterr().err
 
 
@@ -157,7 +159,7 @@ def test_the_published_discriminator_of_esrgan(place):
     weights = published_vgg(2)
     torch.save(weights, "d.pth")
     settings = replace(ADVERSARIAL, patch=32)
-    adversarial, loaded = load_discriminator(resume.Path("d.pth"), settings)
+    adversarial, loaded = load_discriminator(Path("d.pth"), settings)
     assert (adversarial.discriminator, adversarial.features, adversarial.normalisation) == ("vgg", 2, "batch")
     discriminator = make_discriminator(replace(settings, adversarial=adversarial)).eval()
     discriminator.load_state_dict(loaded)
@@ -170,7 +172,7 @@ def test_the_published_discriminator_of_esrgan(place):
         with pytest.raises(UsageError, match=words):
             chosen(*flags, *more)
     with pytest.raises(UsageError, match="another size than 32 pixels"):
-        load_discriminator(resume.Path("d.pth"), ADVERSARIAL)
+        load_discriminator(Path("d.pth"), ADVERSARIAL)
 
 
 @pytest.mark.slow
@@ -182,10 +184,10 @@ def test_a_run_starts_from_a_published_u_net_and_from_its_own(photographs):
     flags += ["--set", "adversarial.layers.conv1_2=1", "--set", "adversarial.layers.conv5_4=0"]
     settings = chosen(*flags, "--discriminator-from", "net_d.pth", "--set", "adversarial.discriminator_every=1000")
     assert (settings.adversarial.discriminator, settings.adversarial.features) == ("unet", 3)
-    files = {"start": resume.Path("g.pth"), "discriminator": resume.Path("net_d.pth")}
-    begun = resume.find_run(settings, **files)
+    start = Start(weights=Path("g.pth"), discriminator=Path("net_d.pth"))
+    begun = resume.find_run(settings, start)
     assert all(torch.equal(begun.discriminator[name], value) for name, value in unet.state_dict().items())
-    path = train(settings, [photographs], 1, False, [], CPU, **files)
+    path = train(settings, [photographs], 1, start, CPU)
     part = load_checkpoint(path)["training"]["parts"]["discriminator"]
     fresh = make_discriminator(settings).state_dict()
     # One update of a thousandth moves it a little; a fresh draw lies far away.

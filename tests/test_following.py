@@ -13,9 +13,10 @@ from test_training import ADVERSARIAL, CPU, RRDB, TINY, short_epochs  # noqa: F4
 import degrade
 from engine import following, training
 from engine.checkpoints import load_checkpoint
-from engine.following import COLUMNS, Watch, earlier_lines
+from engine.following import COLUMNS, Following, Watch, earlier_lines
 from engine.networks import load_network
 from engine.resume import RunState
+from engine.starting import ANEW
 from engine.training import learning_rate_at, train
 from engine.upscaling import upscale
 from imaging.console import UsageError, UserError
@@ -61,7 +62,7 @@ def test_a_table_that_cannot_be_written_is_told_once(place, capsys):
 
 def test_the_history_has_the_rate_of_each_epochs_end(photographs, monkeypatch):
     monkeypatch.setattr(following, "EVERY", 2)
-    path = train(TINY, [photographs], 2, True, [], CPU)
+    path = train(TINY, [photographs], 2, ANEW, CPU)
     for entry, row in zip(load_checkpoint(path)["history"], table(path.with_suffix(".history.csv")), strict=True):
         expected = learning_rate_at(entry["step"] - 1, 0, 6, TINY)
         assert entry["learning_rate"] == float(row["learning_rate"]) == expected and float(row["seconds"]) > 0
@@ -77,7 +78,7 @@ def test_validation_chooses_where_it_is_asked_to(photographs, monkeypatch):
 
     monkeypatch.setattr(training, "validate", validate)
     settings = replace(RRDB, choose_by_val=True)
-    path = train(settings, [photographs], 2, True, [photographs], CPU)
+    path = train(settings, [photographs], 2, ANEW, CPU, following=Following([photographs]))
     checkpoint = load_checkpoint(path)
     assert checkpoint["training"]["best"] == 25 and len(checkpoint["training"]["validation"]) == 5
     state = RunState.from_dict(checkpoint["training"])
@@ -93,7 +94,7 @@ def test_an_adversarial_stage_measures_looks_on_val_and_keeps_pictures(photograp
     settings = replace(
         ADVERSARIAL, choose_by_val=True, adversarial=replace(ADVERSARIAL.adversarial, layers={"conv1_2": 1.0})
     )
-    path = train(settings, [photographs], 2, True, [photographs], CPU, val_pictures=True)
+    path = train(settings, [photographs], 2, ANEW, CPU, following=Following([photographs], pictures=True))
     checkpoint = load_checkpoint(path)
     distances = [entry["validation_perceptual"] for entry in checkpoint["history"]]
     assert checkpoint["training"]["best"] == -min(distances)
@@ -104,13 +105,13 @@ def test_an_adversarial_stage_measures_looks_on_val_and_keeps_pictures(photograp
 
 
 def test_pictures_that_are_kept_are_what_the_network_makes(photographs):
-    path = train(RRDB, [photographs], 1, True, [photographs], CPU, val_pictures=True)
+    path = train(RRDB, [photographs], 1, ANEW, CPU, following=Following([photographs], pictures=True))
     network = load_network(load_checkpoint(path))
     kept = sorted(path.with_suffix(".val").iterdir())
     for one, photograph in zip(kept, sorted(photographs.iterdir()), strict=True):
         low = degrade.bicubic(crop_to_multiple(read_picture(photograph), 4), 4)
         assert torch.equal(to_bytes(read_picture(one)), to_bytes(upscale(network, low, 4)))
-    luma = train(TINY, [photographs], 1, True, [photographs], CPU, val_pictures=True)
+    luma = train(TINY, [photographs], 1, ANEW, CPU, following=Following([photographs], pictures=True))
     assert len(list(luma.with_suffix(".val").iterdir())) == 5
 
 
@@ -119,10 +120,10 @@ def test_tensorboard_where_it_is_installed_and_where_not(photographs, monkeypatc
         patch.setitem(sys.modules, "torch.utils.tensorboard", None)
         patch.setattr(training, "find_run", lambda *_: pytest.fail("it began"))
         with pytest.raises(UserError, match="pip install tensorboard"):
-            train(TINY, [photographs], 1, True, [], CPU, tensorboard=True)
+            train(TINY, [photographs], 1, ANEW, CPU, tensorboard=True)
     pytest.importorskip("tensorboard")
     monkeypatch.setattr(following, "EVERY", 1)
-    path = train(TINY, [photographs], 1, True, [], CPU, tensorboard=True)
+    path = train(TINY, [photographs], 1, ANEW, CPU, tensorboard=True)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(path.with_suffix(".tensorboard"))).Reload()

@@ -12,6 +12,7 @@ from engine.checkpoints import load_checkpoint
 from engine.data import Data
 from engine.saving import Saver, Upkeep, kept_folder
 from engine.settings import Settings
+from engine.starting import ANEW
 from engine.training import train
 from imaging.console import UsageError, UserError
 from imaging.images import resize
@@ -122,7 +123,7 @@ def test_flags_are_checked_before_any_picture_is_read(photographs, place, monkey
     monkeypatch.setattr("engine.data.read_pairs", lambda *_: pytest.fail("read pictures"))
     for start, told in ((place / "none.pt", "none.pt"), (photographs / "1.png", r"1\.png")):
         with pytest.raises(UserError, match=told):
-            train(TINY, [photographs], 1, True, [], CPU, start)
+            train(TINY, [photographs], 1, ANEW, CPU, start)
     command = f"train -m esrgan -n -i {photographs} --perceptual none.pth --cpu"
     assert main.main(command.split()) == 2
 

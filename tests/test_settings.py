@@ -19,6 +19,7 @@ from engine.data import Data
 from engine.flags import add_train_flags
 from engine.overrides import as_toml, flat, known_names, listed, merged, nested
 from engine.settings import Adversarial, Settings, preset
+from engine.starting import ANEW, GO_ON, Start
 from engine.training import train
 from imaging.console import Parser, UsageError, UserError
 
@@ -165,7 +166,7 @@ def test_a_file_of_settings_and_what_stands_above_it(place):
 
 def test_settings_are_stored_and_taken_from_a_checkpoint(photographs):
     other = replace(RRDB, pixel_loss="charbonnier", warm_up=3, batch=2)
-    path = train(other, [photographs], 1, True, [], CPU)
+    path = train(other, [photographs], 1, ANEW, CPU)
     assert settings_of(load_checkpoint(path)["training"]["settings"], "") == other
     assert chosen("--settings", str(path)) == other
     assert chosen("--resume", str(path), "--set", "warm_up=4") == replace(other, warm_up=4)
@@ -196,7 +197,7 @@ def test_an_unfinished_run_refuses_other_degradation(large_photographs, monkeypa
     unfinished(large_photographs, monkeypatch, settings=settings)
     monkeypatch.setattr(data_module.Data, "__init__", lambda *_: raised(AssertionError("photographs were read")))
     with pytest.raises(UsageError, match=rf"{name} .* → "):
-        train(replace(settings, **change), [large_photographs], 2, False, [], CPU)
+        train(replace(settings, **change), [large_photographs], 2, GO_ON, CPU)
 
 
 @pytest.mark.parametrize("degradation", ["photo", "real"])
@@ -224,11 +225,11 @@ def from_bicubic(large):
 
 
 def test_batch_and_accumulate_change_against_each_other(photographs, monkeypatch):
-    whole = load_checkpoint(train(RRDB, [photographs], 2, True, [], CPU))
+    whole = load_checkpoint(train(RRDB, [photographs], 2, ANEW, CPU))
     unfinished(photographs, monkeypatch)
     with pytest.raises(UsageError, match="batch 4 → 2"):
-        train(replace(RRDB, batch=2), [photographs], 2, False, [], CPU)
-    resumed = load_checkpoint(train(replace(RRDB, batch=2, accumulate=2), [photographs], 2, False, [], CPU))
+        train(replace(RRDB, batch=2), [photographs], 2, GO_ON, CPU)
+    resumed = load_checkpoint(train(replace(RRDB, batch=2, accumulate=2), [photographs], 2, GO_ON, CPU))
     for key, value in whole["params"].items():  # the update is the same but for rounding, which Muon enlarges
         torch.testing.assert_close(resumed["params"][key], value, atol=1e-3, rtol=1e-2)
 
@@ -236,12 +237,12 @@ def test_batch_and_accumulate_change_against_each_other(photographs, monkeypatch
 def test_any_run_goes_on_by_its_file(photographs, monkeypatch):
     unfinished(photographs, monkeypatch, settings=replace(RRDB, warm_up=7))
     (path,) = (photographs.parent / "models").glob("*.pt")
-    newer = train(RRDB, [photographs], 1, True, [], CPU)
+    newer = train(RRDB, [photographs], 1, ANEW, CPU)
     settings = chosen("--resume", str(path))
-    assert train(settings, [photographs], 2, False, [], CPU, resume=path) == path != newer
+    assert train(settings, [photographs], 2, Start(run=path), CPU) == path != newer
     finished = load_checkpoint(path)
     assert len(finished["history"]) == 2 and finished["training"]["settings"]["warm_up"] == 7
-    third = train(settings, [photographs], 1, False, [], CPU, resume=path)
+    third = train(settings, [photographs], 1, Start(run=path), CPU)
     assert third not in (path, newer) and len(load_checkpoint(third)["history"]) == 3
 
 
@@ -256,7 +257,7 @@ def test_words_as_values():
 
 def test_info_prints_settings_that_are_read_again(photographs, capsys):
     other = replace(RRDB, pixel_loss="charbonnier", warm_up=3, ema=0.5)
-    path = train(other, [photographs], 1, True, [], CPU)
+    path = train(other, [photographs], 1, ANEW, CPU)
     assert main.main(["info", str(path)]) == 0
     told = capsys.readouterr().out
     head, _, settings = told.partition("# settings\n")

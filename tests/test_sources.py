@@ -12,6 +12,7 @@ from engine.evaluation import EvaluationSettings, evaluate_sets
 from engine.pairs import make_pair, read_pairs
 from engine.settings import Adversarial, Settings
 from engine.sources import Source, find_sources, with_low
+from engine.starting import ANEW, GO_ON
 from engine.training import train
 from imaging.console import UsageError, UserError
 from imaging.files import read_picture
@@ -188,7 +189,7 @@ def test_pairs_smaller_than_a_patch_are_left_out(pairs, place, photograph, capsy
 ], ids=lambda settings: settings.model)  # fmt: skip
 def test_training_on_pairs_degrades_nothing_and_says_so(pairs, settings):
     high, low = pairs(tail="x4", suffixes=("jpg", "jpg"))
-    path = train(settings, [(high, low)], 1, True, [], CPU)
+    path = train(settings, [(high, low)], 1, ANEW, CPU)
     checkpoint = load_checkpoint(path)
     assert checkpoint["degradation"] == "pairs" and path.name.startswith(f"{settings.model}-pairs_x4.")
     written = checkpoint["training"]["settings"]
@@ -212,7 +213,7 @@ def test_real_esrgan_learns_from_pairs(pairs):
     high, low = pairs()
     adversarial = Adversarial(features=4, perceptual="random", discriminator="unet")
     settings = Settings("esrgan", 4, "real", shape=SMALL, batch=2, patch=8, adversarial=adversarial)
-    checkpoint = load_checkpoint(train(settings, [(high, low)], 1, True, [], CPU))
+    checkpoint = load_checkpoint(train(settings, [(high, low)], 1, ANEW, CPU))
     assert checkpoint["degradation"] == "pairs"
     assert checkpoint["training"]["settings"]["adversarial"]["discriminator"] == "unet"
 
@@ -279,7 +280,7 @@ def test_esrgan_on_pairs_names_its_first_stage(pairs, monkeypatch):
     adversarial = Adversarial(features=4, perceptual="random")
     settings = Settings("esrgan", 4, "real", shape=SMALL, batch=2, patch=8, adversarial=adversarial)
     with pytest.raises(UsageError, match="`train -m rrdb` first"):
-        train(settings, [(high, low)], 1, False, [], CPU)
+        train(settings, [(high, low)], 1, GO_ON, CPU)
 
 
 @pytest.mark.parametrize("content", ["HR/\0.png\n", "a" * 10_000])

@@ -34,6 +34,7 @@ from imaging.console import run_command
 from engine.settings import Adversarial, Settings
 from engine.devices import joined_processes
 from engine.saving import Upkeep
+from engine.starting import Start
 from engine.training import train
 
 data.UPDATES_PER_EPOCH = 6
@@ -62,7 +63,7 @@ if "freezing" in sys.argv[1]:
 def main(options):
     settings = SETTINGS[sys.argv[1].removesuffix("-packed").removesuffix("-freezing")]
     with joined_processes(torch.device("cpu")):
-        train(settings, [Path("photographs")], 4, "-n" in sys.argv, [], torch.device("cpu"), upkeep=Upkeep(0))
+        train(settings, [Path("photographs")], 4, Start("-n" in sys.argv), torch.device("cpu"), upkeep=Upkeep(0))
 sys.exit(run_command(main, None))
 """
 
@@ -236,7 +237,7 @@ device = torch.device("cpu")
 with devices.joined_processes(device):
     rank, size = devices.rank_and_size()
     data = Data([Path("photographs")], settings, device, rank, size)
-    weights = resume.starting_weights(settings, True, None)
+    weights = starting_weights(settings, ANEW)
     stage = updates.make_stage(settings, weights, device)
     kept = {}
     stage.optimizer.step = lambda: kept.update({n: p.grad.clone() for n, p in stage.network.named_parameters()})

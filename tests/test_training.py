@@ -16,9 +16,11 @@ from engine import checkpoints, layouts, resume, training, updates
 from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data, read_pairs
 from engine.entries import NEW_NAMES, SHAPES
+from engine.following import Following
 from engine.networks import load_network
 from engine.saving import Upkeep
 from engine.settings import Adversarial, Settings, preset
+from engine.starting import ANEW, GO_ON, UNTRAINED, Start, starting_weights
 from engine.training import learning_rate_at, train, validate
 from engine.updates import AdversarialStage, PixelStage
 from engine.weights import load_vgg19
@@ -124,7 +126,7 @@ def test_validation_is_the_mean_of_each_pictures_psnr(photographs):
 
 
 def test_a_run_leaves_checkpoint_curves_and_picture(samples):
-    path = train(TINY, samples, 2, False, samples, CPU)
+    path = train(TINY, samples, 2, GO_ON, CPU, following=Following(samples))
     checkpoint = load_checkpoint(path)
     assert [entry["epoch"] for entry in checkpoint["history"]] == [1, 2]
     assert all(
@@ -140,10 +142,10 @@ def test_a_run_leaves_checkpoint_curves_and_picture(samples):
 def test_the_best_weights_are_kept_and_not_the_last(samples, monkeypatch):
     # A constant learning rate, so that the first of two epochs is the same as one alone.
     monkeypatch.setattr(training, "learning_rate_at", lambda *_: 1e-3)
-    first = load_checkpoint(train(TINY, samples, 1, True, [], CPU))
+    first = load_checkpoint(train(TINY, samples, 1, ANEW, CPU))
     figures = iter([30.0, 20.0])
     monkeypatch.setattr(training, "validate", lambda *_: next(figures))
-    second = load_checkpoint(train(TINY, samples, 2, True, [], CPU))
+    second = load_checkpoint(train(TINY, samples, 2, ANEW, CPU))
     assert second["training"]["best"] == 30 and [entry["psnr"] for entry in second["history"]] == [30, 20]
     assert same_weights(first, second)
     assert not torch.equal(second["params"]["map.weight"], second["training"]["parts"]["network"]["map.weight"])
@@ -164,7 +166,7 @@ def test_a_gradient_that_is_no_number_is_skipped_and_ten_in_a_row_stop_the_run(p
             return picture
 
         monkeypatch.setattr(updates, "from_bytes", spoilt)
-        return load_checkpoint(train(settings, [photographs], epochs, True, [], CPU))
+        return load_checkpoint(train(settings, [photographs], epochs, ANEW, CPU))
 
     checkpoint = training_with({1}, 1)
     assert all(value.isfinite().all() for value in checkpoint["training"]["parts"]["network"].values())
@@ -195,12 +197,12 @@ def test_a_folder_that_cannot_be_written_is_told_before_training(samples, place,
     (place / "models").write_text("in the way")
     monkeypatch.setattr(PixelStage, "update", lambda *_: pytest.fail("it trained"))
     with pytest.raises(UserError, match="cannot write models"):
-        train(TINY, samples, 1, True, [], CPU)
+        train(TINY, samples, 1, ANEW, CPU)
 
 
 def test_the_same_seed_gives_the_same_weights(samples):
     first, second, other = (
-        load_checkpoint(train(settings, samples, 1, True, [], CPU)) for settings in (TINY, TINY, replace(TINY, seed=1))
+        load_checkpoint(train(settings, samples, 1, ANEW, CPU)) for settings in (TINY, TINY, replace(TINY, seed=1))
     )
     assert same_weights(first, second) and not same_weights(first, other)
 
@@ -210,7 +212,7 @@ def test_the_same_seed_gives_the_same_weights(samples):
 )
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(photographs, monkeypatch, capsys, settings, stop_after):
     samples = [photographs]
-    whole = load_checkpoint(train(settings, samples, 2, True, [], CPU))
+    whole = load_checkpoint(train(settings, samples, 2, ANEW, CPU))
     assert whole["training"]["last_step"] == 6
     cut, calls = Data.cut, []
 
@@ -223,41 +225,41 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(photographs, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(Data, "cut", stopping_cut)
         with pytest.raises(SystemExit) as caught:
-            train(settings, samples, 2, True, [], CPU)
+            train(settings, samples, 2, ANEW, CPU)
     assert caught.value.code == 130 and "the same command without -n" in capsys.readouterr().err
     with pytest.raises(UsageError, match=r"clip 0\.0 → 8"):
-        train(replace(settings, clip=8), samples, 2, False, [], CPU)
-    resumed = load_checkpoint(train(settings, samples, 2, False, [], CPU))
+        train(replace(settings, clip=8), samples, 2, GO_ON, CPU)
+    resumed = load_checkpoint(train(settings, samples, 2, GO_ON, CPU))
     assert same_weights(whole, resumed)
     for before, after in zip(whole["history"], resumed["history"], strict=True):
         assert {**before, "seconds": 0} == {**after, "seconds": 0}
 
 
 def test_a_finished_run_gets_more_epochs_in_a_new_file(samples):
-    first = train(TINY, samples, 1, False, [], CPU)
+    first = train(TINY, samples, 1, GO_ON, CPU)
     before = first.read_bytes()
-    second = train(TINY, samples, 2, False, [], CPU)
+    second = train(TINY, samples, 2, GO_ON, CPU)
     assert second != first and first.read_bytes() == before
     assert [entry["epoch"] for entry in load_checkpoint(second)["history"]] == [1, 2, 3]
-    third = train(TINY, samples, 1, True, [], CPU)
+    third = train(TINY, samples, 1, ANEW, CPU)
     assert len(load_checkpoint(third)["history"]) == 1
-    other = train(replace(TINY, shape={"kernels": [9, 3, 5]}), samples, 1, False, [], CPU)
+    other = train(replace(TINY, shape={"kernels": [9, 3, 5]}), samples, 1, GO_ON, CPU)
     assert len(load_checkpoint(other)["history"]) == 1
 
 
 def test_weights_alone_are_a_start(samples, capsys):
-    path = train(TINY, samples, 1, False, [], CPU)
+    path = train(TINY, samples, 1, GO_ON, CPU)
     checkpoint = load_checkpoint(path)
     del checkpoint["training"]
     save_checkpoint(checkpoint, path)
-    again = load_checkpoint(train(replace(TINY, learning_rate=1e-30), samples, 1, False, [], CPU))
+    again = load_checkpoint(train(replace(TINY, learning_rate=1e-30), samples, 1, GO_ON, CPU))
     assert f"starting from {path}" in capsys.readouterr().err
     assert len(again["history"]) == 1 and same_weights(checkpoint, again)
 
 
 def test_other_pictures_start_the_best_figure_anew(samples, photographs):
-    train(TINY, samples, 1, False, [], CPU)
-    checkpoint = load_checkpoint(train(TINY, [photographs], 1, False, [], CPU))
+    train(TINY, samples, 1, GO_ON, CPU)
+    checkpoint = load_checkpoint(train(TINY, [photographs], 1, GO_ON, CPU))
     assert len(checkpoint["history"]) == 2
     assert checkpoint["training"]["best"] == checkpoint["history"][-1]["psnr"]
 
@@ -275,7 +277,7 @@ def make_batch(count=8, side=8, scale=4):
 
 
 def fresh_weights(settings):
-    return resume.starting_weights(replace(settings, model="rrdb"), True, None)
+    return starting_weights(replace(settings, model="rrdb"), ANEW)
 
 
 def test_a_run_starts_from_untrained_weights_where_asked_though_trained_ones_are_there(place):
@@ -283,8 +285,8 @@ def test_a_run_starts_from_untrained_weights_where_asked_though_trained_ones_are
     weights = dict(RRDBNet(**RRDB.shape).state_dict())
     entries = {**RRDB.kind(), "history": [{"epoch": 1, "psnr": 1.0}], "params": weights}
     save_checkpoint(entries, place / "models" / "rrdb_x4.2026-01-01_00-00-00.pt")
-    assert torch.equal(resume.starting_weights(one, True, None)["conv_last.weight"], weights["conv_last.weight"])
-    untrained = resume.starting_weights(one, False, resume.UNTRAINED)
+    assert torch.equal(starting_weights(one, ANEW)["conv_last.weight"], weights["conv_last.weight"])
+    untrained = starting_weights(one, Start(weights=UNTRAINED))
     torch.manual_seed(one.seed)
     expected = RRDBNet(**one.shape).state_dict()
     assert all(torch.equal(untrained[name], weight) for name, weight in expected.items())
@@ -330,7 +332,7 @@ def test_half_precision_computes_nearly_the_same_and_keeps_float32_weights():
 
 def test_an_unfinished_run_goes_on_in_another_precision(photographs, monkeypatch):
     unfinished(photographs, monkeypatch)
-    path = train(replace(RRDB, precision="bf16"), [photographs], 1, False, [], CPU)
+    path = train(replace(RRDB, precision="bf16"), [photographs], 1, GO_ON, CPU)
     assert load_checkpoint(path)["training"]["settings"]["precision"] == "bf16"
 
 
@@ -339,7 +341,7 @@ def unfinished(source, monkeypatch, epochs=2, settings=RRDB):
     cut = Data.cut
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(Data, "cut", lambda self, step: cut(self, step) if step < 4 else raised(InterruptedError()))
-        train(settings, [source], epochs, True, [], CPU)
+        train(settings, [source], epochs, ANEW, CPU)
 
 
 def raised(error):
@@ -350,28 +352,28 @@ def test_what_an_unfinished_run_takes_over(photographs, monkeypatch, capsys):
     """What was said on the command line: the number of epochs and the learning rate. Nothing else may change."""
     unfinished(photographs, monkeypatch)
     faster = replace(RRDB, learning_rate=1e-3)
-    path = train(faster, [photographs], 9, False, [], CPU)
+    path = train(faster, [photographs], 9, GO_ON, CPU)
     assert load_checkpoint(path)["training"]["settings"]["learning_rate"] == RRDB.learning_rate  # it was not said
     assert len(load_checkpoint(path)["history"]) == 2
     unfinished(photographs, monkeypatch)
-    path = train(faster, [photographs], 3, False, [], CPU, given=("epochs", "learning_rate"))
+    path = train(faster, [photographs], 3, GO_ON, CPU, given=("epochs", "learning_rate"))
     assert len(load_checkpoint(path)["history"]) == 3
     assert load_checkpoint(path)["training"]["settings"]["learning_rate"] == 1e-3
     assert "learning rate 0.0005 → 0.001" in capsys.readouterr().err
     unfinished(photographs, monkeypatch, epochs=3)
-    path = train(RRDB, [photographs], 1, False, [], CPU, given=("epochs",))  # it has had that already
+    path = train(RRDB, [photographs], 1, GO_ON, CPU, given=("epochs",))  # it has had that already
     assert len(load_checkpoint(path)["history"]) == 1
 
 
 def test_saving_between_epochs_loses_no_more_than_a_step(photographs, monkeypatch):
-    whole = load_checkpoint(train(RRDB, [photographs], 2, True, [], CPU))
+    whole = load_checkpoint(train(RRDB, [photographs], 2, ANEW, CPU))
     cut = Data.cut
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(Data, "cut", lambda self, step: cut(self, step) if step < 5 else raised(InterruptedError()))
-        train(RRDB, [photographs], 2, True, [], CPU, upkeep=Upkeep(0))
+        train(RRDB, [photographs], 2, ANEW, CPU, upkeep=Upkeep(0))
     found, checkpoint = checkpoints.find_latest(checkpoints.MODELS, model="rrdb")
     assert checkpoint["training"]["step"] == 5
-    resumed = load_checkpoint(train(RRDB, [photographs], 2, False, [], CPU))
+    resumed = load_checkpoint(train(RRDB, [photographs], 2, GO_ON, CPU))
     assert same_weights(whole, resumed) and found.with_suffix(".history.csv").read_text().count("\n") == 3
 
 
@@ -408,7 +410,7 @@ def test_a_network_of_ones_own_on_luma_learns_as_srcnn_does(photographs, monkeyp
     restored = F.conv2d(rgb_to_luma(low / 255), weights["filter.weight"], weights["filter.bias"])
     expected = F.mse_loss(restored, rgb_to_luma(high / 255)[..., 1:-1, 1:-1])
     assert PixelStage(settings, weights, CPU).update(low, high, 0.1, 0)["loss"] == pytest.approx(expected.item())
-    path = train(settings, [photographs], 1, False, [], CPU)
+    path = train(settings, [photographs], 1, GO_ON, CPU)
     assert load_checkpoint(path)["model"] == "own" and path.with_suffix(".before_after.png").exists()
 
 
@@ -493,9 +495,9 @@ def test_a_discriminator_that_is_ahead_waits(waits, moves):
 
 def test_esrgan_starts_from_the_latest_rrdb(photographs, place, capsys):
     with pytest.raises(UsageError, match="train -m rrdb"):
-        train(ADVERSARIAL, [photographs], 1, False, [], CPU)
-    first = train(RRDB, [photographs], 1, False, [], CPU)
-    path = train(replace(ADVERSARIAL, learning_rate=1e-30), [photographs], 1, False, [], CPU)
+        train(ADVERSARIAL, [photographs], 1, GO_ON, CPU)
+    first = train(RRDB, [photographs], 1, GO_ON, CPU)
+    path = train(replace(ADVERSARIAL, learning_rate=1e-30), [photographs], 1, GO_ON, CPU)
     told = capsys.readouterr().err
     assert f"starting from {first}" in told and "RANDOM WEIGHTS" in told
     checkpoint = load_checkpoint(path)
@@ -505,8 +507,8 @@ def test_esrgan_starts_from_the_latest_rrdb(photographs, place, capsys):
     torch.testing.assert_close(load_network(checkpoint)(low), load_network(load_checkpoint(first))(low))
     other = {**SMALL, "growth": 6}
     with pytest.raises(UsageError, match="growth"):
-        train(replace(ADVERSARIAL, shape=other), [photographs], 1, True, [], CPU, start=first)
-    noise = load_checkpoint(train(replace(ADVERSARIAL, shape=other), [photographs], 1, True, [], CPU))
+        train(replace(ADVERSARIAL, shape=other), [photographs], 1, Start(True, first), CPU)
+    noise = load_checkpoint(train(replace(ADVERSARIAL, shape=other), [photographs], 1, ANEW, CPU))
     assert len(noise["history"]) == 1 and noise["history"][0]["held_out_perceptual"] > 0
 
 
@@ -543,13 +545,13 @@ def test_a_run_that_began_before_there_was_a_choice_of_sharpening_goes_on(photog
     path, checkpoint = checkpoints.find_latest(checkpoints.MODELS)
     del checkpoint["training"]["settings"]["sharpen"]
     save_checkpoint(checkpoint, path)
-    assert train(RRDB, [photographs], 1, False, [], CPU) == path
+    assert train(RRDB, [photographs], 1, GO_ON, CPU) == path
 
 
 @pytest.mark.parametrize("muon", [True, False])
 def test_a_finished_run_goes_on_by_the_other_optimizer(photographs, muon):
-    train(replace(RRDB, muon=muon), [photographs], 1, True, [], CPU)
-    after = load_checkpoint(train(replace(RRDB, muon=not muon), [photographs], 1, False, [], CPU))
+    train(replace(RRDB, muon=muon), [photographs], 1, ANEW, CPU)
+    after = load_checkpoint(train(replace(RRDB, muon=not muon), [photographs], 1, GO_ON, CPU))
     assert len(after["history"]) == 2
     kept = after["training"]["parts"]["optimizer"]["state"].values()
     assert any("average" in state for state in kept) is not muon
@@ -558,7 +560,7 @@ def test_a_finished_run_goes_on_by_the_other_optimizer(photographs, muon):
 
 @pytest.mark.parametrize(("weight", "best"), [(0.0, 123.0), (1.0, -math.inf)])
 def test_what_was_best_stays_so_while_it_is_measured_alike(photographs, weight, best):
-    path = train(ADVERSARIAL, [photographs], 1, True, [], CPU)
+    path = train(ADVERSARIAL, [photographs], 1, ANEW, CPU)
     checkpoint = load_checkpoint(path)
     checkpoint["training"]["best"] = 123.0
     del checkpoint["training"]["settings"]["adversarial"]["consistency_weight"]  # it began before there was this weight
@@ -580,18 +582,18 @@ def test_an_unfinished_run_refuses_other_samples_from_the_same_photographs(sampl
     for path in samples[0].glob("*.png"):
         write_picture(path, read_picture(path).flip(-1))  # as many of them, and of the same photographs
     with pytest.raises(UsageError, match="other pictures"):
-        train(TINY, samples, 2, False, [], CPU)
+        train(TINY, samples, 2, GO_ON, CPU)
     path, checkpoint = checkpoints.find_latest(checkpoints.MODELS)
     del checkpoint["training"]["data"]["samples"]  # it began before they were told apart
     save_checkpoint(checkpoint, path)
-    assert train(TINY, samples, 2, False, [], CPU) == path
+    assert train(TINY, samples, 2, GO_ON, CPU) == path
 
 
 def test_a_run_whose_end_is_no_end_of_an_epoch_is_finished(photographs, monkeypatch):
     """More processes may make fewer updates of an epoch of ready-cut samples."""
     unfinished(photographs, monkeypatch)
     monkeypatch.setattr("engine.data.UPDATES_PER_EPOCH", 4)
-    path = train(RRDB, [photographs], 2, False, [], CPU)
+    path = train(RRDB, [photographs], 2, GO_ON, CPU)
     checkpoint = load_checkpoint(path)
     assert checkpoint["training"]["step"] == checkpoint["training"]["last_step"] == 6
     assert [entry["step"] for entry in checkpoint["history"]] == [3, 4, 6]
@@ -612,13 +614,13 @@ def test_an_interrupted_epoch_took_the_time_of_both_parts(photographs, monkeypat
     path, checkpoint = checkpoints.find_latest(checkpoints.MODELS)
     checkpoint["training"]["seconds"] = 1000.0
     save_checkpoint(checkpoint, path)
-    first, second = load_checkpoint(train(RRDB, [photographs], 2, False, [], CPU))["history"]
+    first, second = load_checkpoint(train(RRDB, [photographs], 2, GO_ON, CPU))["history"]
     assert first["seconds"] < 100 and 1000 < second["seconds"] < 1100
 
 
 def test_a_run_that_an_older_version_began_goes_on_to_the_same_weights(photographs, monkeypatch):
     """Its settings, parts and figures have the names of then."""
-    whole = load_checkpoint(train(ADVERSARIAL, [photographs], 2, True, [], CPU))
+    whole = load_checkpoint(train(ADVERSARIAL, [photographs], 2, ANEW, CPU))
     unfinished(photographs, monkeypatch, settings=ADVERSARIAL)
     path, checkpoint = checkpoints.find_latest(checkpoints.MODELS, model="esrgan")
     old = {new: old for old, new in NEW_NAMES.items()}
@@ -633,7 +635,7 @@ def test_a_run_that_an_older_version_began_goes_on_to_the_same_weights(photograp
     del state["seconds"]  # there was no such entry before the first save of a run
     save_checkpoint({**checkpoint, "history": [renamed(entry) for entry in checkpoint["history"]]}, path)
     assert "judge_optimizer" in torch.load(path, weights_only=True)["training"]["parts"]
-    assert train(ADVERSARIAL, [photographs], 2, False, [], CPU) == path
+    assert train(ADVERSARIAL, [photographs], 2, GO_ON, CPU) == path
     resumed = load_checkpoint(path)
     assert same_weights(whole, resumed)
     assert resumed["history"][0].keys() == whole["history"][0].keys()
@@ -644,10 +646,10 @@ def test_esrgan_of_srvgg_starts_from_the_latest_srvgg(photographs, place, capsys
     shape = {"scale": 4, "features": 8, "convolutions": 1}
     second = replace(ADVERSARIAL, shape=shape)
     with pytest.raises(UsageError, match="train -m srvgg"):
-        train(second, [photographs], 1, False, [], CPU)
-    train(RRDB, [photographs], 1, False, [], CPU)
-    first = train(replace(RRDB, model="srvgg", shape=shape), [photographs], 1, False, [], CPU)
-    path = train(replace(second, learning_rate=1e-30), [photographs], 1, False, [], CPU)
+        train(second, [photographs], 1, GO_ON, CPU)
+    train(RRDB, [photographs], 1, GO_ON, CPU)
+    first = train(replace(RRDB, model="srvgg", shape=shape), [photographs], 1, GO_ON, CPU)
+    path = train(replace(second, learning_rate=1e-30), [photographs], 1, GO_ON, CPU)
     assert f"starting from {first}" in capsys.readouterr().err and path.name.startswith("esrgan-srvgg_x4.")
     low = torch.rand(1, 3, 9, 7)
     torch.testing.assert_close(load_network(load_checkpoint(path))(low), load_network(load_checkpoint(first))(low))
@@ -661,7 +663,7 @@ def test_an_unfinished_run_keeps_its_share_of_mild_degradation(large_photographs
     save_checkpoint(checkpoint, path)
     shares = []
     monkeypatch.setattr("degrade.real_or_mild", lambda *_, mild: shares.append(mild))
-    assert train(replace(real, mild=0.5), [large_photographs], 1, False, [], CPU) == path
+    assert train(replace(real, mild=0.5), [large_photographs], 1, GO_ON, CPU) == path
     assert load_checkpoint(path)["training"]["settings"]["mild"] == 0 and not shares
 
 
@@ -670,16 +672,16 @@ def test_weights_gone_bad_are_not_saved_and_the_advice_works(photographs, save_e
     """At this rate the first step makes weights of which the next finds no numbers, however finite they are."""
     wild = replace(RRDB, learning_rate=1e30, warm_up=0, muon=False)
     with pytest.raises(UserError, match=r"10 updates in a row .* --resume models/rrdb_x4") as caught:
-        train(wild, [photographs], 5, True, [], CPU, upkeep=Upkeep(save_every))
+        train(wild, [photographs], 5, ANEW, CPU, upkeep=Upkeep(save_every))
     path = checkpoints.find_latest(checkpoints.MODELS)[0]
     assert load_checkpoint(path)["training"]["step"] == 0 and "\n" not in str(caught.value)
     mild = replace(wild, learning_rate=1e-4)
-    assert train(mild, [photographs], 1, False, [], CPU, given={"learning_rate", "epochs"}, resume=path) == path
+    assert train(mild, [photographs], 1, Start(run=path), CPU, given={"learning_rate", "epochs"}) == path
     finished = load_checkpoint(path)
     assert [entry["step"] for entry in finished["history"]] == [3] and math.isfinite(finished["history"][0]["psnr"])
 
 
 def test_a_last_step_that_spoils_the_weights_is_told(photographs):
     with pytest.raises(UserError, match="the weights have gone bad"):
-        train(replace(RRDB, learning_rate=1e30, warm_up=0, milestones=[10**9]), [photographs], 1, True, [], CPU)
+        train(replace(RRDB, learning_rate=1e30, warm_up=0, milestones=[10**9]), [photographs], 1, ANEW, CPU)
     assert load_checkpoint(checkpoints.find_latest(checkpoints.MODELS)[0])["training"]["step"] == 0

@@ -17,7 +17,7 @@ from test_checkpoints import Always, make_checkpoint
 from test_srcnn import delta_network
 
 av = pytest.importorskip("av", reason="films need PyAV")
-from clips import TICK, make_clip, moving, packets, shown  # noqa: E402 (it needs PyAV)
+from clips import TICK, make_clip, make_rich_clip, moving, packets, shown  # noqa: E402 (it needs PyAV)
 
 from engine import video  # noqa: E402
 from engine.batch import upscale_files  # noqa: E402
@@ -82,6 +82,53 @@ def test_every_picture_and_sound_keeps_its_time(place, name):
     assert len(shown(target)) == len(UNEVEN)
     if name != "vp9.webm":
         assert packets(target) == packets(place / name)
+
+
+def contents(path):
+    """Of a film: kinds of streams, chapters in ms, title, what its subtitles say and when, its length in seconds."""
+    with av.open(str(path)) as film:
+        kinds = sorted(stream.type for stream in film.streams)
+        chapters = [
+            (*(round(1000 * one[side] * one["time_base"]) for side in ("start", "end")), one["metadata"]["title"])
+            for one in film.chapters()
+        ]
+        words = [
+            (packet.pts * packet.time_base, packet.duration * packet.time_base, bytes(packet))
+            for stream in film.streams.subtitles
+            for packet in film.demux(stream)
+            if packet.size
+        ]
+        languages = [stream.metadata.get("language") for stream in film.streams.subtitles]
+        return kinds, chapters, film.metadata.get("title"), words, languages, film.duration / 1e6
+
+
+def test_all_else_of_a_film_is_copied(place, capsys):
+    make_rich_clip(place / "rich.mkv")
+    before = contents(place / "rich.mkv")
+    assert before[0] == ["attachment", "subtitle", "video"] and len(before[1]) == len(before[3]) == 2
+    assert contents(upscaled(place / "rich.mkv", place / "out.mkv")) == before
+    with av.open("out.mkv") as film:
+        assert film.streams.attachments[0].data == b"of the day"
+    assert "left out" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("suffix", "chapters", "told"),
+    [
+        ("mp4", True, ["subtitle (subrip)", "attachment"]),
+        ("mov", True, ["subtitle (subrip)", "attachment"]),
+        ("ts", False, ["title", "subtitle (subrip)", "attachment", "2 chapters"]),
+        ("avi", False, ["subtitle (subrip)", "attachment", "2 chapters"]),
+    ],
+)
+def test_what_a_container_cannot_hold_is_told(place, capsys, suffix, chapters, told):
+    make_rich_clip(place / "rich.mkv")
+    upscaled(place / "rich.mkv", place / f"out.{suffix}", UpscaleSettings(preset="veryfast"))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert [line.split("its ")[1] for line in lines] == [f"{what} cannot be in .{suffix}: left out" for what in told]
+    found = contents(place / f"out.{suffix}")
+    assert bool(found[1]) == chapters and "attachment" not in found[0] and "subtitle" not in found[0]
+    assert suffix in ("avi", "ts") or found[-1] == pytest.approx(contents(place / "rich.mkv")[-1], abs=0.03)
 
 
 def test_avi_has_one_rate(place):
