@@ -30,10 +30,11 @@ from tqdm import tqdm
 
 from engine.data import make_pair, random_below, seeded
 from engine.sources import RECORD, photograph_name, read_record
-from imaging.console import Parser, UserError, note, replacing, run_command
+from imaging.console import Parser, UserError, note, run_command
 from imaging.files import read_picture
 from imaging.folders import find_pictures
 from imaging.images import from_bytes, to_image
+from imaging.writing import replacing
 
 PHOTOGRAPHS = Path("images_raw")  # where your own lie
 # Natural photographs inside the scikit-image package, free to use: images_raw/README.md has the licences.

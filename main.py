@@ -277,7 +277,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
     from engine.sources import OWN, find_sources, with_low
     from engine.upscaling import Tiling
     from engine.weights import load_vgg19
-    from imaging.console import UsageError, note, replacing
+    from imaging.console import UsageError, note
+    from imaging.writing import replacing
 
     fill_if_named(options.input)
     named = with_low(options.input, options.lq)

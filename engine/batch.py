@@ -26,7 +26,7 @@ from engine.settings import UpscaleSettings
 from engine.targets import Target, plan_targets
 from engine.upscaling import Tiling, crop, enlarged_pieces, one_of_three, thrice
 from engine.video import upscale_film
-from imaging.console import InUseError, UserError, note, one_line, one_of_many, unused
+from imaging.console import UserError, note, one_line, one_of_many
 from imaging.files import open_picture
 from imaging.film_writing import suitable_container
 from imaging.films import is_film, open_film
@@ -34,6 +34,7 @@ from imaging.frames import Frame, Picture, frame_channels, frame_size, is_grey, 
 from imaging.images import to_bytes
 from imaging.saving import ANIMATED, WRITTEN_FORMATS, best_suffix, check_size, check_target, save_picture
 from imaging.sheets import draw_comparison, write_slider
+from imaging.writing import InUseError, unused
 
 OUTCOMES = ("enlarged", "there", "failed", "passed over")
 BLEED = 8  # pixels: as far as colours are spread under transparent pixels

@@ -21,7 +21,8 @@ import torch
 from engine.entries import FORMAT, checked_entries, fitting_network
 from engine.layouts import Found, find_network, generator_of, likelier_activation
 from engine.opening import open_weights
-from imaging.console import UserError, note, replacing, unused
+from imaging.console import UserError, note
+from imaging.writing import replacing, unused
 
 MODELS = Path("models")  # what is trained here
 PRETRAINED = Path(__file__).parents[1] / "models" / "pretrained"  # what ships with the program

@@ -21,7 +21,8 @@ from engine.graphs import graph_of
 from engine.layouts import AnyNetwork
 from engine.networks import is_given_enlarged
 from esrgan import RRDBNet
-from imaging.console import UsageError, UserError, note, replacing
+from imaging.console import UsageError, UserError, note
+from imaging.writing import replacing
 from srcnn import SRCNN
 
 SUFFIXES = (".onnx", ".param", ".pth", ".safetensors")

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from engine.checkpoints import model_name, now
 from engine.settings import UpscaleSettings
-from imaging.console import MAX_NAME, UsageError, claimed, locked, note, shortened
+from imaging.console import UsageError, note
 from imaging.film_writing import CONTAINERS
 from imaging.films import SUFFIXES, is_film
 from imaging.folders import find_pictures
 from imaging.saving import WRITTEN_FORMATS, check_target
+from imaging.writing import MAX_NAME, claimed, locked, shortened
 
 UPSCALED = Path("images_upscaled")
 # How dated names end, and those of the comparisons beside them.

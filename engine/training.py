@@ -46,8 +46,9 @@ from engine.sources import OWN, Named, Source, find_sources
 from engine.updates import AdversarialStage, PixelStage, make_stage, network_input
 from engine.upscaling import in_tiles
 from engine.weights import check_vgg19
-from imaging.console import UsageError, UserError, locked, note
+from imaging.console import UsageError, UserError, note
 from imaging.images import psnr
+from imaging.writing import locked
 
 NORMAL_UPKEEP = Upkeep()
 PREPARED = 2  # steps ahead

@@ -18,12 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 from imaging.colours import describe_coding
-from imaging.console import UsageError, UserError, note, quiet, replacing
+from imaging.console import UsageError, UserError, note, quiet
 from imaging.frames import MODES, Frame, Picture, frame_channels, frame_size, to_8_bits
 from imaging.images import to_image
 from imaging.metadata import fit_metadata, pillow_options
 from imaging.png import write_deep_png
 from imaging.tiff import write_tiff
+from imaging.writing import replacing
 
 WRITTEN_FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",

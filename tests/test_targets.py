@@ -18,8 +18,8 @@ from test_srcnn import delta_network
 import main
 from engine.checkpoints import new_path, save_checkpoint
 from engine.choosing import choose_network
-from imaging import console
-from imaging.console import MAX_NAME, UsageError, UserError, claimed, locked, shortened
+from imaging.console import UsageError, UserError
+from imaging.writing import MAX_NAME, InUseError, claimed, locked, shortened
 
 ROOT = Path(main.__file__).parent
 
@@ -256,7 +256,7 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
                     inside += 1
                     most = max(most, inside)
                     inside -= 1
-            except console.InUseError:
+            except InUseError:
                 pass
 
     threads = [threading.Thread(target=work) for _ in range(6)]
@@ -271,7 +271,7 @@ HOLDING = """
 import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from imaging.console import locked
+from imaging.writing import locked
 with locked(Path("out/a.x2.srcnn")):
     print("held", flush=True)
     time.sleep(600)
