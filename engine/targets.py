@@ -21,8 +21,8 @@ from imaging.console import UsageError, note
 from imaging.film_writing import CONTAINERS
 from imaging.films import SUFFIXES, is_film
 from imaging.folders import find_pictures
-from imaging.saving import WRITTEN_FORMATS, check_target
-from imaging.writing import MAX_NAME, claimed, locked, shortened
+from imaging.saving import WRITTEN_FORMATS
+from imaging.writing import MAX_NAME, check_folder, check_writable, claimed, locked, shortened
 
 UPSCALED = Path("images_upscaled")
 # How dated names end, and those of the comparisons beside them.
@@ -88,7 +88,7 @@ def chosen_output(named: str | None) -> Path | None:
     if named is None:
         return None
     if named.endswith(("/", os.sep)):
-        Path(named).mkdir(parents=True, exist_ok=True)
+        check_folder(named)
     return Path(named)
 
 
@@ -130,6 +130,7 @@ def plan_targets(
             return [(inputs[0][0], _named_alone(inputs[0][0], output, settings))]
         if output.suffix.lower() in (*WRITTEN_FORMATS, *CONTAINERS):
             raise UsageError(f"-o {output}: is one file for {len(inputs)} pictures; give a folder")
+    check_folder(output or UPSCALED)
     plan = []
     before: dict[str, Path] = {}
     alike = Counter(_key(below.parent / below.stem) for _, below in set(inputs))
@@ -169,6 +170,5 @@ def _named_alone(path: Path, output: Path, settings: UpscaleSettings) -> Target:
         )
     if output.exists() and output.samefile(path):
         raise UsageError(f"{output}: is the picture to enlarge; choose another name for -o")
-    if not is_film(path):
-        check_target(output)
+    check_writable(output)
     return Target(output, "whole")

@@ -48,7 +48,7 @@ from engine.upscaling import in_tiles
 from engine.weights import check_vgg19
 from imaging.console import UsageError, UserError, note
 from imaging.images import psnr
-from imaging.writing import locked
+from imaging.writing import check_folder, locked
 
 NORMAL_UPKEEP = Upkeep()
 PREPARED = 2  # steps ahead
@@ -132,6 +132,9 @@ def train(
         check_vgg19(settings.adversarial.perceptual)
     folder = upkeep.folder
     beginning = run_on_first(lambda: find_run(settings, new, start, given, resume, discriminator, folder))
+    run_on_first(lambda: check_folder(folder))
+    if upkeep.cache.exists() and not upkeep.cache.is_dir():
+        raise UsageError(f"--cache {upkeep.cache}: is a file; give a folder")
     data = Data(found, settings, device, rank, size, upkeep.cache, local_rank_and_size())
     watched = read_watched(validation, settings, data, upkeep.cache) if validation else []
     note(f"training on {data}")

@@ -8,7 +8,6 @@ Pillow does nearly all of it, tifffile writes TIFF, and imaging/png.py 16 bits w
 
 import io
 import math
-import os
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from imaging.images import to_image
 from imaging.metadata import fit_metadata, pillow_options
 from imaging.png import write_deep_png
 from imaging.tiff import write_tiff
-from imaging.writing import replacing
+from imaging.writing import check_writable, replacing
 
 WRITTEN_FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
@@ -44,15 +43,15 @@ def best_suffix(picture: Picture) -> str:
 
 def check_target(path: Path) -> None:
     """Raise UsageError or UserError now if `save_picture` could not write there after minutes of work."""
+    _kind_of(path)
+    check_writable(path)
+
+
+def _kind_of(path: Path) -> str:
+    """The format that a name asks for. Raises UsageError where it asks for none."""
     if path.suffix.lower() not in WRITTEN_FORMATS:
         raise UsageError(f"{path}: cannot write such a picture; its name must end in {', '.join(WRITTEN_FORMATS)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path.parent, os.W_OK)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    if not writable:
-        raise UserError(f"cannot write {path}: no permission to write in {path.parent}")
+    return WRITTEN_FORMATS[path.suffix.lower()]
 
 
 def check_size(path: Path, height: int, width: int) -> None:
@@ -69,8 +68,7 @@ def save_picture(path, picture: Picture, quality: int = 95) -> None:
     Raises UsageError for an unknown suffix, UserError if the file cannot be written.
     """
     path = Path(path)
-    check_target(path)
-    kind = WRITTEN_FORMATS[path.suffix.lower()]
+    kind = _kind_of(path)
     check_size(path, *frame_size(picture.frames[0]))
     picture = _fitted(picture, kind, path)
     with replacing(path) as temporary:

@@ -1,5 +1,6 @@
 """Files are written whole or not at all, by one program at a time, and under names that no other file has.
 
+    check_writable, check_folder    better told now than after the work
     replacing   a temporary name, which becomes the file's when all went well
     locked      while a file is made, no other process makes the same
     unused, claimed, shortened    names
@@ -45,6 +46,44 @@ def _hidden(path: Path, ending: str) -> Path:
     return path.with_name(f".{shortened(path.name, MAX_NAME - 1 - len(ending))}{ending}")
 
 
+def _ordinary(path) -> Path:
+    """The file that is replaced: of a link that where it leads. Raises UsageError for what is no ordinary file."""
+    path = Path(path)
+    if not path.name or path.is_dir():
+        raise UsageError(f"{path}: is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: is no ordinary file; give another name")
+    return path.resolve() if path.is_symlink() else path
+
+
+def check_writable(path) -> None:
+    """Raise now what `replacing` would raise after the work; the folder is made where there is none."""
+    path = Path(path)
+    try:
+        _try_to_write(_ordinary(path).parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_folder(folder) -> None:
+    """The same for a folder: UsageError for a file of that name, UserError where nothing can be written in it."""
+    folder = Path(folder)
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"cannot write {folder}/: is a file; give a folder")
+        _try_to_write(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}/: {error.strerror or error}") from error
+
+
+def _try_to_write(folder: Path) -> None:
+    """Only the attempt tells: of rights, read-only disks and folders of the system each says something else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    attempt = folder / f".attempt.{os.getpid()}.part"
+    attempt.touch()
+    attempt.unlink(missing_ok=True)
+
+
 @contextmanager
 def replacing(path):
     """Yield a temporary path beside `path`; what was written there replaces `path` when all went well.
@@ -52,13 +91,7 @@ def replacing(path):
     A reader sees the old file or the whole new one, and a full disk leaves the old one as it was.
     Raises UserError where the folder or the file cannot be written.
     """
-    path = Path(path)
-    if not path.name or path.is_dir():
-        raise UsageError(f"{path}: is a folder; give the name of a file")
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path}: is no ordinary file; give another name")
-    if path.is_symlink():
-        path = path.resolve()  # the link stays, and its file is replaced
+    path = _ordinary(path)  # a link stays, and its file is replaced
     temporary = _hidden(path, f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -215,7 +215,7 @@ def test_a_slash_at_the_end_means_a_folder_and_an_input_takes_many_words(place, 
     assert len(results(place / "out.v2")) == 1 and len(results(place / "out.png")) == 3
     assert main.main(["upscale", "-i", "a.png", "-o", "new.v2", *common]) == 2
     assert "a slash at the end means a folder" in capsys.readouterr().err
-    assert main.main(["upscale", "-i", "a.png", "-o", "b.png/", *common]) == 1  # is a file
+    assert main.main(["upscale", "-i", "a.png", "-o", "b.png/", *common]) == 2  # is a file
     (place / "loop.png").symlink_to("loop.png")
     assert main.main(["upscale", "-i", "loop.png", *common]) == 2
     assert "error: loop.png: is a link that leads nowhere" in capsys.readouterr().err

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from imaging import saving, writing
+import degrade
+import gen_samples
+import main
+from imaging import console, saving, writing
 from imaging.console import UsageError, UserError
 from imaging.writing import locked, replacing, unused
 
@@ -88,3 +91,54 @@ def test_leftovers_of_killed_processes_are_deleted_once_they_are_old(tmp_path):
         os.utime(tmp_path / name, (0, 0) if name[1] != "c" else None)
     saving.write_picture(tmp_path / "other.png", torch.rand(1, 3, 2, 2))
     assert {path.name for path in tmp_path.iterdir()} == {"other.png", *names[2:]}
+
+
+def commands():
+    """Every command with every flag that names what it writes, and the work that must not be begun."""
+    sheet = "degrade.draw_stages"
+    return [
+        (main, ["upscale", "-i", "in.png", "-o", "text.txt/x.png"], "engine.batch.Batch.upscale"),
+        (main, ["upscale", "-i", "in.png", "-o", "text.txt/"], "engine.batch.Batch.upscale"),
+        (main, ["upscale", "-i", "in.png", "in.png", "-o", "plain"], "engine.batch.Batch.upscale"),
+        (main, ["upscale", "-i", "in.png", "-o", "plain"], "engine.batch.Batch.upscale"),
+        (main, ["upscale", "-i", "in.png", "-o", "closed/x.png"], "engine.batch.Batch.upscale"),
+        (main, ["upscale", "-i", "in.png", "-o", "closed"], "engine.batch.Batch.upscale"),
+        (main, ["evaluate", "-i", "in.png", "--json", "text.txt/x.json"], "engine.evaluation.evaluate_sets"),
+        (main, ["evaluate", "-i", "in.png", "--json", "closed/x.json"], "engine.evaluation.evaluate_sets"),
+        (main, ["evaluate", "-i", "in.png", "--json", "folder"], "engine.evaluation.evaluate_sets"),
+        (main, ["export", "-m", "srcnn", "-o", "text.txt/x.onnx"], "engine.choosing.choose_network"),
+        (main, ["export", "-m", "srcnn", "-o", "other.param"], "engine.choosing.choose_network"),
+        (main, ["train", "-i", "in.png", "--cache", "plain"], "engine.training.Data"),
+        (main, ["train", "-i", "in.png", "--name", "closed"], "engine.training.Data"),
+        (degrade, ["-i", "in.png", "-o", "closed/x.png"], sheet),
+        (degrade, ["-i", "in.png", "-o", "folder.png"], sheet),
+        (gen_samples, ["5"], "gen_samples.usable_photographs"),
+    ]
+
+
+@pytest.mark.parametrize(("program", "arguments", "work"), commands(), ids=lambda value: getattr(value, "__name__", ""))
+def test_what_cannot_be_written_is_refused_before_the_work(program, arguments, work, place, monkeypatch, capsys):
+    """As root everything is permitted: `closed` stands for folders that take no file."""
+    real = Path.touch
+
+    def touch(self, *rest, **more):
+        if self.parent.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return real(self, *rest, **more)
+
+    saving.write_picture("in.png", torch.rand(1, 3, 40, 40))
+    Path("images_raw").mkdir()
+    for name in ("text.txt", "plain", "samples_gen_32", "images_raw/x.png"):
+        Path(name).write_text("old")
+    for name in ("folder", "folder.png", "other.bin"):
+        Path(name).mkdir()
+    monkeypatch.setattr(Path, "touch", touch)
+    monkeypatch.setattr(work, lambda *_, **__: pytest.fail("the work was begun"))
+    if program is main:
+        assert main.main(arguments) in (1, 2)
+    else:
+        assert console.run_command(program.main, arguments) in (1, 2)
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and told.count("\n") == 1
+    assert all(Path(name).read_text() == "old" for name in ("text.txt", "plain", "samples_gen_32"))
+    assert not list(Path().rglob(".*.part"))
