@@ -133,7 +133,7 @@ def add_upscale_flags(add) -> None:
         "--outscale", type=console.enlargement, metavar="X",
         help="how many times larger, any factor (default the network's)",
     )  # fmt: skip
-    add("--skip-existing", action="store_true", help="leave out pictures that have a result already")
+    add("--skip-existing", action="store_true", help="leave out pictures that have a result newer than they are")
     add(
         "--quality", type=console.percent, default=95, metavar="Q",
         help="of JPEG, WebP and films; 100: lossless WebP (default 95)",

@@ -122,12 +122,20 @@ class Batch:
             target = target.made_by(chosen.checkpoint, settings.outscale)
         with target.held(settings.skip_existing):
             # A kept name is given once: what stands there may be an original.
-            if (settings.skip_existing or target.kind == "kept") and target.is_there():
+            if self.is_done(target):
                 return []
             low = low or open_picture(path, settings.huge, settings.srgb)
             chosen = chosen or self.chooser.for_picture(low)
             with target.named(best_suffix(low)) as result:
                 return upscale_picture(low, result, chosen, settings, self.tiling, progress)
+
+    def is_done(self, target: Target) -> bool:
+        """Whether nothing is left to do: a result stands there, or a name that must be kept is taken."""
+        if target.kind == "kept" and (found := target.found()):
+            if not target.is_there():
+                note(f"left as it is: {found[0]}, which is older than {target.source}")
+            return True
+        return self.settings.skip_existing and target.is_there()
 
     def upscale_film(self, path: Path, target: Target) -> list[Path]:
         """Enlarge one film, together with the other processes that torchrun started. Else as `upscale`."""
@@ -140,7 +148,7 @@ class Batch:
 
             def claim() -> Path | None:
                 stack.enter_context(target.held(True))
-                if (settings.skip_existing or target.kind == "kept") and target.is_there():
+                if self.is_done(target):
                     return None
                 return stack.enter_context(target.named(suitable_container(path, settings.codec)))
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy
 from PIL import Image
 from torch import Tensor
 
@@ -32,7 +33,7 @@ WRITTEN_FORMATS = {
 ANIMATED = {"GIF": ".gif", "WEBP": ".webp", "PNG": ".png"}  # the kinds that can hold several frames when written
 FULL_COLOURS = 90  # the quality from which a JPEG keeps the colour of every pixel (4:4:4)
 MAX_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535}  # pixels
-MAX_DURATION = {"GIF": 655_350, "WEBP": 2**24 - 1, "PNG": 65_535}  # milliseconds
+MAX_DURATION = {"GIF": 655_350, "WEBP": 2**24 - 1, "PNG": 65_535}  # milliseconds of a frame
 MAX_PLAYS = {"GIF": 2**16, "WEBP": 2**16 - 1, "PNG": 2**31 - 1}
 
 
@@ -135,7 +136,39 @@ def _nearest_duration(duration: float, kind: str) -> float:
     """Milliseconds as a kind of file can hold them: a GIF counts hundredths of a second, and players mind no 0 or 1."""
     if kind == "GIF" and duration:
         duration = max(20, 10 * round(duration / 10))
-    return min(duration, MAX_DURATION[kind])
+    return duration
+
+
+def _long_enough(frames: list[Image.Image], durations: list[float], kind: str) -> tuple[list[Image.Image], list[int]]:
+    """Frames and whole milliseconds in which that kind of file can count: who stands longer is written several times.
+
+    Pillow joins equal frames and fails where the sum is too much, so that some must differ: by a level, in one colour.
+    """
+    most, together = MAX_DURATION[kind], 0
+    long: list[Image.Image] = []
+    times: list[int] = []
+    for frame, duration in zip(frames, map(round, durations), strict=True):
+        for start in range(0, max(1, duration), most):
+            part = min(most, duration - start)
+            together = together + part if long and frame == long[-1] else part
+            if together > most:
+                frame, together = _a_level_off(frame), part
+            long.append(frame)
+            times.append(part)
+    return long, times
+
+
+def _a_level_off(frame: Image.Image) -> Image.Image:
+    """The same with its first pixel, or where there is a palette all pixels of that colour, one level off."""
+    other = frame.copy()
+    if other.mode == "P":
+        palette, place = other.getpalette() or [], 3 * int(other.getpixel((0, 0)))  # type: ignore[arg-type]
+        palette[place] ^= 1
+        other.putpalette(palette)
+    else:
+        pixel = numpy.asarray(other.crop((0, 0, 1, 1))).ravel() ^ [1, 0, 0, 0][: len(other.getbands())]
+        other.putpixel((0, 0), tuple(map(int, pixel)))
+    return other
 
 
 def _is_half_transparent(frame: Frame) -> bool:
@@ -178,7 +211,8 @@ def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: 
         return
     frames = [frame if isinstance(frame, Image.Image) else Image.fromarray(frame[:, :, 0]) for frame in picture.frames]
     if len(frames) > 1:
-        options |= {"save_all": True, "append_images": frames[1:], "duration": list(map(round, picture.durations))}
+        frames, durations = _long_enough(frames, picture.durations, kind)
+        options |= {"save_all": True, "append_images": frames[1:], "duration": durations}
         options |= {"loop": picture.plays} if kind != "GIF" else {}
     if kind == "GIF":
         options |= {"optimize": False}
