@@ -12,7 +12,7 @@ from PIL import Image, ImagePalette, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from imaging import colours, depth, heif, metadata
+from imaging import colours, depth, heif, metadata, transparency
 from imaging.console import UserError
 from imaging.frames import Frame, Picture, to_8_bits, to_frame, upright
 from imaging.limits import check_pixels
@@ -196,6 +196,10 @@ def _segments(image: ImageFile, marker: str) -> bytes:
 
 def _plain(image: ImageFile, picture: Picture, path) -> Frame:
     """A loaded Pillow image of any mode as a frame."""
+    if picture.kind in transparency.KINDS:
+        fitted, remark = transparency.true_alpha(image, path)
+        picture.remarks += [remark] if remark else []
+        return _of_8_bits(fitted)
     if image.mode.startswith("I;16") or (image.mode == "I" and picture.kind in ("PNG", "PPM")):
         return depth.deep_grey(image, path)
     if image.mode in ("F", "I"):
@@ -207,6 +211,11 @@ def _plain(image: ImageFile, picture: Picture, path) -> Frame:
         return image.convert("RGB")
     if image.mode == "CMYK":
         return colours.cmyk_to_rgb(image, picture)
+    return _of_8_bits(image)
+
+
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    """Of mode L, LA, RGB or RGBA."""
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.has_transparency_data or image.mode in ("La", "RGBa"):
         mode += "A"
