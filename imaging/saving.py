@@ -203,7 +203,7 @@ def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: 
     options |= {"quality": quality} if kind in ("JPEG", "WEBP") else {}
     options |= {"subsampling": 0} if kind == "JPEG" and quality >= FULL_COLOURS else {}
     options |= {"lossless": True} if kind == "WEBP" and quality == 100 else {}
-    if picture.dpi and (kind in ("PNG", "BMP") or (kind == "JPEG" and max(picture.dpi) < 2**16)):
+    if picture.dpi and kind in ("PNG", "BMP", "JPEG"):
         options["dpi"] = tuple(map(round, picture.dpi)) if kind == "JPEG" else picture.dpi
     first = picture.frames[0]
     if not isinstance(first, Image.Image) and first.shape[2] > 1:
