@@ -1,6 +1,7 @@
 """What files say in words, EXIF, XMP and comments: read, rid of what is no longer true, and written again.
 
 Thumbnails and sizes are those of the old picture, a maker's notes cannot be moved, and the pixels are upright now.
+A PNG's tIME says when those of the old picture were changed.
 """
 
 import re
