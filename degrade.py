@@ -41,6 +41,7 @@ from imaging.files import read_picture
 from imaging.images import crop_to_multiple, resize, round_to_8_bits
 from imaging.sheets import draw_sheet
 from imaging.steps import Step, caption, last_of, step_by_step
+from imaging.writing import check_writable
 
 
 def bicubic(high: Tensor, scale: int) -> Tensor:
@@ -385,6 +386,7 @@ def main(arguments: list[str]) -> None:
         parser.error(f"-o {options.output}: the sheet is a PNG; its name must end in .png")
     if options.output.exists() and options.input.exists() and options.output.samefile(options.input):
         raise UsageError(f"{options.output}: is the photograph itself; give the sheet another name")
+    check_writable(options.output)
     high = read_picture(options.input)
     top, left = (max(0, side - SHEET_SIDE) // 2 for side in high.shape[-2:])
     high = high[..., top : top + SHEET_SIDE, left : left + SHEET_SIDE]

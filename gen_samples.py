@@ -30,10 +30,11 @@ from tqdm import tqdm
 
 from engine.data import make_pair, random_below, seeded
 from engine.sources import RECORD, photograph_name, read_record
-from imaging.console import Parser, UserError, note, replacing, run_command
+from imaging.console import Parser, UserError, note, run_command
 from imaging.files import read_picture
 from imaging.folders import find_pictures
 from imaging.images import from_bytes, to_image
+from imaging.writing import check_folder, replacing
 
 PHOTOGRAPHS = Path("images_raw")  # where your own lie
 # Natural photographs inside the scikit-image package, free to use: images_raw/README.md has the licences.
@@ -114,8 +115,11 @@ def cut_samples(count: int, patch: int, scale: int, seed: int, source: Path, tar
     The same seed and photographs give the same files. A photograph is shrunk whole and cut
     afterwards, so that a patch has real neighbours at its border. Raises UserError.
     """
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target}: is a file, where the samples go; move it away")
     if target.exists() and any(target.iterdir()) and not (target / RECORD).exists():
         raise UserError(f"{target}: is not a folder of samples that may be replaced (no {RECORD}); move it away")
+    check_folder(target.parent)
     paths = usable_photographs(find_or_fill(source), patch)
     generator = seeded(seed)
     origins = torch.randint(len(paths), (count,), generator=generator).tolist()

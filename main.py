@@ -133,7 +133,7 @@ def add_upscale_flags(add) -> None:
         "--outscale", type=console.enlargement, metavar="X",
         help="how many times larger, any factor (default the network's)",
     )  # fmt: skip
-    add("--skip-existing", action="store_true", help="leave out pictures that have a result already")
+    add("--skip-existing", action="store_true", help="leave out pictures that have a result newer than they are")
     add(
         "--quality", type=console.percent, default=95, metavar="Q",
         help="of JPEG, WebP and films; 100: lossless WebP (default 95)",
@@ -277,13 +277,16 @@ def evaluate_command(options: argparse.Namespace) -> None:
     from engine.sources import OWN, find_sources, with_low
     from engine.upscaling import Tiling
     from engine.weights import load_vgg19
-    from imaging.console import UsageError, note, replacing
+    from imaging.console import UsageError, note
+    from imaging.writing import check_writable, replacing
 
     fill_if_named(options.input)
     named = with_low(options.input, options.lq)
     are_pairs = [source.is_pair for one in named for source in find_sources([one])]
     if any(are_pairs) and (not all(are_pairs) or options.degradation != "bicubic"):
         raise UsageError("pairs are measured as they are: leave out -d, and measure photographs apart")
+    if options.json:
+        check_writable(options.json)
     degradation = OWN if any(are_pairs) else options.degradation
     device = choose_device(options.cpu)
     chosen = choose_network(options.model, options.blend, options.alpha, options.scale, degradation)

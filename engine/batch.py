@@ -26,7 +26,7 @@ from engine.settings import UpscaleSettings
 from engine.targets import Target, plan_targets
 from engine.upscaling import Tiling, crop, enlarged_pieces, one_of_three, thrice
 from engine.video import upscale_film
-from imaging.console import InUseError, UserError, note, one_line, one_of_many, unused
+from imaging.console import UserError, note, one_line, one_of_many
 from imaging.files import open_picture
 from imaging.film_writing import suitable_container
 from imaging.films import is_film, open_film
@@ -34,6 +34,7 @@ from imaging.frames import Frame, Picture, frame_channels, frame_size, is_grey, 
 from imaging.images import to_bytes
 from imaging.saving import ANIMATED, WRITTEN_FORMATS, best_suffix, check_size, check_target, save_picture
 from imaging.sheets import draw_comparison, write_slider
+from imaging.writing import InUseError, unused
 
 OUTCOMES = ("enlarged", "there", "failed", "passed over")
 BLEED = 8  # pixels: as far as colours are spread under transparent pixels
@@ -121,12 +122,20 @@ class Batch:
             target = target.made_by(chosen.checkpoint, settings.outscale)
         with target.held(settings.skip_existing):
             # A kept name is given once: what stands there may be an original.
-            if (settings.skip_existing or target.kind == "kept") and target.is_there():
+            if self.is_done(target):
                 return []
             low = low or open_picture(path, settings.huge, settings.srgb)
             chosen = chosen or self.chooser.for_picture(low)
             with target.named(best_suffix(low)) as result:
                 return upscale_picture(low, result, chosen, settings, self.tiling, progress)
+
+    def is_done(self, target: Target) -> bool:
+        """Whether nothing is left to do: a result stands there, or a name that must be kept is taken."""
+        if target.kind == "kept" and (found := target.found()):
+            if not target.is_there():
+                note(f"left as it is: {found[0]}, which is older than {target.source}")
+            return True
+        return self.settings.skip_existing and target.is_there()
 
     def upscale_film(self, path: Path, target: Target) -> list[Path]:
         """Enlarge one film, together with the other processes that torchrun started. Else as `upscale`."""
@@ -139,7 +148,7 @@ class Batch:
 
             def claim() -> Path | None:
                 stack.enter_context(target.held(True))
-                if (settings.skip_existing or target.kind == "kept") and target.is_there():
+                if self.is_done(target):
                     return None
                 return stack.enter_context(target.named(suitable_container(path, settings.codec)))
 

@@ -21,10 +21,13 @@ import torch
 from engine.entries import FORMAT, checked_entries, fitting_network
 from engine.layouts import Found, find_network, generator_of, likelier_activation
 from engine.opening import open_weights
-from imaging.console import UserError, note, replacing, unused
+from imaging.console import UserError, note
+from imaging.writing import replacing, unused
 
 MODELS = Path("models")  # what is trained here
 PRETRAINED = Path(__file__).parents[1] / "models" / "pretrained"  # what ships with the program
+OURS = re.compile(r"_x\d+\.")  # in all names that `new_path` gives
+WEIGHTS = (".pt", ".pth", ".safetensors")
 LICENCE = "These weights belong to whoever trained them; the pictures they were trained on may have terms of their own."
 
 
@@ -124,10 +127,25 @@ def find_latest(folder: Path, measured: bool = False, **wanted) -> tuple[Path, d
 
     With `measured`, only those that have been through an epoch at least: earlier ones are no use but to go on.
     """
+    tell_others(folder, wanted)
     found = fitting_heads(folder, wanted)
     if measured:
         found = ((path, head) for path, head in found if "training" not in head or head["history"])
     return first_that_loads(sorted(found, key=lambda pair: pair[1]["date"], reverse=True))
+
+
+def tell_others(folder: Path, wanted: dict) -> None:
+    """Name the files of weights in a folder that would do but for their names.
+
+    A training that goes on writes over its file, and who gave one another name, or put it there, may want to keep it.
+    """
+    for path in sorted(path for path in folder.glob("*") if path.suffix.lower() in WEIGHTS):
+        if path.suffix == ".pt" and OURS.search(path.name):
+            continue
+        head = other_head(path, *version(path))
+        if head and all(head.get(key) == value for key, value in wanted.items()):
+            how = f"to use it, name it: -m {path}, in train --from or --resume"
+            pass_over(f"{path}: is not called as a training calls its files; {how}", *version(path))
 
 
 def fitting_heads(folder: Path, wanted: dict) -> Iterator[tuple[Path, dict]]:
@@ -136,7 +154,7 @@ def fitting_heads(folder: Path, wanted: dict) -> Iterator[tuple[Path, dict]]:
     Files that cannot be opened are named and passed over; a file of another program is none of ours.
     """
     for path in sorted(folder.glob("*.pt")):
-        if not re.search(r"_x\d+\.", path.name):  # a file of another program
+        if not OURS.search(path.name):
             continue
         head = known_head(path, *version(path))
         if head and all(head.get(key) == value for key, value in wanted.items()):
@@ -173,6 +191,15 @@ def known_head(path: Path, *version: int) -> dict | None:
         return read_head(path)
     except UserError as error:
         pass_over(f"{error}", *version)
+        return None
+
+
+@cache
+def other_head(path: Path, *version: int) -> dict | None:
+    """The same without a line: what lies there under a name of its own may be anything."""
+    try:
+        return read_head(path)
+    except UserError:
         return None
 
 

@@ -21,7 +21,8 @@ from engine.graphs import graph_of
 from engine.layouts import AnyNetwork
 from engine.networks import is_given_enlarged
 from esrgan import RRDBNet
-from imaging.console import UsageError, UserError, note, replacing
+from imaging.console import UsageError, UserError, note
+from imaging.writing import check_writable, replacing
 from srcnn import SRCNN
 
 SUFFIXES = (".onnx", ".param", ".pth", ".safetensors")
@@ -50,7 +51,7 @@ def export(network: AnyNetwork, checkpoint: dict, settings: ExportSettings) -> s
 
 
 def check_settings(settings: ExportSettings) -> None:
-    """Raises UsageError for what does not go together."""
+    """Raises UsageError for what does not go together, UserError where nothing can be written."""
     suffix = settings.path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"-o {settings.path}: its name must end in {', '.join(SUFFIXES)}")
@@ -60,6 +61,8 @@ def check_settings(settings: ExportSettings) -> None:
         raise UsageError("--int8 and -i go together: the ranges of 8 bits are taken from photographs")
     if settings.half and suffix not in (".onnx", ".param"):
         raise UsageError(f"--half: is for .onnx and .param; {suffix} is always float32")
+    for path in (settings.path, *((settings.path.with_suffix(".bin"),) if suffix == ".param" else ())):
+        check_writable(path)
 
 
 def metadata(network: AnyNetwork, checkpoint: dict) -> dict[str, str]:

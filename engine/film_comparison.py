@@ -8,11 +8,11 @@ import numpy
 from PIL import Image
 
 from imaging import film_colours
-from imaging.console import replacing, unused
 from imaging.film_writing import CONTAINERS, Form, write_piece
 from imaging.films import Film, Planes, open_film, read_pictures
 from imaging.images import to_image
 from imaging.sheets import write_slider
+from imaging.writing import replacing, unused
 
 
 def compare_films(

@@ -26,9 +26,10 @@ import numpy
 import torch
 from torch import Tensor
 
-from imaging.console import UserError, replacing
+from imaging.console import UserError
 from imaging.files import read_picture
 from imaging.images import to_bytes
+from imaging.writing import replacing
 
 FOLDER = Path("photographs_packed")
 MOST_WORKERS = 8  # each takes 0.3 GB; what is faster is the disk's doing

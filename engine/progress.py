@@ -15,10 +15,11 @@ from engine.networks import is_given_enlarged, load_network
 from engine.resume import RunState
 from engine.settings import Settings
 from engine.upscaling import restore
-from imaging.console import UserError, note, replacing
+from imaging.console import UserError, note
 from imaging.files import read_picture
 from imaging.images import from_bytes, psnr, resize, rgb_to_luma, size_of
 from imaging.sheets import draw_sheet
+from imaging.writing import replacing
 
 
 def enlarged(small: Tensor, large: Tensor) -> Tensor:

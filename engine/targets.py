@@ -10,18 +10,18 @@ They lie in images_upscaled/ or what -o names, below it as their pictures lie in
 import glob
 import os
 import re
-from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.checkpoints import model_name, now
 from engine.settings import UpscaleSettings
-from imaging.console import MAX_NAME, UsageError, claimed, locked, note, shortened
+from imaging.console import UsageError, note
 from imaging.film_writing import CONTAINERS
 from imaging.films import SUFFIXES, is_film
 from imaging.folders import find_pictures
-from imaging.saving import WRITTEN_FORMATS, check_target
+from imaging.saving import WRITTEN_FORMATS
+from imaging.writing import MAX_NAME, check_folder, check_writable, claimed, locked, shortened
 
 UPSCALED = Path("images_upscaled")
 # How dated names end, and those of the comparisons beside them.
@@ -41,23 +41,36 @@ class Target:
     kind: str  # "whole"; "kept": a suffix follows; "dated": factor, network, date and suffix follow
     suffix: str = ""  # of --format; without, what suits the picture
     rival: Path | None = None  # the picture whose result has this name already, which one file alone can have
+    source: Path | None = None  # the picture
+    other: Path | None = None  # how its name begins where other pictures of its stem lie beside it, or where none does
+    alike: tuple[Path, ...] = ()  # those others
 
     def made_by(self, checkpoint: dict, outscale: float | None) -> "Target":
         """The same with the factor and the network in its name, which is a dated one."""
         ending = f".x{outscale or checkpoint['scale']:g}.{model_name(checkpoint)}"
         ending += f".{checkpoint['tag']}" if checkpoint.get("tag") else ""
-        return replace(self, path=_fitting(self.path, ending))
+        return replace(self, path=_fitting(self.path, ending), other=self.other and _fitting(self.other, ending))
 
-    def is_there(self) -> bool:
-        """Whether an earlier run has made it."""
+    def found(self) -> list[Path]:
+        """Every file that has its name."""
         if self.kind == "whole":
-            return self.path.exists()
+            return [self.path] if self.path.exists() else []
         suffixes = (self.suffix,) if self.suffix else SUITABLE
         if self.kind == "kept":
-            return any(self.path.with_name(self.path.name + suffix).exists() for suffix in suffixes)
-        endings = re.compile(rf"\.[^.]*({'|'.join(map(re.escape, suffixes))})", re.IGNORECASE)
-        names = self.path.parent.glob(glob.escape(self.path.name) + ".*")
-        return any(endings.fullmatch(name.name.removeprefix(self.path.name)) for name in names)
+            names = [self.path.with_name(self.path.name + suffix) for suffix in suffixes]
+            return [name for name in names if name.exists()]
+        return _dated(self.path, suffixes)
+
+    def is_there(self) -> bool:
+        """Whether an earlier run has made it of this picture: not of another one that had the name before."""
+        came = _came(self.source) if self.source else 0
+        if any(_came(result) >= came for result in self.found()):
+            return True
+        if not self.other or self.kind != "dated":
+            return False
+        others = [_came(one) for one in self.alike]
+        results = map(_came, _dated(self.other, (self.suffix,) if self.suffix else SUITABLE))
+        return any(result >= came and all(result < other for other in others) for result in results)
 
     def held(self, skip_existing: bool):
         """A context in which no other run makes the same result. Raises InUseError where one is at it."""
@@ -77,6 +90,23 @@ class Target:
                 yield path
 
 
+def _dated(begun: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files in whose names a date and one of these suffixes follow."""
+    endings = re.compile(rf"\.[^.]*({'|'.join(map(re.escape, suffixes))})", re.IGNORECASE)
+    names = begun.parent.glob(glob.escape(begun.name) + ".*")
+    return [name for name in names if endings.fullmatch(name.name.removeprefix(begun.name))]
+
+
+def _came(path: Path) -> int:
+    """When a file came to its place, or was written, in nanoseconds: copied or renamed it may keep an old date."""
+    try:
+        states = path.stat(), path.lstat()
+    except OSError:
+        return 0
+    births = (int(1e9 * getattr(about, "st_birthtime", 0)) or about.st_ctime_ns for about in states)
+    return max(*births, *(about.st_mtime_ns for about in states))
+
+
 def _fitting(path: Path, ending: str = "") -> Path:
     """A path and what its name goes on with; long names are shortened, so that what follows later fits too."""
     return path.with_name(shortened(path.name, MAX_NAME - LATER - len(ending)) + ending)
@@ -87,7 +117,7 @@ def chosen_output(named: str | None) -> Path | None:
     if named is None:
         return None
     if named.endswith(("/", os.sep)):
-        Path(named).mkdir(parents=True, exist_ok=True)
+        check_folder(named)
     return Path(named)
 
 
@@ -129,28 +159,51 @@ def plan_targets(
             return [(inputs[0][0], _named_alone(inputs[0][0], output, settings))]
         if output.suffix.lower() in (*WRITTEN_FORMATS, *CONTAINERS):
             raise UsageError(f"-o {output}: is one file for {len(inputs)} pictures; give a folder")
+    check_folder(output or UPSCALED)
     plan = []
     before: dict[str, Path] = {}
-    alike = Counter(_key(below.parent / below.stem) for _, below in set(inputs))
-    twins = Counter(_key(below) for _, below in set(inputs))
+    names = Names(inputs)
     for path, below in inputs:
-        # Results of a.jpg and a.png beside it are told apart; --keep-names promises the name, and refuses the second.
-        shared = alike[_key(below.parent / below.stem)] > 1 and not settings.keep_names
-        nothing_left = not below.stem.strip(".")  # of ..png
-        name = below.name if shared or nothing_left else below.stem
-        if twins[_key(below)] > 1 and not settings.keep_names:  # from two folders that were named
-            name = f"{path.parent.name}.{name}"
-        target = (output or UPSCALED) / below.parent / name
         suffix = f".{settings.format}" if settings.format and not is_film(path) else ""
+        folder = (output or UPSCALED) / below.parent
         if not settings.keep_names:
-            plan.append((path, Target(target, "dated", suffix)))
+            name, other, rivals = names.of(path, below)
+            plan.append((path, Target(folder / name, "dated", suffix, None, path, folder / other, rivals)))
             continue
-        if target.parent.resolve() == path.parent.resolve():
-            raise UsageError(f"--keep-names: {target.parent} has the pictures themselves; give another folder with -o")
+        if folder.resolve() == path.parent.resolve():
+            raise UsageError(f"--keep-names: {folder} has the pictures themselves; give another folder with -o")
+        target = folder / names.stem(below)
         key = _key(target)
-        plan.append((path, Target(_fitting(target), "kept", suffix, before.get(key))))
+        plan.append((path, Target(_fitting(target), "kept", suffix, before.get(key), path)))
         before.setdefault(key, path)
     return plan
+
+
+class Names:
+    """How the names of results begin, so that each says of which picture it is."""
+
+    def __init__(self, inputs: list[tuple[Path, Path]]):
+        self.by_name: dict[str, set[Path]] = {}
+        self.by_stem: dict[str, set[Path]] = {}
+        for path, below in inputs:
+            self.by_name.setdefault(_key(below), set()).add(path)
+            self.by_stem.setdefault(_key(below.parent / self.stem(below)), set()).add(path)
+
+    def of(self, path: Path, below: Path) -> tuple[str, str, tuple[Path, ...]]:
+        """The beginning of a name, what it would be with or without other pictures of that stem, and these.
+
+        Results of a.jpg and a.png beside it are told apart, and from those of a.jpg.png.
+        """
+        stem = _key(below.parent / self.stem(below))
+        rivals = (self.by_stem[stem] | self.by_name.get(stem, set())) - {path}
+        name, other = (below.name, self.stem(below)) if rivals else (self.stem(below), below.name)
+        if len(self.by_name[_key(below)]) > 1:  # from two folders that were named
+            name = f"{path.parent.name}.{name}"
+        return name, other, tuple(rivals)
+
+    def stem(self, below: Path) -> str:
+        """Of a.jpg a; of ..png, where no stem is left, the whole name."""
+        return below.stem if below.stem.strip(".") else below.name
 
 
 def _key(path: Path) -> str:
@@ -168,6 +221,5 @@ def _named_alone(path: Path, output: Path, settings: UpscaleSettings) -> Target:
         )
     if output.exists() and output.samefile(path):
         raise UsageError(f"{output}: is the picture to enlarge; choose another name for -o")
-    if not is_film(path):
-        check_target(output)
-    return Target(output, "whole")
+    check_writable(output)
+    return Target(output, "whole", source=path)

@@ -47,8 +47,9 @@ from engine.starting import Start
 from engine.updates import AdversarialStage, PixelStage, make_stage, network_input
 from engine.upscaling import in_tiles
 from engine.weights import check_vgg19
-from imaging.console import UsageError, UserError, locked, note
+from imaging.console import UsageError, UserError, note
 from imaging.images import psnr
+from imaging.writing import check_folder, locked
 
 NORMAL_UPKEEP, NOTHING_MORE = Upkeep(), Following()
 PREPARED = 2  # steps ahead
@@ -119,7 +120,7 @@ def train(
     the curves and a before/after picture. Raises UserError, and SystemExit where it was asked to stop: everything is
     saved then.
     """
-    check_start(settings, following)
+    check_start(settings, following, upkeep)
     found = find_sources(sources)
     settings = for_pairs(settings, found)
     beginning = run_on_first(lambda: find_run(settings, start, given, upkeep.folder))
@@ -145,7 +146,7 @@ def train(
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
 
 
-def check_start(settings: Settings, following: Following) -> None:
+def check_start(settings: Settings, following: Following, upkeep: Upkeep) -> None:
     """Raises UsageError and UserError for what would only fail after all pictures have been read."""
     _, size = rank_and_size()
     if settings.batch % size:
@@ -154,6 +155,9 @@ def check_start(settings: Settings, following: Following) -> None:
         summary_writer()
     if settings.adversarial:
         check_vgg19(settings.adversarial.perceptual)
+    run_on_first(lambda: check_folder(upkeep.folder))
+    if upkeep.cache.exists() and not upkeep.cache.is_dir():
+        raise UsageError(f"--cache {upkeep.cache}: is a file; give a folder")
 
 
 def prepare_stage(

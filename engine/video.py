@@ -32,10 +32,11 @@ from engine.networks import Network
 from engine.settings import UpscaleSettings
 from engine.upscaling import Tiling, upscale, upscale_luma
 from imaging import film_colours
-from imaging.console import MAX_NAME, InUseError, UserError, locked, note, one_line, replacing, shortened
+from imaging.console import UserError, note, one_line
 from imaging.film_writing import CONTAINERS, Form, check_container, chosen_form, join, piece_suffix, write_piece
 from imaging.films import Film, Planes, between, read_pictures
 from imaging.images import resize
+from imaging.writing import MAX_NAME, InUseError, locked, replacing, shortened
 
 PIECE = 24  # pictures
 AHEAD = 2  # pictures that wait between decoding, network and encoding, which run at the same time

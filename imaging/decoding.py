@@ -12,7 +12,7 @@ from PIL import Image, ImagePalette, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from imaging import colours, depth, heif, metadata
+from imaging import colours, depth, heif, metadata, transparency
 from imaging.console import UserError
 from imaging.frames import Frame, Picture, to_8_bits, to_frame, upright
 from imaging.limits import check_pixels
@@ -27,7 +27,7 @@ ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # the kinds whose frames are an anima
 NO_PAGES = ("MPO", "PSD")  # previews of a camera, layers of a drawing
 REDUCED, HEIGHT, SAMPLES, COLOUR_MAP, SAMPLE_FORMAT = 254, 257, 277, 320, 339  # tags of TIFF
 X_RESOLUTION = 282  # of EXIF
-IPTC_WORDS = b"8BIM\x04\x04"  # where it begins among Photoshop's words
+MASTERING = (b"mDCV", b"cLLI")  # chunks of PNG
 VERSION = 1057  # the resource of a PSD that says whether it holds more than layers
 
 
@@ -69,7 +69,7 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
     if pixels is None and (lost := depth.lost_depth(image, path, frames != range(1))):
         picture.remarks.append(lost)
     exif = metadata.exif_of(image)  # now: of a loaded TIFF it is gone
-    orientation = metadata.orientation_of(exif)
+    orientation = metadata.orientation_of(exif) if kind != "PSD" else 1  # which Photoshop has turned
     if not pixels_only:
         metadata.set_exif(picture, exif)
     turn = 1 if kind == "TIFF" else orientation  # Pillow turns these itself
@@ -87,10 +87,8 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
         picture.durations.append(float(image.info.get("duration", 0)))
     if not pixels_only:
         unsaid = kind == "JPEG" and "jfif_density" not in image.info and X_RESOLUTION not in exif  # Pillow then says 72
-        picture.dpi = None if unsaid else metadata.checked_dpi(image.info.get("dpi"), orientation)
-        if IPTC_WORDS in _segments(image, "APP13"):
-            picture.remarks.append(metadata.IPTC)
-        metadata.set_words(picture, image)
+        picture.dpi = None if unsaid else metadata.checked_dpi(metadata.dpi_of(image, exif), orientation)
+        metadata.set_words(picture, image, path)
     picture.frames = _alike(picture.frames)
     return picture
 
@@ -165,6 +163,8 @@ def _describe_colours(image: ImageFile, picture: Picture, path) -> None:
     if picture.kind == "PNG":
         chunks = read_chunks(path)
         picture.coding = colours.png_coding(chunks)
+        if mastering := [name.decode() for name in MASTERING if name in chunks]:
+            picture.remarks.append(f"says what screen its HDR colours are for: left out ({', '.join(mastering)})")
         if len(chunks.get(b"cICP", b"")) == 4:  # it decides, whatever profile there is besides
             picture.profile = None
         step = {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args) if image.tile else "", 1)
@@ -196,6 +196,10 @@ def _segments(image: ImageFile, marker: str) -> bytes:
 
 def _plain(image: ImageFile, picture: Picture, path) -> Frame:
     """A loaded Pillow image of any mode as a frame."""
+    if picture.kind in transparency.KINDS:
+        fitted, remark = transparency.true_alpha(image, path)
+        picture.remarks += [remark] if remark else []
+        return _of_8_bits(fitted)
     if image.mode.startswith("I;16") or (image.mode == "I" and picture.kind in ("PNG", "PPM")):
         return depth.deep_grey(image, path)
     if image.mode in ("F", "I"):
@@ -207,6 +211,11 @@ def _plain(image: ImageFile, picture: Picture, path) -> Frame:
         return image.convert("RGB")
     if image.mode == "CMYK":
         return colours.cmyk_to_rgb(image, picture)
+    return _of_8_bits(image)
+
+
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    """Of mode L, LA, RGB or RGBA."""
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.has_transparency_data or image.mode in ("La", "RGBa"):
         mode += "A"

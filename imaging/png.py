@@ -7,12 +7,13 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy
 from PIL import Image
-from PIL.PngImagePlugin import getchunks
+from PIL.PngImagePlugin import PngStream, getchunks
 
 from imaging.frames import STRIP
 
@@ -34,6 +35,29 @@ def read_chunks(path) -> dict[bytes, bytes]:
                 file.seek(length, 1)
             file.seek(4, 1)  # the checksum, which Pillow looks at
     return chunks
+
+
+def read_texts(path) -> dict[str, str]:
+    """Every text of a file by its keyword. Of several under one, of which Pillow keeps the last, none is lost."""
+    found: dict[str, list[str]] = {}
+
+    class Kept(dict):
+        def __setitem__(self, key, text):
+            super().__setitem__(key, text)
+            found.setdefault(key, []).append(text)
+
+    with open(path, "rb") as file, suppress(OSError, SyntaxError, ValueError, struct.error):  # where it is cut off
+        file.seek(len(SIGNATURE))
+        stream = PngStream(file)
+        stream.im_text = Kept()
+        while True:
+            name, place, length = stream.read()
+            if name == b"IEND":
+                break
+            if name in (b"tEXt", b"zTXt", b"iTXt"):
+                stream.call(name, place, length)
+            file.seek(place + length + 4)  # behind the checksum, at which Pillow has looked
+    return {key: texts[0] if len(texts) == 1 else "\n".join(dict.fromkeys(texts)) for key, texts in found.items()}
 
 
 def composed_frames(path) -> Iterator[Image.Image]:

@@ -8,22 +8,23 @@ Pillow does nearly all of it, tifffile writes TIFF, and imaging/png.py 16 bits w
 
 import io
 import math
-import os
 import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy
 from PIL import Image
 from torch import Tensor
 
 from imaging.colours import describe_coding
-from imaging.console import UsageError, UserError, note, quiet, replacing
+from imaging.console import UsageError, UserError, note, quiet
 from imaging.frames import MODES, Frame, Picture, frame_channels, frame_size, to_8_bits
 from imaging.images import to_image
 from imaging.metadata import fit_metadata, pillow_options
 from imaging.png import write_deep_png
 from imaging.tiff import write_tiff
+from imaging.writing import check_writable, replacing
 
 WRITTEN_FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
@@ -32,7 +33,7 @@ WRITTEN_FORMATS = {
 ANIMATED = {"GIF": ".gif", "WEBP": ".webp", "PNG": ".png"}  # the kinds that can hold several frames when written
 FULL_COLOURS = 90  # the quality from which a JPEG keeps the colour of every pixel (4:4:4)
 MAX_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535}  # pixels
-MAX_DURATION = {"GIF": 655_350, "WEBP": 2**24 - 1, "PNG": 65_535}  # milliseconds
+MAX_DURATION = {"GIF": 655_350, "WEBP": 2**24 - 1, "PNG": 65_535}  # milliseconds of a frame
 MAX_PLAYS = {"GIF": 2**16, "WEBP": 2**16 - 1, "PNG": 2**31 - 1}
 
 
@@ -43,15 +44,15 @@ def best_suffix(picture: Picture) -> str:
 
 def check_target(path: Path) -> None:
     """Raise UsageError or UserError now if `save_picture` could not write there after minutes of work."""
+    _kind_of(path)
+    check_writable(path)
+
+
+def _kind_of(path: Path) -> str:
+    """The format that a name asks for. Raises UsageError where it asks for none."""
     if path.suffix.lower() not in WRITTEN_FORMATS:
         raise UsageError(f"{path}: cannot write such a picture; its name must end in {', '.join(WRITTEN_FORMATS)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path.parent, os.W_OK)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    if not writable:
-        raise UserError(f"cannot write {path}: no permission to write in {path.parent}")
+    return WRITTEN_FORMATS[path.suffix.lower()]
 
 
 def check_size(path: Path, height: int, width: int) -> None:
@@ -68,8 +69,7 @@ def save_picture(path, picture: Picture, quality: int = 95) -> None:
     Raises UsageError for an unknown suffix, UserError if the file cannot be written.
     """
     path = Path(path)
-    check_target(path)
-    kind = WRITTEN_FORMATS[path.suffix.lower()]
+    kind = _kind_of(path)
     check_size(path, *frame_size(picture.frames[0]))
     picture = _fitted(picture, kind, path)
     with replacing(path) as temporary:
@@ -136,7 +136,39 @@ def _nearest_duration(duration: float, kind: str) -> float:
     """Milliseconds as a kind of file can hold them: a GIF counts hundredths of a second, and players mind no 0 or 1."""
     if kind == "GIF" and duration:
         duration = max(20, 10 * round(duration / 10))
-    return min(duration, MAX_DURATION[kind])
+    return duration
+
+
+def _long_enough(frames: list[Image.Image], durations: list[float], kind: str) -> tuple[list[Image.Image], list[int]]:
+    """Frames and whole milliseconds in which that kind of file can count: who stands longer is written several times.
+
+    Pillow joins equal frames and fails where the sum is too much, so that some must differ: by a level, in one colour.
+    """
+    most, together = MAX_DURATION[kind], 0
+    long: list[Image.Image] = []
+    times: list[int] = []
+    for frame, duration in zip(frames, map(round, durations), strict=True):
+        for start in range(0, max(1, duration), most):
+            part = min(most, duration - start)
+            together = together + part if long and frame == long[-1] else part
+            if together > most:
+                frame, together = _a_level_off(frame), part
+            long.append(frame)
+            times.append(part)
+    return long, times
+
+
+def _a_level_off(frame: Image.Image) -> Image.Image:
+    """The same with its first pixel, or where there is a palette all pixels of that colour, one level off."""
+    other = frame.copy()
+    if other.mode == "P":
+        palette, place = other.getpalette() or [], 3 * int(other.getpixel((0, 0)))  # type: ignore[arg-type]
+        palette[place] ^= 1
+        other.putpalette(palette)
+    else:
+        pixel = numpy.asarray(other.crop((0, 0, 1, 1))).ravel() ^ [1, 0, 0, 0][: len(other.getbands())]
+        other.putpixel((0, 0), tuple(map(int, pixel)))
+    return other
 
 
 def _is_half_transparent(frame: Frame) -> bool:
@@ -171,7 +203,7 @@ def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: 
     options |= {"quality": quality} if kind in ("JPEG", "WEBP") else {}
     options |= {"subsampling": 0} if kind == "JPEG" and quality >= FULL_COLOURS else {}
     options |= {"lossless": True} if kind == "WEBP" and quality == 100 else {}
-    if picture.dpi and (kind in ("PNG", "BMP") or (kind == "JPEG" and max(picture.dpi) < 2**16)):
+    if picture.dpi and kind in ("PNG", "BMP", "JPEG"):
         options["dpi"] = tuple(map(round, picture.dpi)) if kind == "JPEG" else picture.dpi
     first = picture.frames[0]
     if not isinstance(first, Image.Image) and first.shape[2] > 1:
@@ -179,7 +211,8 @@ def _save_through_pillow(temporary: Path, picture: Picture, kind: str, quality: 
         return
     frames = [frame if isinstance(frame, Image.Image) else Image.fromarray(frame[:, :, 0]) for frame in picture.frames]
     if len(frames) > 1:
-        options |= {"save_all": True, "append_images": frames[1:], "duration": list(map(round, picture.durations))}
+        frames, durations = _long_enough(frames, picture.durations, kind)
+        options |= {"save_all": True, "append_images": frames[1:], "duration": durations}
         options |= {"loop": picture.plays} if kind != "GIF" else {}
     if kind == "GIF":
         options |= {"optimize": False}

@@ -12,9 +12,9 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from imaging.console import replacing
 from imaging.frames import Frame, to_8_bits
 from imaging.images import apply_taps, cut_taps, from_bytes, resize_taps, to_image
+from imaging.writing import replacing
 
 # ---------------------------------------------------------------------------------------------
 # Tables of pictures

@@ -3,6 +3,7 @@
 import io
 
 import pytest
+import torch
 from PIL import Image
 from test_checkpoints import make_checkpoint, make_rrdb
 
@@ -112,6 +113,27 @@ def test_of_those_that_ship_the_best_for_an_ordinary_photograph_comes_first(plac
     assert find_trained()[0].name == "rrdb-bicubic_x8.pt" and find_trained(scale=2)[0].name == "rrdb-bicubic_x2.pt"
     save_checkpoint(make_checkpoint(), place / "models" / "srcnn_x2.mine.pt")
     assert find_trained()[0].name == "srcnn_x2.mine.pt" and find_trained(model="rrdb")[0].name == "rrdb-bicubic_x8.pt"
+
+
+def test_weights_of_another_name_are_told(shipped, place, capsys):
+    """Renamed, or from elsewhere: a training that goes on must not write over them."""
+    save_checkpoint(make_checkpoint(), place / "models" / "mine.pt")
+    torch.save(make_rrdb(4)["params"], place / "models" / "community.pth")
+    (place / "models" / "notes.pt").write_text("no weights")
+    for _ in range(2):
+        assert choose_network(None).told.startswith("shipped/") or str(shipped) in choose_network(None).told
+    told = capsys.readouterr().err
+    assert [told.count(f"passed over: models/{name}: is not called as") for name in ("mine.pt", "community.pth")] == [
+        1,
+        1,
+    ]
+    assert "to use it, name it: -m models/mine.pt" in told and told.count("\n") == 2
+    save_checkpoint(make_checkpoint(), place / "models" / "mine.pt")  # another one
+    choose_network("rrdb")
+    assert not capsys.readouterr().err  # it is an srcnn
+    choose_network("srcnn")
+    assert "models/mine.pt" in capsys.readouterr().err
+    assert choose_network("models/mine.pt").told.startswith("models/mine.pt") and not capsys.readouterr().err
 
 
 def test_after_a_first_training_a_better_network_that_ships_is_named(place, monkeypatch):

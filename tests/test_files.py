@@ -592,9 +592,140 @@ def test_timing_that_a_kind_of_animation_cannot_hold_is_told(tmp_path, capsys):
     assert not told and again.durations == [40, 100] and again.plays == 3
     told, again = saved("b.gif", [5.0, 100.0])
     assert "how long each frame is shown" in told and again.durations == [20, 100]
-    told, again = saved("c.png", [600_000.0, 100.0])
-    assert "how long each frame is shown" in told and again.durations == [65535, 100]
     told, again = saved("d.webp", [50.0, 50.0], plays=100_000)
     assert "100000 repetitions (65535 are written)" in told and again.plays == 65535
     half = Image.new("RGBA", (8, 8), (200, 0, 0, 128))
     assert "half-transparent pixels" in saved("e.gif", [50.0, 70.0], frame=half)[0]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+@pytest.mark.parametrize(("name", "most"), [("a.gif", 655_350), ("a.png", 65_535), ("a.webp", 2**24 - 1)])
+def test_no_time_of_an_animation_is_lost(tmp_path, capsys, name, most, mode):
+    """Frames longer than a kind of file can count, and equal ones that are as long together."""
+    one, other = (to_image(planes({"RGB": 3, "RGBA": 4, "L": 1}[mode], seed=seed)).convert(mode) for seed in (0, 1))
+    one.paste(one.getpixel((0, 0)), (0, 0, 4, 4))
+    for shown, durations in (
+        ([one, one], [most - 10_000, 20_000]),
+        ([one] * 3 + [other], [most // 10 * 10, 30, most // 20 * 10, 100]),
+        ([other, one], [50, 2 * most // 10 * 10 + 70]),
+    ):
+        save_picture(tmp_path / name, Picture(shown, name[2:].upper(), list(map(float, durations))))
+        again = open_picture(tmp_path / name)
+        assert sum(again.durations) == sum(durations) and max(again.durations) <= most
+        assert "how long" not in capsys.readouterr().err
+        if name == "a.png":  # of the others colours are not exact
+            sums = {int(pixels_of(image).astype(int).sum()) for image in (one, other)}
+            found = {int(pixels_of(frame).astype(int).sum()) for frame in again.frames}
+            assert all(min(abs(total - known) for known in sums) <= 3 for total in found)
+
+
+# ---------------------------------------------------------------------------------------------
+# Transparency that Pillow leaves out or takes for another
+# ---------------------------------------------------------------------------------------------
+
+
+def write_bmp(path, numbers, masks=None, size=40):
+    """Whole numbers (H, W), uint16 or uint32, as the pixels of a BMP, with masks if its header has room for them."""
+    height, width = numbers.shape
+    rows = (
+        numpy.pad(numbers, ((0, 0), (0, width % 2 if numbers.itemsize == 2 else 0)))[::-1]
+        .astype(f"<u{numbers.itemsize}")
+        .tobytes()
+    )
+    compression = 3 if masks else 0
+    head = struct.pack("<IiiHHIIiiII", size, width, height, 1, 8 * numbers.itemsize, compression, len(rows), 0, 0, 0, 0)
+    head = (head + struct.pack("<4I", *masks or (0,) * 4)).ljust(size, b"\0")[: max(size, 52 if masks else 40)]
+    start = (
+        b"" if path.suffix == ".dib" else struct.pack("<2sIII", b"BM", 14 + len(head) + len(rows), 0, 14 + len(head))
+    )
+    path.write_bytes(start + head + rows)
+
+
+def write_tga(path, pixels, bits, depth=32, meaning=None):
+    """Bytes (H, W, depth / 8) as a TGA that says how many of its bits are transparency; `meaning` in version 2.0."""
+    height, width = pixels.shape[:2]
+    data = struct.pack("<BBB5xHHHHBB", 0, 0, 2, 0, 0, width, height, depth, bits | 0x20) + pixels.tobytes()
+    if meaning is not None:
+        extension = len(data)
+        data += struct.pack("<H", 495).ljust(494, b"\0") + bytes([meaning])
+        data += struct.pack("<II", extension, 0) + b"TRUEVISION-XFILE.\0"
+    path.write_bytes(data)
+
+
+def alpha_of(path, capsys):
+    """The alpha of a file, None where it has none, and what was told."""
+    pixels = pixels_of(open_picture(path).frames[0])
+    return (pixels[:, :, 3] if pixels.shape[2] == 4 else None), capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [6, 7])
+@pytest.mark.parametrize("suffix", [".bmp", ".dib"])
+def test_alpha_of_a_bmp(tmp_path, capsys, width, suffix):
+    random = numpy.random.default_rng(0)
+    numbers, path = random.integers(0, 2**16, (5, width), dtype=numpy.uint16), tmp_path / f"x{suffix}"
+    five = (0x7C00, 0x3E0, 0x1F, 0x8000)
+    for size in (56, 108, 124):
+        write_bmp(path, numbers, five, size)
+        alpha, told = alpha_of(path, capsys)
+        assert (alpha == numpy.where(numbers & 0x8000, 255, 0)).all() and not told
+        red = pixels_of(open_picture(path).frames[0])[:, :, 0]
+        assert (numpy.abs(red - (numbers >> 10 & 31) * 255 / 31) <= 1).all()
+    for masks in (None, (*five[:3], 0)):  # nobody says that the bit is transparency
+        write_bmp(path, numbers, masks, 108 if masks else 40)
+        alpha, told = alpha_of(path, capsys)
+        assert alpha is None and "to some programs transparency: left out" in told
+        write_bmp(path, numbers & 0x7FFF, masks, 108 if masks else 40)
+        assert alpha_of(path, capsys) == (None, "")
+    deep = random.integers(0, 2**32, (5, width), dtype=numpy.uint32)
+    write_bmp(path, deep)
+    alpha, told = alpha_of(path, capsys)
+    assert alpha is None and "to some programs transparency: left out" in told
+    for byte in (0, 0xFF000000):
+        write_bmp(path, deep & 0xFFFFFF | byte)
+        assert alpha_of(path, capsys) == (None, "")
+    write_bmp(path, deep, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), 108)
+    alpha, told = alpha_of(path, capsys)
+    assert (alpha == deep >> 24).all() and not told
+    write_bmp(path, deep & 0xFFFFFF, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), 108)
+    alpha, told = alpha_of(path, capsys)
+    assert alpha is None and "would hide all of it" in told
+
+
+def test_alpha_of_a_tga(tmp_path, capsys):
+    path = tmp_path / "x.tga"
+    pixels = numpy.random.default_rng(0).integers(1, 256, (5, 6, 4), dtype=numpy.uint8)  # B, G, R, A
+    invisible = pixels * numpy.array([1, 1, 1, 0], dtype=numpy.uint8)
+    for bits, meaning, kept, words in (
+        (8, None, True, ""), (8, 3, True, ""), (0, None, True, "and has some: kept"), (8, 0, False, ""),
+        (8, 1, False, ""),
+    ):  # fmt: skip
+        write_tga(path, pixels, bits, meaning=meaning)
+        alpha, told = alpha_of(path, capsys)
+        assert (alpha == pixels[:, :, 3]).all() if kept else alpha is None
+        assert words in told and bool(words) == bool(told)
+    write_tga(path, invisible, 0)
+    assert alpha_of(path, capsys) == (None, "")
+    write_tga(path, invisible, 8)
+    assert "would hide all of it" in alpha_of(path, capsys)[1]
+    write_tga(path, numpy.minimum(pixels, pixels[:, :, 3:]), 8, meaning=4)
+    seen = pixels_of(open_picture(path).frames[0])
+    share = numpy.minimum(pixels, pixels[:, :, 3:])[:, :, 2::-1] / (pixels[:, :, 3:] / 255)
+    assert numpy.abs(seen[:, :, :3] - share).max() <= 1
+    words = numpy.random.default_rng(1).integers(0, 2**16, (5, 6), dtype=numpy.uint16)
+    for bits in (0, 1):
+        write_tga(path, words[:, :, None].view(numpy.uint8).reshape(5, 6, 2), bits, depth=16)
+        alpha, told = alpha_of(path, capsys)
+        assert not told and (alpha is None if not bits else (alpha == numpy.where(words & 0x8000, 255, 0)).all())
+
+
+def test_an_icon_whose_alpha_is_empty_is_seen(tmp_path, capsys):
+    """As of old programs, which wrote 32 bits and no alpha."""
+    colours = numpy.random.default_rng(0).integers(0, 2**24, (16, 16), dtype=numpy.uint32)
+    write_bmp(tmp_path / "x.dib", colours)
+    data = bytearray((tmp_path / "x.dib").read_bytes())
+    data[8:12] = struct.pack("<i", 32)  # of an icon the height counts colours and mask
+    data += bytes(16 * 4)
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(data), 22)
+    (tmp_path / "x.ico").write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + data)
+    alpha, told = alpha_of(tmp_path / "x.ico", capsys)
+    assert alpha is None and "would hide all of it" in told

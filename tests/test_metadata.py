@@ -1,12 +1,13 @@
 """What files say in words: kept where the result can hold it, rid of what is no longer true, told where it is lost."""
 
 import re
+import struct
 
 import numpy
 import pytest
 import tifffile
-from corpus import planes, to_image
-from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
+from corpus import chunk, planes, psd, to_image
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin
 
 from imaging import tiff
 from imaging.files import open_picture
@@ -242,3 +243,99 @@ def test_a_resolution_that_nobody_stated_is_none(tmp_path):
     save_picture(tmp_path / "y.jpg", Picture([to_image(planes(3))], "PNG", [0.0], dpi=(100_000, 100_000)))
     with Image.open(tmp_path / "y.jpg") as image:
         assert image.info.get("dpi", (72, 72)) == (72, 72)
+
+
+def with_chunks(path, *chunks):
+    """A small PNG with further chunks before its pixels."""
+    to_image(planes(3)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:33] + b"".join(chunk(*one) for one in chunks) + whole[33:])
+    return path
+
+
+def raw(kind, data):
+    """As ImageMagick writes it."""
+    digits = re.sub("(.{72})", r"\1\n", data.hex())
+    return b"tEXt", f"Raw profile type {kind}\0\n{kind}\n{len(data):8}\n{digits}\n".encode()
+
+
+def test_texts_of_one_keyword_are_all_kept(tmp_path, capsys):
+    words = [(b"tEXt", b"Author\0One"), (b"tEXt", b"Author\0Two"), (b"iTXt", b"Author\0\0\0de\0\0Drei")]
+    words += [(b"tEXt", b"Author\0Two"), (b"tEXt", b"Title\0Berg"), (b"tEXt", b"Comment\0a"), (b"tEXt", b"Comment\0b")]
+    picture = open_picture(with_chunks(tmp_path / "x.png", *words))
+    assert picture.texts == {"Author": "One\nTwo\nDrei", "Title": "Berg", "Comment": "a\nb"}
+    save_picture(tmp_path / "y.png", picture)
+    assert open_picture(tmp_path / "y.png").texts == picture.texts and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("xmp_as", "exif_as"), [("xmp", "exif"), ("APP1", "exif"), ("xmp", "APP1")])
+def test_raw_profiles_are_read(tmp_path, capsys, xmp_as, exif_as):
+    segment = b"http://ns.adobe.com/xap/1.0/\0" if xmp_as == "APP1" else b""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = with_chunks(
+        tmp_path / "x.png", raw(xmp_as, segment + XMP), raw(exif_as, full_exif().tobytes()), raw("icc", profile),
+        raw("iptc", b"8BIM"), raw("other", b"abc"),
+    )  # fmt: skip
+    picture = open_picture(path)
+    told = capsys.readouterr().err
+    check(load(picture.exif))
+    assert b"Berg" in picture.xmp and picture.profile == profile and not picture.texts
+    assert pixels_of_first(picture).shape[:2] == planes(3).shape[1::-1]  # turned
+    assert "IPTC" in told and "raw profiles that are left out: other" in told and told.count("\n") == 2
+    (tmp_path / "bad.png").write_bytes(
+        with_chunks(tmp_path / "x.png", raw("exif", b"no"), raw("xmp", b"no")).read_bytes()
+    )
+    assert not open_picture(tmp_path / "bad.png").exif
+
+
+def test_words_of_a_psd(tmp_path, capsys):
+    number = iter((1058, 1060, 1028, 1005))
+    dpi = struct.pack(">IHHIHH", 300 << 16, 1, 1, 150 << 16, 1, 1)
+    parts = full_exif().tobytes()[6:], XMP, b"words ", dpi
+    resources = b"".join(
+        struct.pack(">4sHHI", b"8BIM", next(number), 0, len(part)) + part + b"\0" * (len(part) % 2) for part in parts
+    )
+    psd(tmp_path / "x.psd", planes(3), resources)
+    picture = open_picture(tmp_path / "x.psd")
+    check(load(picture.exif))
+    assert b"Berg" in picture.xmp and picture.dpi == (300, 150) and "IPTC" in capsys.readouterr().err
+    assert pixels_of_first(picture).shape[:2] == planes(3).shape[:2]  # it is upright already
+
+
+def test_more_xmp_than_a_segment_takes_is_told(tmp_path, capsys):
+    to_image(planes(3)).save(tmp_path / "x.jpg", xmp=XMP)
+    whole = (tmp_path / "x.jpg").read_bytes()
+    more = b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32 + struct.pack(">II", 9, 0) + b"<further>"
+    (tmp_path / "x.jpg").write_bytes(whole[:2] + struct.pack(">HH", 0xFFE1, len(more) + 2) + more + whole[2:])
+    assert b"Berg" in open_picture(tmp_path / "x.jpg").xmp and "only the first part is kept" in capsys.readouterr().err
+
+
+def test_a_resolution_is_kept_or_told(tmp_path, capsys):
+    for kind in ("png", "jpg", "bmp", "tif", "webp"):
+        for exif in (b"", load(full_exif().tobytes())):
+            picture = Picture([to_image(planes(3))], dpi=(300, 150))
+            if exif:
+                set_exif(picture, exif)
+            save_picture(tmp_path / f"x.{kind}", picture)
+            again = open_picture(tmp_path / f"x.{kind}")
+            assert again.dpi == pytest.approx((300, 150), abs=0.02), kind
+            if exif and kind != "bmp":
+                check(load(again.exif))
+    capsys.readouterr()
+    save_picture(tmp_path / "x.gif", Picture([to_image(planes(3))], "GIF", dpi=(300, 150)))
+    assert capsys.readouterr().err == f"{tmp_path / 'x.gif'}: GIF cannot hold its resolution (300 × 150 dpi)\n"
+
+
+def test_data_of_a_mastering_screen_is_told(tmp_path, capsys):
+    open_picture(with_chunks(tmp_path / "x.png", (b"cLLI", bytes(8)), (b"mDCV", bytes(24))))
+    assert "what screen its HDR colours are for: left out (mDCV, cLLI)" in capsys.readouterr().err
+
+
+def load(data):
+    exif = Image.Exif()
+    exif.load(data)
+    return exif
+
+
+def pixels_of_first(picture):
+    return numpy.asarray(picture.frames[0])

@@ -30,7 +30,7 @@ def short_and_plain(monkeypatch):
 
 
 def run(photographs, epochs=2, new=True, **upkeep):
-    path = train(TINY, [photographs], epochs, new, [], CPU, upkeep=Upkeep(**upkeep))
+    path = train(TINY, [photographs], epochs, Start(new), CPU, upkeep=Upkeep(**upkeep))
     return path, load_checkpoint(path)
 
 

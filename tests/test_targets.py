@@ -1,5 +1,6 @@
 """Names of results: what they say, that they fit, and that several runs at once lose nothing."""
 
+import os
 import random
 import signal
 import subprocess
@@ -18,8 +19,8 @@ from test_srcnn import delta_network
 import main
 from engine.checkpoints import new_path, save_checkpoint
 from engine.choosing import choose_network
-from imaging import console
-from imaging.console import MAX_NAME, UsageError, UserError, claimed, locked, shortened
+from imaging.console import UsageError, UserError
+from imaging.writing import MAX_NAME, InUseError, claimed, locked, shortened
 
 ROOT = Path(main.__file__).parent
 
@@ -51,6 +52,71 @@ def test_a_result_is_of_its_own_picture(place, capsys):
     (new,) = set(results(place / "out")) - before
     assert new.startswith("a.jpg.x2.") and len(before) == 2
     assert capsys.readouterr().out.splitlines()[-1] == "1 enlarged, 2 were there already"
+
+
+def enlarged_anew(capsys):
+    """How many pictures the last run enlarged, by the line at its end."""
+    return int(capsys.readouterr().out.splitlines()[-1].split(" enlarged")[0])
+
+
+def again(place, capsys, **settings):
+    run([place / "in"], place / "out", skip_existing=True, **settings)
+    return enlarged_anew(capsys)
+
+
+def test_what_was_made_of_another_picture_of_that_name_is_not_its_result(place, capsys):
+    put(place / "in", "a.jpg", "b.png")
+    put(place, "kept.webp")
+    os.utime(place / "kept.webp", (0, 0))  # its date says nothing: it comes into the folder later
+    assert [again(place, capsys) for _ in range(2)] == [2, 0]
+    (place / "in" / "a.jpg").unlink()
+    (place / "kept.webp").rename(place / "in" / "a.webp")
+    assert [again(place, capsys) for _ in range(2)] == [1, 0]
+    put(place / "in", "b.png")  # another picture of the same name
+    assert [again(place, capsys) for _ in range(2)] == [1, 0]
+    assert len(results(place / "out")) == 4
+
+
+def test_a_second_picture_of_a_stem_leaves_the_first_its_result(place, capsys):
+    put(place / "in", "a.jpg", "b.png")
+    assert again(place, capsys) == 2
+    put(place / "in", "a.png")
+    assert [again(place, capsys) for _ in range(2)] == [1, 0]
+    assert [name.split(".x2")[0] for name in results(place / "out")] == ["a.png", "a", "b"]
+    (place / "in" / "a.jpg").unlink()  # now a.png is alone, and the lone name is another's
+    assert again(place, capsys) == 0
+    for name in results(place / "out"):
+        if name.startswith("a.png"):
+            (place / "out" / name).unlink()
+    assert again(place, capsys) == 1
+
+
+def test_a_picture_called_like_another_with_its_suffix(place, capsys):
+    put(place / "in", "a.jpg", "a.png", "a.jpg.png")
+    assert [again(place, capsys) for _ in range(2)] == [3, 0]
+    assert [name.split(".x2")[0] for name in results(place / "out")] == ["a.jpg.png", "a.jpg", "a.png"]
+
+
+def test_a_kept_name_of_an_older_picture_is_told(place, capsys):
+    put(place / "in", "a.jpg")
+    for _ in range(2):
+        run([place / "in"], place / "out", keep_names=True)
+    assert "left as it is" not in capsys.readouterr().err
+    put(place / "in", "a.jpg")
+    run([place / "in"], place / "out", keep_names=True)
+    told = capsys.readouterr()
+    assert "0 enlarged, 1 were there" in told.out
+    assert f"left as it is: {place / 'out' / 'a.png'}, which is older than {place / 'in' / 'a.jpg'}" in told.err
+
+
+def test_a_whole_name_is_made_anew_of_a_newer_picture(place, capsys):
+    put(place, "a.png")
+    for there in (False, True):
+        run([place / "a.png"], place / "o.png", skip_existing=True)
+        assert ("were there already" in capsys.readouterr().out) == there
+    put(place, "a.png")
+    run([place / "a.png"], place / "o.png", skip_existing=True)
+    assert "were there already" not in capsys.readouterr().out
 
 
 def test_pictures_of_one_name_from_two_folders(place, capsys):
@@ -215,7 +281,7 @@ def test_a_slash_at_the_end_means_a_folder_and_an_input_takes_many_words(place, 
     assert len(results(place / "out.v2")) == 1 and len(results(place / "out.png")) == 3
     assert main.main(["upscale", "-i", "a.png", "-o", "new.v2", *common]) == 2
     assert "a slash at the end means a folder" in capsys.readouterr().err
-    assert main.main(["upscale", "-i", "a.png", "-o", "b.png/", *common]) == 1  # is a file
+    assert main.main(["upscale", "-i", "a.png", "-o", "b.png/", *common]) == 2  # is a file
     (place / "loop.png").symlink_to("loop.png")
     assert main.main(["upscale", "-i", "loop.png", *common]) == 2
     assert "error: loop.png: is a link that leads nowhere" in capsys.readouterr().err
@@ -256,7 +322,7 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
                     inside += 1
                     most = max(most, inside)
                     inside -= 1
-            except console.InUseError:
+            except InUseError:
                 pass
 
     threads = [threading.Thread(target=work) for _ in range(6)]
@@ -271,7 +337,7 @@ HOLDING = """
 import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from imaging.console import locked
+from imaging.writing import locked
 with locked(Path("out/a.x2.srcnn")):
     print("held", flush=True)
     time.sleep(600)

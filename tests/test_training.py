@@ -26,11 +26,12 @@ from engine.updates import AdversarialStage, PixelStage
 from engine.weights import load_vgg19
 from esrgan import REAL_ESRGAN_LAYERS, PerceptualLoss, RRDBNet
 from gen_samples import cut_samples
-from imaging import console, distortions
+from imaging import distortions
 from imaging.console import UsageError, UserError
 from imaging.files import read_picture
 from imaging.images import from_bytes, psnr, rgb_to_luma
 from imaging.saving import write_picture
+from imaging.writing import locked
 
 TINY = Settings(shape={"kernels": [9, 1, 5]}, batch=4, patch=20)
 SMALL = {"scale": 4, "features": 8, "growth": 4, "blocks": 1, "unshuffle": False}
@@ -602,9 +603,9 @@ def test_a_run_whose_end_is_no_end_of_an_epoch_is_finished(photographs, monkeypa
 def test_two_trainings_do_not_write_the_same_file(place):
     path = place / "models" / "x.pt"
     match = "another run is at it"
-    with console.locked(path), pytest.raises(UsageError, match=match), console.locked(path):
+    with locked(path), pytest.raises(UsageError, match=match), locked(path):
         raise AssertionError("it was given twice")
-    with console.locked(path):
+    with locked(path):
         pass
     assert not list(path.parent.iterdir())
 

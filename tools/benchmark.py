@@ -54,6 +54,7 @@ from engine.weights import load_vgg19
 from esrgan import PerceptualLoss, RRDBNet, SRVGGNetCompact
 from gen_samples import cut_samples
 from imaging.images import from_bytes
+from imaging.writing import check_writable
 from srcnn import SRCNN
 
 DEVICE = choose_device()
@@ -394,6 +395,8 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if unknown := set(options.section) - set(SECTIONS):
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    if options.json:
+        check_writable(options.json)
     torch.manual_seed(0)
     device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else platform.processor() or platform.machine()
     time_of = "processor time of one core" if ONE_CORE else "time"

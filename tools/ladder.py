@@ -32,10 +32,11 @@ from engine.checkpoints import load_checkpoint
 from engine.devices import choose_device, choose_precision
 from engine.networks import load_network
 from engine.upscaling import Tiling, upscale
-from imaging.console import UsageError, replacing, run_command
+from imaging.console import UsageError, run_command
 from imaging.files import read_picture
 from imaging.folders import find_pictures
 from imaging.images import crop_to_multiple, from_bytes, psnr, resize, size_of, ssim, to_image
+from imaging.writing import check_writable, replacing
 
 QUALITIES = (None, 95, 90, 85, 75, 50)  # None: not compressed
 
@@ -93,6 +94,8 @@ def print_table(figures: dict[str, dict[str, dict]]) -> None:
 
 def main(options: argparse.Namespace) -> None:
     """The command line of this script."""
+    if options.json:
+        check_writable(options.json)
     loaded = {path.stem: load_checkpoint(path) for path in options.model}
     scales = {checkpoint["scale"] for checkpoint in loaded.values()} or {4}
     if len(scales) > 1:

@@ -39,9 +39,10 @@ from engine.networks import load_network
 from engine.progress import enlarged
 from engine.upscaling import Tiling, upscale
 from engine.weights import load_vgg19
-from imaging.console import UserError, replacing, run_command
+from imaging.console import UserError, run_command
 from imaging.images import psnr, resize, to_image
 from imaging.sheets import draw_sheet
+from imaging.writing import replacing
 
 RESULTS = LESSONS / "RESULTS.md"
 PICTURES = LESSONS / "pictures"
