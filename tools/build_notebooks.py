@@ -75,7 +75,11 @@ def _mend_links(cell: nbformat.NotebookNode) -> None:
     for name in re.findall(r"!\[[^]]*\]\(pictures/([^)]+)\)", cell.source):
         picture = LESSONS / "pictures" / name
         if picture.exists():
-            cell.attachments = {name: {"image/png": base64.b64encode(picture.read_bytes()).decode()}}
+            kind = f"image/{picture.suffix[1:]}"
+            cell.attachments = {
+                **cell.get("attachments", {}),
+                name: {kind: base64.b64encode(picture.read_bytes()).decode()},
+            }
             cell.source = cell.source.replace(f"](pictures/{name})", f"](attachment:{name})")
     cell.source = re.sub(r"\]\((\d\d_\w+)\.py\)", r"](\1.ipynb)", cell.source)
     cell.source = re.sub(r"\]\((?!https?:|attachment:|#|\d\d_\w+\.ipynb)", "](../", cell.source)
