@@ -93,9 +93,10 @@ show_pictures(panels)
 
 # %% [markdown]
 # Only nearest + convolution is flat by construction: equal pixels meet equal weights. The patterns of the other two are
-# **checkerboard artifacts**. Training can remove them, and mostly does. But a trace may stay, above all under a loss
-# that likes texture. ESRGAN uses nearest + convolution. Pixel shuffle is the fastest; Real-ESRGAN's small network uses
-# it.
+# **checkerboard artifacts** (Odena et al., 2016). Training can remove them, and mostly does. But a trace may stay,
+# above all under a loss that likes texture. ESRGAN uses nearest + convolution. Pixel shuffle is the fastest (Shi et
+# al., 2016, as "sub-pixel convolution"); Real-ESRGAN's small network uses it. It can start without a pattern, too, if
+# the filters of a square start equal: that is **ICNR** (Aitken et al., 2017), one of the exercises below.
 #
 # ## The same small network, three times
 

@@ -183,7 +183,7 @@ def test_a_lessons_promise_is_the_one_in_the_text_and_in_the_readme(script):
 
 
 PAGES = [
-    *(LESSONS / f"{name}.md" for name in ("README", "DIFFERENCES", "RESULTS", "SPEED", "TRAINING")),
+    *sorted(LESSONS.glob("*.md")),
     *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "models/pretrained/README.md")),
 ]
 
@@ -209,6 +209,27 @@ def test_every_name_in_the_differences_is_in_its_file():
     for module, name, file in names:
         assert module == Path(file).stem
         assert re.search(rf"^ *(?:def |class |){name}\b", (ROOT / file).read_text("utf-8"), re.MULTILINE), name
+
+
+def test_every_word_of_the_glossary_is_in_bold_in_its_lesson():
+    text = (LESSONS / "GLOSSARY.md").read_text("utf-8")
+    rows = re.findall(r"^\| \*\*(.+?)\*\* \| .+ \| \[(\d+)\]\((.+)\) \|$", text, re.MULTILINE)
+    assert len(rows) > 40
+    assert [term.lower() for term, _, _ in rows] == sorted(term.lower() for term, _, _ in rows)
+    for term, number, script in rows:
+        assert int(number) == int(script[:2])
+        words = " ".join(" ".join(markdown_cells(LESSONS / script)).split())
+        assert re.search(rf"\*\*{re.escape(term)}", words, re.IGNORECASE), f"{term}: not in bold in {script}"
+
+
+def test_every_paper_of_the_glossary_has_an_address_that_fits_its_number():
+    papers = (LESSONS / "GLOSSARY.md").read_text("utf-8").split("## Papers")[1]
+    links = re.findall(r"\[(.+?)\]\((.+?)\)", papers)
+    assert len(links) > 30 and len(set(links)) == len(links)
+    for name, address in links:
+        kind, _, number = name.partition(":")
+        assert address in (f"https://arxiv.org/abs/{number}", f"https://doi.org/{number}", f"https://{name}"), name
+        assert kind != "arXiv" or re.fullmatch(r"\d{4}\.\d{5}|\d{4}\.\d{4}", number)
 
 
 # ---------------------------------------------------------------------------------------------
