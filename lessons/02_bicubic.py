@@ -195,7 +195,7 @@ def cubic_weight(x, a):
     raise NotImplementedError
 
 
-check("02a", cubic_weight)
+cubic_weight = check("02a", cubic_weight)
 
 
 # %%
@@ -207,7 +207,7 @@ def centres(new_length, scale):
     raise NotImplementedError
 
 
-check("02b", centres)
+centres = check("02b", centres)
 
 
 # %%
@@ -221,10 +221,7 @@ def resize_matrix(length, new_length):
     raise NotImplementedError
 
 
-check("02c", resize_matrix)
-
-# %%
-hint("02a")
+resize_matrix = check("02c", resize_matrix)
 
 # %% [markdown]
 # ## Recap

@@ -242,7 +242,7 @@ def receptive_radius(kernels):
     raise NotImplementedError
 
 
-check("03a", receptive_radius)
+receptive_radius = check("03a", receptive_radius)
 
 
 # %%
@@ -254,7 +254,7 @@ def build_srcnn(kernels):
     raise NotImplementedError
 
 
-check("03b", build_srcnn)
+build_srcnn = check("03b", build_srcnn)
 
 
 # %%
@@ -267,7 +267,7 @@ def valid_loss(network, low, high):
     raise NotImplementedError
 
 
-check("03c", valid_loss)
+valid_loss = check("03c", valid_loss)
 
 
 # %%
@@ -281,10 +281,7 @@ def upscale_colour(network, low, scale):
     raise NotImplementedError
 
 
-check("03d", upscale_colour)
-
-# %%
-hint("03a")
+upscale_colour = check("03d", upscale_colour)
 
 # %% [markdown]
 # ## Recap

@@ -214,7 +214,7 @@ def shuffle(x, scale):
     raise NotImplementedError
 
 
-check("05a", shuffle)
+shuffle = check("05a", shuffle)
 
 
 # %%
@@ -226,7 +226,7 @@ def stamps(length, kernel, stride):
     raise NotImplementedError
 
 
-check("05b", stamps)
+stamps = check("05b", stamps)
 
 
 # %%
@@ -239,7 +239,7 @@ def flat_start(weight, scale):
     raise NotImplementedError
 
 
-check("05c", flat_start)
+flat_start = check("05c", flat_start)
 
 
 # %%
@@ -251,10 +251,7 @@ def residual_forward(body, low, scale):
     raise NotImplementedError
 
 
-check("05d", residual_forward)
-
-# %%
-hint("05a")
+residual_forward = check("05d", residual_forward)
 
 # %% [markdown]
 # ## Recap

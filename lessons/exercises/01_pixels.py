@@ -1,6 +1,6 @@
-"""The checks of the exercises of lesson 1; each docstring is the hint."""
+"""The checks of the exercises of lesson 1; the paragraphs of each docstring are the hints."""
 
-from checks import compare
+from comparing import compare
 
 import torch
 
@@ -13,8 +13,11 @@ def pictures(*shape: int) -> torch.Tensor:
 
 
 def check_01a(luma_of):
-    """Multiply the three channels by their three weights, add them up along dimension 1 and keep that dimension.
-    Then add 16, then divide everything by 255. White must come out as 235/255."""
+    """Which of the four dimensions holds red, green and blue? Only that one may be summed up.
+
+    Multiply the three channels by their three weights, add them up along dimension 1 and keep that dimension. Then
+    add 16, then divide everything by 255. White must come out as 235/255.
+    """
     rgb = pictures(2, 3, 5, 4)
     expected = rgb_to_luma(rgb)
     weights = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
@@ -35,8 +38,11 @@ def check_01a(luma_of):
 
 
 def check_01b(psnr_of_each):
-    """Average the squared differences over the channels, rows and columns only, `mean(dim=(1, 2, 3))`, so that one
-    number for each picture is left. Then 10 times the logarithm to base 10 of 1 divided by it."""
+    """One number must be left for each picture. Which dimensions have to go, and before or after the logarithm?
+
+    Average the squared differences over the channels, rows and columns only, `mean(dim=(1, 2, 3))`, so that one
+    number for each picture is left. Then 10 times the logarithm to base 10 of 1 divided by it.
+    """
     high = pictures(3, 1, 6, 7)
     restored = high + torch.tensor([0.01, 0.05, 0.2]).view(3, 1, 1, 1)
     squares = (restored - high).square()
@@ -62,8 +68,12 @@ def check_01b(psnr_of_each):
 
 
 def check_01c(ssim_of_window):
-    """Compute five numbers first: two means, two variances as mean(x²) − mean(x)², and the covariance as
-    mean(x·y) − mean(x)·mean(y). With p = 1, c₁ is 0.0001 and c₂ is 0.0009."""
+    """The formula needs five numbers of the two windows. Compute each on a line of its own before you put them
+    together.
+
+    Compute five numbers first: two means, two variances as mean(x²) − mean(x)², and the covariance as mean(x·y) −
+    mean(x)·mean(y). With p = 1, c₁ is 0.0001 and c₂ is 0.0009.
+    """
     x = 0.3 * pictures(8, 8)
     y = 0.5 * x + 0.1 * pictures(2, 8, 8)[1]
 

@@ -1,6 +1,6 @@
-"""The checks of the exercises of lesson 2; each docstring is the hint."""
+"""The checks of the exercises of lesson 2; the paragraphs of each docstring are the hints."""
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 from course import crop, photograph
 
 import torch
@@ -24,8 +24,12 @@ def matrix_of(length: int, new_length: int, scale: float | None = None) -> torch
 
 
 def check_02a(cubic_weight):
-    """Take the absolute value first. Then torch.where(x <= 1, near, torch.where(x <= 2, far, 0)) chooses the piece
-    for every element. The kernel is 1 at distance 0 and 0 at the distances 1 and 2."""
+    """The kernel has two pieces and is 0 beyond them. Every element of the tensor must choose its own piece,
+    without `if`.
+
+    Take the absolute value first. Then torch.where(x <= 1, near, torch.where(x <= 2, far, 0)) chooses the piece for
+    every element. The kernel is 1 at distance 0 and 0 at the distances 1 and 2.
+    """
     x = torch.linspace(-2.6, 2.6, 53)
     for a in (-0.5, -0.75):
         expected = keys(x, a)
@@ -44,8 +48,11 @@ def check_02a(cubic_weight):
 
 
 def check_02b(centres):
-    """Pixel i covers the stretch from i to i + 1, so its centre is i + 0.5 from the left edge. Divide by the scale to
-    count in old pixels, and take the half pixel of the old picture off again. torch.arange gives all i at once."""
+    """Draw two lines of pixels over the same length, one of 4 and one of 2. Where do the centres lie?
+
+    Pixel i covers the stretch from i to i + 1, so its centre is i + 0.5 from the left edge. Divide by the scale to
+    count in old pixels, and take the half pixel of the old picture off again. torch.arange gives all i at once.
+    """
     for new_length, scale in ((4, 0.5), (6, 2.0), (5, 1 / 3)):
         i = torch.arange(new_length, dtype=torch.float64)
         mistakes = {
@@ -59,9 +66,15 @@ def check_02b(centres):
 
 
 def check_02c(resize_matrix):
-    """Make the table of distances first: centres as a column minus positions −length … 2·length − 1 as a row. Divide
-    by the stretch, take the kernel, divide each row by its sum. The three thirds of the columns are the mirrored
-    picture, the picture, and the mirrored one again: flip the outer two and add all three."""
+    """Think of the table of all distances at once: a row for each new pixel, a column for each old one, and columns
+    for the mirror images too.
+
+    Make the table of distances first: centres as a column minus positions −length … 2·length − 1 as a row. Divide
+    by the stretch, take the kernel, divide each row by its sum.
+
+    The three thirds of the columns are the mirrored picture, the picture, and the mirrored one again: flip the
+    outer two and add all three.
+    """
     for length, new_length in ((12, 24), (12, 6), (20, 5)):
         expected = matrix_of(length, new_length)
         scale = new_length / length

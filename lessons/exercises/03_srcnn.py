@@ -1,6 +1,6 @@
-"""The checks of the exercises of lesson 3; each docstring is the hint."""
+"""The checks of the exercises of lesson 3; the paragraphs of each docstring are the hints."""
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 from course import crop, photograph
 
 import torch
@@ -13,8 +13,11 @@ from srcnn import SRCNN
 
 
 def check_03a(receptive_radius):
-    """A filter of side k looks (k − 1)/2 pixels to each side of its middle. Each layer looks at the outputs of the
-    layer before it, so the radii add up."""
+    """Take two layers of 3 and draw which pixels the last one sees. What does a layer add?
+
+    A filter of side k looks (k − 1)/2 pixels to each side of its middle. Each layer looks at the outputs of the
+    layer before it, so the radii add up.
+    """
     for kernels in ((9, 5, 5), (9, 1, 5), (3, 3, 3, 3)):
         mistakes = {
             "this is the diameter without the middle. Only one direction is expected: half of it.": (
@@ -30,8 +33,11 @@ def check_03a(receptive_radius):
 
 
 def check_03b(build_srcnn):
-    """nn.Sequential of a convolution 1 → 64, a ReLU, a convolution 64 → 32, a ReLU, and a convolution 32 → 1.
-    No padding, and nothing after the last one."""
+    """Three convolutions, and what between them? What does padding do to the size of the output?
+
+    nn.Sequential of a convolution 1 → 64, a ReLU, a convolution 64 → 32, a ReLU, and a convolution 32 → 1. No
+    padding, and nothing after the last one.
+    """
     for kernels in ((9, 5, 5), (9, 1, 5)):
         network = build_srcnn(kernels)
         if not isinstance(network, nn.Module):
@@ -67,9 +73,13 @@ def check_03b(build_srcnn):
 
 
 def check_03c(valid_loss):
-    """The border is (high.shape[-1] − restored.shape[-1]) // 2. Cut high[..., border:-border, border:-border],
-    subtract, square, take the mean. A border of 0 needs care: 0:-0 is empty. Counting from the left, border:border +
-    height, always works."""
+    """How many pixels are missing on each side? Both shapes tell you.
+
+    The border is (high.shape[-1] − restored.shape[-1]) // 2. Cut high[..., border:-border, border:-border],
+    subtract, square, take the mean.
+
+    A border of 0 needs care: 0:-0 is empty. Counting from the left, border:border + height, always works.
+    """
     torch.manual_seed(1)
     low, high = torch.rand(2, 1, 21, 25), torch.rand(2, 1, 21, 25)
     network = SRCNN((9, 1, 5)).forward_valid
@@ -106,8 +116,12 @@ def check_03c(valid_loss):
 
 
 def check_03d(upscale_colour):
-    """Resize the RGB picture by the scale, convert it to Y, Cb, Cr, replace channel 0 by what the network makes of
-    it (`ycbcr[:, :1]` keeps the channel dimension), convert back and clamp to 0..1."""
+    """Which of the three channels of Y, Cb, Cr may the network see? And what became of the others when the picture
+    was enlarged?
+
+    Resize the RGB picture by the scale, convert it to Y, Cb, Cr, replace channel 0 by what the network makes of it
+    (`ycbcr[:, :1]` keeps the channel dimension), convert back and clamp to 0..1.
+    """
     low = crop(photograph("chelsea.png"), 90, 120, 24)
     torch.manual_seed(0)
     network = SRCNN((9, 1, 5)).eval()

@@ -1,16 +1,20 @@
-"""The checks of the exercises of lesson 4; each docstring is the hint."""
+"""The checks of the exercises of lesson 4; the paragraphs of each docstring are the hints."""
 
 import math
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 
 
 def check_04a(split):
-    """Make the list of different photographs first, `sorted(set(names))`: a set alone has another order in every run.
+    """What is chosen at random: patches, or photographs? How many different photographs are there?
+
+    Make the list of different photographs first, `sorted(set(names))`: a set alone has another order in every run.
     Sample from it with a generator of your own, `torch.randperm(n, generator=torch.Generator().manual_seed(seed))`.
-    Then each patch follows its photograph."""
+
+    Then each patch follows its photograph.
+    """
     names = ["cat", "wall", "cat", "sea", "wall", "tree", "sea", "cat", "bird", "tree"]
     for count in (1, 2):
         training, held_out = map(list, split(names, count, 7))
@@ -33,8 +37,11 @@ def check_04a(split):
 
 
 def check_04b(cosine_rate):
-    """The cosine goes from 1 to −1 while its angle goes from 0 to π. Add 1 and halve it: it goes from 1 to 0. The
-    angle is π · step / steps."""
+    """What does a cosine do while its angle goes from 0 to π? Bring that to the range that you want.
+
+    The cosine goes from 1 to −1 while its angle goes from 0 to π. Add 1 and halve it: it goes from 1 to 0. The
+    angle is π · step / steps.
+    """
     for step in (0, 25, 50, 80, 99):
         expected = 0.3 * 0.5 * (1 + math.cos(math.pi * step / 100))
         mistakes = {
@@ -49,7 +56,10 @@ def check_04b(cosine_rate):
 
 
 def check_04c(best_guess):
-    """One of the two is the mean of the values, the other the median. The figure above shows which."""
+    """Look at where the two curves have their lowest point: at how many of the values lies each?
+
+    One of the two is the mean of the values, the other the median. The figure above shows which.
+    """
     values = torch.tensor([0.1, 0.15, 0.2, 0.25, 0.9])
     compare(best_guess(values, "L2"), values.mean(), "L2", {"this is the median. L2 answers the mean.": 0.2}, 1e-3)
     mistakes = {
@@ -60,8 +70,11 @@ def check_04c(best_guess):
 
 
 def check_04d(mean_of_batches):
-    """Put all values into one tensor, torch.cat(batches), and take its mean. Or add up sums, and divide by the number
-    of pictures."""
+    """A batch of one picture and a batch of four: should they count alike?
+
+    Put all values into one tensor, torch.cat(batches), and take its mean. Or add up sums, and divide by the number
+    of pictures.
+    """
     batches = [torch.tensor([30.0, 31, 32, 33]), torch.tensor([28.0, 29, 30, 31]), torch.tensor([40.0])]
     mistakes = {
         "this is the mean of the batches' means: the one picture of the small batch counts four times.": (

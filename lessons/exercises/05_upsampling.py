@@ -1,8 +1,8 @@
-"""The checks of the exercises of lesson 5; each docstring is the hint."""
+"""The checks of the exercises of lesson 5; the paragraphs of each docstring are the hints."""
 
 from unittest.mock import patch
 
-from checks import compare
+from comparing import compare
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,12 @@ from esrgan import SRVGGNetCompact
 
 
 def check_05a(shuffle):
-    """View x as (N, C, scale, scale, H, W): the first `scale` is the row inside a square, the second the column. Then
-    permute to (N, C, H, row, W, column), and view that as the large picture."""
+    """How many axes does the tensor have if you write the scale² channels of a colour as two axes?
+
+    View x as (N, C, scale, scale, H, W): the first `scale` is the row inside a square, the second the column.
+
+    Then permute to (N, C, H, row, W, column), and view that as the large picture.
+    """
     x = torch.rand(2, 12, 4, 5)
     parts = x.view(2, 3, 2, 2, 4, 5)
     mistakes = {
@@ -36,7 +40,10 @@ def check_05a(shuffle):
 
 
 def check_05b(stamps):
-    """Start with zeros. For every small pixel i, add 1 to the `kernel` places that begin at i · stride."""
+    """Lay the filter down for the first pixel, then for the second: by how many places is it moved?
+
+    Start with zeros. For every small pixel i, add 1 to the `kernel` places that begin at i · stride.
+    """
     for length, kernel, stride in ((5, 3, 2), (4, 4, 2), (3, 2, 3)):
         expected = F.conv_transpose1d(torch.ones(1, 1, length), torch.ones(1, 1, kernel), stride=stride)[0, 0]
         ordinary = F.conv_transpose1d(torch.ones(1, 1, length), torch.ones(1, 1, kernel))[0, 0]
@@ -53,8 +60,11 @@ def check_05b(stamps):
 
 
 def check_05c(flat_start):
-    """After the shuffle, the scale² channels of one colour lie in one square. They must be equal, so repeat each
-    filter scale² times in a row: torch.repeat_interleave along dimension 0."""
+    """Which channels land in one square? What must they be, so that the square is even?
+
+    After the shuffle, the scale² channels of one colour lie in one square. They must be equal, so repeat each
+    filter scale² times in a row: torch.repeat_interleave along dimension 0.
+    """
     weight = torch.randn(3, 2, 3, 3)
     mistakes = {
         "the whole set of filters is repeated. Each filter must be repeated before the next comes: channels 0 … "
@@ -72,8 +82,11 @@ def check_05c(flat_start):
 
 
 def check_05d(residual_forward):
-    """F.pixel_shuffle makes the large picture from what `body` gives. Add F.interpolate(low, scale_factor=scale), whose
-    default mode is nearest."""
+    """What does the network add to, and how is that enlarged?
+
+    F.pixel_shuffle makes the large picture from what `body` gives. Add F.interpolate(low, scale_factor=scale),
+    whose default mode is nearest.
+    """
     low = torch.rand(1, 3, 5, 6)
     body = nn.Conv2d(3, 12, 3, padding=1)
     with torch.no_grad():

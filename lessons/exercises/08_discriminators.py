@@ -1,6 +1,6 @@
-"""The checks of the exercises of lesson 8; each docstring is the hint."""
+"""The checks of the exercises of lesson 8; the paragraphs of each docstring are the hints."""
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,12 @@ def logits() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def check_08a(standard_loss):
-    """−log σ(C) is F.softplus(−C), and −log(1 − σ(C)) is F.softplus(C). Written with torch.log and torch.sigmoid the
-    loss overflows. Take the mean of each of the two and add them."""
+    """Write down −log σ(C) and −log(1 − σ(C)) by the exponential function. Which function of PyTorch is that?
+
+    −log σ(C) is F.softplus(−C), and −log(1 − σ(C)) is F.softplus(C).
+
+    Written with torch.log and torch.sigmoid the loss overflows. Take the mean of each of the two and add them.
+    """
     real, fake = logits()
     mistakes = {
         "real and fake have changed places.": esrgan.vanilla_discriminator_loss(fake, real),
@@ -39,8 +43,11 @@ def check_08a(standard_loss):
 
 
 def check_08b(hinge_loss):
-    """A real logit below 1 costs its distance from 1. A fake logit above −1 costs its distance from −1. Others cost
-    nothing: F.relu is max(0, ·)."""
+    """When does a real logit cost nothing? When a fake one?
+
+    A real logit below 1 costs its distance from 1. A fake logit above −1 costs its distance from −1. Others cost
+    nothing: F.relu is max(0, ·).
+    """
     real, fake = logits()
     mistakes = {
         "beyond ±1 a logit must neither cost nor gain: cut off at zero with relu.": (1 - real).mean()
@@ -54,8 +61,11 @@ def check_08b(hinge_loss):
 
 
 def check_08c(relativistic_loss):
-    """From every real logit subtract the mean of the fake ones, and the reverse. What is left goes into the standard
-    loss. Then divide by two."""
+    """What does the discriminator know about the other side when it looks at a real picture?
+
+    From every real logit subtract the mean of the fake ones, and the reverse. What is left goes into the standard
+    loss. Then divide by two.
+    """
     real, fake = logits()
     a, b = real - fake.mean(), fake - real.mean()
     mistakes = {
@@ -83,8 +93,11 @@ def check_08c(relativistic_loss):
 
 
 def check_08d(relativistic_for_generator):
-    """Exchange real and fake in the discriminator's loss. The real half matters too: raising the average of the fake
-    logits makes the real pictures look less real."""
+    """What does the generator want to be true, where the discriminator wants the opposite?
+
+    Exchange real and fake in the discriminator's loss. The real half matters too: raising the average of the fake
+    logits makes the real pictures look less real.
+    """
     real, fake = logits()
     b, a = fake - real.mean(), real - fake.mean()
     mistakes = {

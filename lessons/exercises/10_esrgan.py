@@ -1,8 +1,8 @@
-"""The checks of the exercises of lesson 10; each docstring is the hint."""
+"""The checks of the exercises of lesson 10; the paragraphs of each docstring are the hints."""
 
 import copy
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +27,11 @@ def players():
 
 
 def check_10a(generator_loss):
-    """Add three terms: the perceptual loss; 0.005 times the relativistic generator loss of the discriminator's logits,
-    real first and restored second; 0.01 times the mean absolute difference of the pixels."""
+    """Three terms, three weights. Which of them depend on the discriminator, and which logits does it need?
+
+    Add three terms: the perceptual loss; 0.005 times the relativistic generator loss of the discriminator's logits,
+    real first and restored second; 0.01 times the mean absolute difference of the pixels.
+    """
     restored, high, discriminator, perceptual = players()
     real, fake = discriminator(high), discriminator(restored)
     features = perceptual(restored, high)
@@ -66,8 +69,11 @@ def check_10a(generator_loss):
 
 
 def check_10b(discriminator_loss):
-    """Detach the restored pictures, for this loss only. Ask the discriminator for the logits of the real ones, then of
-    the restored ones. Give both to relativistic_discriminator_loss of esrgan.py."""
+    """Who learns from this loss, and who must not? Where do you have to cut?
+
+    Detach the restored pictures, for this loss only. Ask the discriminator for the logits of the real ones, then of
+    the restored ones. Give both to relativistic_discriminator_loss of esrgan.py.
+    """
     restored, high, discriminator, _ = players()
     fresh = copy.deepcopy(discriminator.state_dict())
     real, fake = discriminator(high), discriminator(restored)
@@ -102,8 +108,11 @@ def check_10b(discriminator_loss):
 
 
 def check_10c(interpolated):
-    """A dictionary comprehension over the keys: (1 − alpha) · first + alpha · second. It must make new tensors: both
-    networks are still needed."""
+    """What is done with one weight? Then for every name.
+
+    A dictionary comprehension over the keys: (1 − alpha) · first + alpha · second. It must make new tensors: both
+    networks are still needed.
+    """
     shape = {"scale": 2, "features": 4, "growth": 2, "blocks": 1}
     torch.manual_seed(4)
     one, other = (networks.build_network("rrdb", shape).state_dict() for _ in range(2))
@@ -137,8 +146,11 @@ POINTS = [(30.0, 0.14), (29.0, 0.12), (28.5, 0.13), (27.0, 0.12), (26.0, 0.10), 
 
 
 def check_10d(not_beaten):
-    """Compare every point with every other one. A high PSNR is good, and a small distance. Of two equal points neither
-    beats the other."""
+    """First write a function that says whether one point beats another. Then ask it for all pairs.
+
+    Compare every point with every other one. A high PSNR is good, and a small distance. Of two equal points neither
+    beats the other.
+    """
 
     def kept(points, better):
         return [i for i, point in enumerate(points) if not any(better(other, point) for other in points)]

@@ -1,6 +1,6 @@
-"""The checks of the exercises of lesson 11; each docstring is the hint."""
+"""The checks of the exercises of lesson 11; the paragraphs of each docstring are the hints."""
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 
@@ -9,8 +9,11 @@ from imaging.images import resize
 
 
 def check_11a(plateau_kernel):
-    """x and y of every tap run from −reach to reach: torch.meshgrid of torch.arange twice. d = (x² + y²)/σ², the kernel
-    is 1/(1 + d^β), divided by its own sum."""
+    """Make a table of the distances first, then the formula for all of them at once. What must the sum be?
+
+    x and y of every tap run from −reach to reach: torch.meshgrid of torch.arange twice. d = (x² + y²)/σ², the
+    kernel is 1/(1 + d^β), divided by its own sum.
+    """
     for reach, sigma, beta in ((3, 1.4, 1.5), (10, 2.5, 2.0)):
         taps = torch.arange(-reach, reach + 1.0)
         d = (taps[:, None] ** 2 + taps**2) / sigma**2
@@ -34,8 +37,11 @@ def check_11a(plateau_kernel):
 
 
 def check_11b(counted):
-    """The expected number of photons of a pixel is picture · photons. Count them with torch.poisson, and divide by
-    `photons` again, so that white is 1."""
+    """How many photons does a pixel of brightness b expect? And how does a count become a brightness again?
+
+    The expected number of photons of a pixel is picture · photons. Count them with torch.poisson, and divide by
+    `photons` again, so that white is 1.
+    """
     picture = torch.linspace(0.1, 0.9, 9).expand(4000, 9)
     photons = 40
 
@@ -69,8 +75,13 @@ def check_11b(counted):
 
 
 def check_11c(quantised):
-    """Take 128 off. With D the DCT matrix, the numbers are D · block · Dᵀ. Divide by the steps, round, multiply by the
-    steps. Back: Dᵀ · numbers · D, and 128 added."""
+    """There are five steps, and the second half undoes the first, except for one. Which?
+
+    Take 128 off. With D the DCT matrix, the numbers are D · block · Dᵀ. Divide by the steps, round, multiply by the
+    steps.
+
+    Back: Dᵀ · numbers · D, and 128 added.
+    """
     generator = torch.Generator().manual_seed(2)
     y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
     block = (90 + 9 * x + 3 * y + 40 * torch.rand(8, 8, generator=generator)).round()
@@ -117,8 +128,11 @@ def check_11c(quantised):
 
 
 def check_11d(as_the_camera_does):
-    """filter_each(high, kernel), then resize(…, 1/scale), then gaussian_noise with torch.tensor([sigma]) and
-    torch.tensor([False]) for colour, then jpeg with torch.tensor([quality])."""
+    """What happens in the lens, what on the sensor, and what when the file is written?
+
+    filter_each(high, kernel), then resize(…, 1/scale), then gaussian_noise with torch.tensor([sigma]) and
+    torch.tensor([False]) for colour, then jpeg with torch.tensor([quality]).
+    """
     generator = torch.Generator().manual_seed(3)
     high = resize(torch.rand(1, 3, 12, 12, generator=generator), 4).clamp(0, 1)
     kernel = distortions.gaussian_kernels(torch.tensor([7]), torch.tensor([[2.0, 1.0]]), torch.tensor([0.5]))
