@@ -9,6 +9,7 @@ That is no sandbox: look at strangers' files before you run them.
 """
 
 import ast
+import copy
 import importlib.util
 import inspect
 import json
@@ -16,12 +17,13 @@ import linecache
 import re
 import traceback
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 
 from comparing import Mismatch
 from course import ANSWERS, LESSONS
 
+import numpy
 import torch
 
 
@@ -109,7 +111,7 @@ def grade(identity: str, answer) -> Verdict:
     try:
         with torch.random.fork_rng(devices=[]):  # the lesson's own random numbers stay as they were
             torch.manual_seed(0)
-            exercises()[identity](answer)
+            exercises()[identity](_leaving_its_arguments(answer))
         return Verdict("correct")
     except NotImplementedError as error:
         # A stub raises it bare; PyTorch says something with it.
@@ -121,6 +123,23 @@ def grade(identity: str, answer) -> Verdict:
         own = [frame for frame in frames if frame.name == getattr(answer, "__name__", None)]
         line = f' at "{own[-1].line}"' if own and own[-1].line else ""
         return Verdict("wrong", f"It stops with {type(error).__name__}{line}: {error}")
+
+
+def _leaving_its_arguments(answer):
+    """The answer; a Mismatch if it changes a tensor or an array that it was given."""
+
+    @wraps(answer)
+    def guarded(*arguments, **named):
+        given = [value for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor | numpy.ndarray)]
+        before = [copy.deepcopy(value.detach() if isinstance(value, torch.Tensor) else value) for value in given]
+        result = answer(*arguments, **named)
+        for value, old in zip(given, before, strict=True):
+            now = value.detach() if isinstance(value, torch.Tensor) else value
+            if now.shape != old.shape or not (now == old).all():
+                raise Mismatch("It changes what it was given: whoever calls still needs it. Make new tensors.")
+        return result
+
+    return guarded
 
 
 def grade_in(identity: str, names: dict, problems: list[str]) -> Verdict:

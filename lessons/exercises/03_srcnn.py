@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from engine.upscaling import upscale
-from imaging.images import resize, rgb_to_luma, rgb_to_ycbcr
+from imaging.images import resize, rgb_to_luma, rgb_to_ycbcr, ycbcr_to_rgb
 from srcnn import SRCNN
 
 
@@ -113,6 +113,10 @@ def check_03c(valid_loss):
             "high[..., 0:-0] is empty: count from the left, border:border + height."
         ) from error
     compare(loss, F.mse_loss(low, high), "The loss of a network without a border")
+    with torch.no_grad():
+        wide = SRCNN((9, 5, 5)).forward_valid
+        expected = F.mse_loss(wide(low), high[..., 8:-8, 8:-8])
+        compare(valid_loss(wide, low, high), expected, "The loss of a network with a border of 8")
 
 
 def check_03d(upscale_colour):
@@ -125,6 +129,7 @@ def check_03d(upscale_colour):
     low = crop(photograph("chelsea.png"), 90, 120, 24)
     torch.manual_seed(0)
     network = SRCNN((9, 1, 5)).eval()
+    network.reconstruct.bias.data += 0.3  # so bright that it leaves 0..1
     scale = 2
     expected = upscale(network, low, scale)
     with torch.inference_mode():
@@ -135,9 +140,13 @@ def check_03d(upscale_colour):
             "the luma did not go through the network: this is bicubic alone.": enlarged.clamp(0, 1),
             "the three colours went through the network one by one. Only luma should.": per_colour.clamp(0, 1),
             "the colour is gone: take Cb and Cr from the enlarged picture.": grey.clamp(0, 1),
+            "it leaves 0..1, which a picture may not: clamp it.": ycbcr_to_rgb(
+                torch.cat((network(rgb_to_luma(enlarged)), rgb_to_ycbcr(enlarged)[:, 1:]), dim=1)
+            ),
             "the result is still Y, Cb, Cr. Convert it back to RGB.": torch.cat(
                 (network(rgb_to_luma(enlarged)), rgb_to_ycbcr(enlarged)[:, 1:]), dim=1
             ).clamp(0, 1),
         }
         restored = upscale_colour(network, low, scale)
         compare(restored, expected, "A part of the cat, ×2", mistakes, 1e-4, picture=True)
+        compare(upscale_colour(network, low, 3), upscale(network, low, 3), "The same, ×3", tolerance=1e-4, picture=True)

@@ -17,7 +17,7 @@ def check_04a(split):
     """
     names = ["cat", "wall", "cat", "sea", "wall", "tree", "sea", "cat", "bird", "tree"]
     for count in (1, 2):
-        training, held_out = map(list, split(names, count, 7))
+        training, held_out = ([int(index) for index in side] for side in split(names, count, 7))
         if missing := set(range(len(names))) - {*training, *held_out}:
             raise Mismatch(f"The patches {sorted(missing)} are on neither side.")
         if len(training) + len(held_out) != len(names):
@@ -30,9 +30,9 @@ def check_04a(split):
             )
         if len(sides[1]) != count:
             raise Mismatch(f"{len(sides[1])} photographs are held out; {count} was asked for.")
-        if [training, held_out] != list(map(list, split(names, count, 7))):
+        if [training, held_out] != [[int(index) for index in side] for side in split(names, count, 7)]:
             raise Mismatch("The same seed gave another split when it was called again.")
-    if len({tuple(split(names, 2, seed)[1]) for seed in range(20)}) < 3:
+    if len({tuple(map(int, split(names, 2, seed)[1])) for seed in range(20)}) < 3:
         raise Mismatch("Every seed gives the same split: the photographs are not sampled at random.")
 
 
@@ -53,6 +53,7 @@ def check_04b(cosine_rate):
             "this is a straight line.": 0.3 * (1 - step / 100),
         }
         compare(cosine_rate(step, 100, 0.3), expected, f"Step {step} of 100, learning rate 0.3", mistakes, 1e-6)
+    compare(cosine_rate(1, 4, 2.0), 1 + math.cos(math.pi / 4), "Step 1 of 4, learning rate 2", tolerance=1e-6)
 
 
 def check_04c(best_guess):
@@ -84,3 +85,4 @@ def check_04d(mean_of_batches):
         "the sums are divided by the number of batches.": sum(batch.sum() for batch in batches) / 3,
     }
     compare(mean_of_batches(batches), torch.cat(batches).mean(), "Batches of 4, 4 and 1", mistakes)
+    compare(mean_of_batches([torch.tensor([20.0, 22, 27])]), 23.0, "A single batch")

@@ -2,13 +2,18 @@
 
 from unittest.mock import patch
 
-from comparing import compare
+from comparing import Mismatch, compare
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from esrgan import SRVGGNetCompact
+
+
+def forbidden(*_):
+    """Stands in for the function that is to be written."""
+    raise Mismatch("pixel_shuffle itself is what you should write: by view and permute.")
 
 
 def check_05a(shuffle):
@@ -29,8 +34,12 @@ def check_05a(shuffle):
             parts.permute(0, 1, 2, 4, 3, 5).reshape(2, 3, 8, 10)
         ),
     }
-    compare(shuffle(x, 2), F.pixel_shuffle(x, 2), "Twelve channels, scale 2", mistakes, picture=True)
-    compare(shuffle(torch.arange(18.0).view(1, 18, 1, 1), 3).shape, (1, 2, 3, 3), "The shape for scale 3")
+    expected = F.pixel_shuffle(x, 2)
+    with patch("torch.nn.functional.pixel_shuffle", forbidden):
+        actual = shuffle(x, 2)
+    compare(actual, expected, "Twelve channels, scale 2", mistakes, picture=True)
+    x = torch.arange(36.0).view(1, 18, 1, 2)
+    compare(shuffle(x, 3), F.pixel_shuffle(x, 3), "Eighteen channels, scale 3")
     network = SRVGGNetCompact(scale=2, features=4, convolutions=1)
     low = torch.rand(1, 3, 6, 7)
     with torch.no_grad():
@@ -44,7 +53,7 @@ def check_05b(stamps):
 
     Start with zeros. For every small pixel i, add 1 to the `kernel` places that begin at i · stride.
     """
-    for length, kernel, stride in ((5, 3, 2), (4, 4, 2), (3, 2, 3)):
+    for length, kernel, stride in ((5, 3, 2), (4, 4, 2), (3, 2, 3), (4, 5, 1)):
         expected = F.conv_transpose1d(torch.ones(1, 1, length), torch.ones(1, 1, kernel), stride=stride)[0, 0]
         ordinary = F.conv_transpose1d(torch.ones(1, 1, length), torch.ones(1, 1, kernel))[0, 0]
         once = (expected > 0).double()
@@ -76,6 +85,7 @@ def check_05c(flat_start):
     }
     actual = flat_start(weight, 2)
     compare(actual, weight.repeat_interleave(4, dim=0), "Three filters, scale 2", mistakes)
+    compare(flat_start(weight, 3), weight.repeat_interleave(9, dim=0), "Three filters, scale 3")
     x = torch.rand(1, 2, 6, 6)
     shuffled = F.pixel_shuffle(F.conv2d(x, actual), 2)
     compare(shuffled, F.interpolate(F.conv2d(x, weight), scale_factor=2), "Convolution and shuffle together")

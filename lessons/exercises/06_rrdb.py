@@ -73,6 +73,8 @@ def check_06b(dense_block):
         "the residual scaling is on the wrong side: x must stay whole.": 0.2 * x + variant(1.0, shortcut=False),
     }
     compare(dense_block(x, convolutions, 0.2), block(x), "A block with 6 features and growth 3", mistakes, 1e-4)
+    written_in = {"beta is written into it: use the one that is given.": variant(0.2)}
+    compare(dense_block(x, convolutions, 0.35), variant(0.35), "The same block with beta = 0.35", written_in, 1e-4)
     network = RRDBNet(2, 6, 3, 2).requires_grad_(False)
     low = torch.rand(1, 3, 8, 8)
     expected = network(low)
@@ -97,6 +99,8 @@ def check_06c(residual_in_residual):
         "the blocks run in the reverse order.": x + 0.2 * one(two(three(x))),
     }
     compare(residual_in_residual(x, blocks, 0.2), x + 0.2 * deep, "Three blocks with 4 features", mistakes, 1e-4)
+    written_in = {"beta is written into it: use the one that is given.": x + 0.2 * deep}
+    compare(residual_in_residual(x, blocks, 0.7), x + 0.7 * deep, "The same with beta = 0.7", written_in, 1e-4)
     real = RRDB(4, 2).requires_grad_(False)
     compare(residual_in_residual(x, list(real.children()), 0.2), real(x), "The blocks of a real RRDB", tolerance=1e-4)
 

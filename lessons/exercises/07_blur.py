@@ -37,6 +37,8 @@ def check_07a(with_foreign_detail):
     }
     expected = shown(high) + other - shown(other)
     compare(with_foreign_detail(high, other, 4), expected, "Two patches of grass", mistakes, 1e-4, picture=True)
+    halved = resize(resize(high, 1 / 2), 2) + other - resize(resize(other, 1 / 2), 2)
+    compare(with_foreign_detail(high, other, 2), halved, "The same, scale 2", tolerance=1e-4, picture=True)
 
 
 def check_07b(expected_error):
@@ -60,6 +62,9 @@ def check_07b(expected_error):
         "these are absolute differences. Squared ones are expected.": (guess - plausible).abs().mean(),
     }
     compare(expected_error(guess, plausible), squares.mean(), "A grey guess for seven pictures", mistakes)
+    colours = plausible.expand(7, 3, 5, 6)
+    guess = colours[:1]
+    compare(expected_error(guess, colours), (guess - colours).square().mean(), "The first of seven in colour")
 
 
 def check_07c(best_answer):

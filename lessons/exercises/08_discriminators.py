@@ -14,6 +14,13 @@ def logits() -> tuple[torch.Tensor, torch.Tensor]:
     return 2 * torch.randn(8, 1, generator=generator) + 0.7, torch.randn(8, 1, generator=generator) - 0.4
 
 
+def also_for_maps(loss, real_one) -> None:
+    """The U-Net gives a logit for every pixel, and batches may have different sizes."""
+    generator = torch.Generator().manual_seed(8)
+    real, fake = torch.randn(3, 1, 4, 5, generator=generator), torch.randn(2, 1, 4, 5, generator=generator)
+    compare(loss(real, fake), real_one(real, fake), "Three real and two fake maps of 4×5 logits")
+
+
 def check_08a(standard_loss):
     """Write down −log σ(C) and −log(1 − σ(C)) by the exponential function. Which function of PyTorch is that?
 
@@ -35,6 +42,7 @@ def check_08a(standard_loss):
         ),
     }
     compare(standard_loss(real, fake), esrgan.vanilla_discriminator_loss(real, fake), "Eight logits each", mistakes)
+    also_for_maps(standard_loss, esrgan.vanilla_discriminator_loss)
     large = torch.tensor([200.0])
     actual = standard_loss(-large, large)
     if not torch.isfinite(torch.as_tensor(actual)):
@@ -58,6 +66,7 @@ def check_08b(hinge_loss):
     }
     expected = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
     compare(hinge_loss(real, fake), expected, "Eight logits each", mistakes)
+    also_for_maps(hinge_loss, lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
 def check_08c(relativistic_loss):
@@ -90,6 +99,7 @@ def check_08c(relativistic_loss):
     }
     expected = esrgan.relativistic_discriminator_loss(real, fake)
     compare(relativistic_loss(real, fake), expected, "Eight logits each", mistakes)
+    also_for_maps(relativistic_loss, esrgan.relativistic_discriminator_loss)
 
 
 def check_08d(relativistic_for_generator):
@@ -116,5 +126,6 @@ def check_08d(relativistic_for_generator):
     fake.requires_grad_(True)
     actual = relativistic_for_generator(real, fake)
     compare(actual, expected, "Eight logits each", mistakes)
+    also_for_maps(relativistic_for_generator, esrgan.relativistic_generator_loss)
     if not actual.requires_grad:
         raise Mismatch("The number is right, but no gradient reaches the fake logits: do not detach them.")

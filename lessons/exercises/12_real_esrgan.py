@@ -49,6 +49,10 @@ def check_12a(pooled):
         raise Mismatch("Another seed gives the same places: they are not sampled with `generator`.")
     if run(0) != told:
         raise Mismatch("The same seed gives other places when called again: pass the generator on.")
+    pool, generator = list(range(5)), torch.Generator().manual_seed(2)
+    out = pooled(pool, 5, [7, 8], generator)
+    if len(out) != 2 or sorted([*out, *pool]) != [0, 1, 2, 3, 4, 7, 8]:
+        raise Mismatch(f"Two pairs into a full pool of five: {list(out)} came out, and {pool} are left.")
 
 
 def exchange_rules(what, batch, out, pool, before):
@@ -103,6 +107,14 @@ def check_12b(sharpened_like_usm):
     expected = distortions.usm_sharpen(high, 0.7, 20.0)
     actual = sharpened_like_usm(high, distortions.wide_blur, 0.7, 20.0)
     compare(actual, expected, "Weight 0.7, threshold 20", mistakes, 1e-5, True)
+
+    def narrow(pictures):
+        return F.avg_pool2d(pictures, 5, 1, 2, count_include_pad=False)
+
+    detail = high - narrow(high)
+    expected = high + narrow((255 * detail.abs() > 9).float()) * ((high + 0.4 * detail).clamp(0, 1) - high)
+    actual = sharpened_like_usm(high, narrow, 0.4, 9.0)
+    compare(actual, expected, "Weight 0.4, threshold 9, and a narrow blur", tolerance=1e-5, picture=True)
 
 
 def check_12c(normalised_by_stretch):

@@ -32,21 +32,8 @@ def check_13a(window):
             raise Mismatch(f"{what}: a pair (first, last) is expected.")
         first, last = max(0, start - margin), stop + margin
         expected = first - first % fold, min(length, last + -last % fold)
-        mistakes = {
-            "there is no margin.": (start - start % fold, min(length, stop + -stop % fold)),
-            "the tile begins before the line: indices below 0 count from its end.": (
-                start - margin - (start - margin) % fold, expected[1]
-            ),
-            "the tile ends after the line does. Cut it off at the length.": (expected[0], last + -last % fold),
-            "the multiples of `fold` are not respected.": (first, min(length, last)),
-            "first is rounded up to a multiple: the margin becomes too narrow.": (first + -first % fold, expected[1]),
-            "last is rounded down to a multiple: the margin becomes too narrow.": (
-                expected[0], min(length, last - last % fold)
-            ),
-            "last is the last pixel's own index. It is the one after it, as in a slice.": (
-                expected[0], expected[1] - 1
-            ),
-        }  # fmt: skip
+        mistakes = wrong_windows(start, stop, length, margin, fold)
+        actual = [int(end) for end in actual]
         compare(torch.tensor(actual), torch.tensor(expected), what, mistakes)
     network = RRDBNet(2, 4, 2, 1, unshuffle=True).requires_grad_(False)
     network.radius = 20  # it sees 38 pixels; 20 suffice to 6 digits
@@ -58,6 +45,23 @@ def check_13a(window):
     with patch.object(upscaling, "_seen", seen):
         tiled = upscaling.in_tiles(network, picture, 2, upscaling.Tiling(33))
     compare(tiled, network(picture), "Inside upscaling.in_tiles, a network with fold 2", tolerance=1e-4, picture=True)
+
+
+def wrong_windows(start, stop, length, margin, fold):
+    """Explanation → the pair that a mistake gives."""
+    first, last = max(0, start - margin), stop + margin
+    down, up = first - first % fold, last + -last % fold
+    return {
+        "there is no margin.": (start - start % fold, min(length, stop + -stop % fold)),
+        "the tile begins before the line: indices below 0 count from its end.": (
+            start - margin - (start - margin) % fold, min(length, up)
+        ),
+        "the tile ends after the line does. Cut it off at the length.": (down, up),
+        "the multiples of `fold` are not respected.": (first, min(length, last)),
+        "first is rounded up to a multiple: the margin becomes too narrow.": (first + -first % fold, min(length, up)),
+        "last is rounded down to a multiple: the margin becomes too narrow.": (down, min(length, last - last % fold)),
+        "last is the last pixel's own index. It is the one after it, as in a slice.": (down, min(length, up) - 1),
+    }  # fmt: skip
 
 
 def check_13b(cost):
