@@ -238,7 +238,7 @@ def cubic_weight(x, a):
     raise NotImplementedError
 
 
-check("02a", cubic_weight)
+cubic_weight = check("02a", cubic_weight)
 
 
 # %%
@@ -250,7 +250,7 @@ def centres(new_length, scale):
     raise NotImplementedError
 
 
-check("02b", centres)
+centres = check("02b", centres)
 
 
 # %%
@@ -264,10 +264,7 @@ def resize_matrix(length, new_length):
     raise NotImplementedError
 
 
-check("02c", resize_matrix)
-
-# %%
-hint("02a")
+resize_matrix = check("02c", resize_matrix)
 
 # %% [markdown]
 # ## Recap

@@ -254,7 +254,7 @@ def receptive_radius(kernels):
     raise NotImplementedError
 
 
-check("03a", receptive_radius)
+receptive_radius = check("03a", receptive_radius)
 
 
 # %%
@@ -266,7 +266,7 @@ def build_srcnn(kernels):
     raise NotImplementedError
 
 
-check("03b", build_srcnn)
+build_srcnn = check("03b", build_srcnn)
 
 
 # %%
@@ -279,7 +279,7 @@ def valid_loss(network, low, high):
     raise NotImplementedError
 
 
-check("03c", valid_loss)
+valid_loss = check("03c", valid_loss)
 
 
 # %%
@@ -293,10 +293,7 @@ def upscale_colour(network, low, scale):
     raise NotImplementedError
 
 
-check("03d", upscale_colour)
-
-# %%
-hint("03a")
+upscale_colour = check("03d", upscale_colour)
 
 # %% [markdown]
 # ## Recap

@@ -215,7 +215,7 @@ def shuffle(x, scale):
     raise NotImplementedError
 
 
-check("05a", shuffle)
+shuffle = check("05a", shuffle)
 
 
 # %%
@@ -227,7 +227,7 @@ def stamps(length, kernel, stride):
     raise NotImplementedError
 
 
-check("05b", stamps)
+stamps = check("05b", stamps)
 
 
 # %%
@@ -240,7 +240,7 @@ def flat_start(weight, scale):
     raise NotImplementedError
 
 
-check("05c", flat_start)
+flat_start = check("05c", flat_start)
 
 
 # %%
@@ -252,10 +252,7 @@ def residual_forward(body, low, scale):
     raise NotImplementedError
 
 
-check("05d", residual_forward)
-
-# %%
-hint("05a")
+residual_forward = check("05d", residual_forward)
 
 # %% [markdown]
 # ## Recap

@@ -273,7 +273,7 @@ def dense_inputs(features, growth):
     raise NotImplementedError
 
 
-check("06a", dense_inputs)
+dense_inputs = check("06a", dense_inputs)
 
 
 # %%
@@ -285,7 +285,7 @@ def dense_block(x, convolutions, beta):
     raise NotImplementedError
 
 
-check("06b", dense_block)
+dense_block = check("06b", dense_block)
 
 
 # %%
@@ -297,7 +297,7 @@ def residual_in_residual(x, blocks, beta):
     raise NotImplementedError
 
 
-check("06c", residual_in_residual)
+residual_in_residual = check("06c", residual_in_residual)
 
 
 # %%
@@ -309,10 +309,7 @@ def weights_of_rrdb(features, growth):
     raise NotImplementedError
 
 
-check("06d", weights_of_rrdb)
-
-# %%
-hint("06b")
+weights_of_rrdb = check("06d", weights_of_rrdb)
 
 # %% [markdown]
 # ## Recap

@@ -260,7 +260,7 @@ def standard_loss(real, fake):
     raise NotImplementedError
 
 
-check("08a", standard_loss)
+standard_loss = check("08a", standard_loss)
 
 
 # %%
@@ -272,7 +272,7 @@ def hinge_loss(real, fake):
     raise NotImplementedError
 
 
-check("08b", hinge_loss)
+hinge_loss = check("08b", hinge_loss)
 
 
 # %%
@@ -284,7 +284,7 @@ def relativistic_loss(real, fake):
     raise NotImplementedError
 
 
-check("08c", relativistic_loss)
+relativistic_loss = check("08c", relativistic_loss)
 
 
 # %%
@@ -298,10 +298,7 @@ def relativistic_for_generator(real, fake):
     raise NotImplementedError
 
 
-check("08d", relativistic_for_generator)
-
-# %%
-hint("08c")
+relativistic_for_generator = check("08d", relativistic_for_generator)
 
 # %% [markdown]
 # ## Recap

@@ -262,7 +262,7 @@ def plateau_kernel(reach, sigma, beta):
     raise NotImplementedError
 
 
-check("11a", plateau_kernel)
+plateau_kernel = check("11a", plateau_kernel)
 
 
 # %%
@@ -274,7 +274,7 @@ def counted(picture, photons, generator):
     raise NotImplementedError
 
 
-check("11b", counted)
+counted = check("11b", counted)
 
 
 # %%
@@ -286,7 +286,7 @@ def quantised(block, steps):
     raise NotImplementedError
 
 
-check("11c", quantised)
+quantised = check("11c", quantised)
 
 
 # %%
@@ -299,10 +299,7 @@ def as_the_camera_does(high, kernel, scale, sigma, quality, generator):
     raise NotImplementedError
 
 
-check("11d", as_the_camera_does)
-
-# %%
-hint("11c")
+as_the_camera_does = check("11d", as_the_camera_does)
 
 # %% [markdown]
 # ## Recap
