@@ -82,12 +82,19 @@ real.load_state_dict(dict(zip(real.state_dict(), by_hand.state_dict().values(), 
 luma = torch.rand(1, 1, 40, 40, generator=seed())
 print("largest difference:", (real.forward_valid(luma) - by_hand(luma)).abs().max().item())
 
+# %%
+import diagrams
+
+diagrams.draw_chain(real)  # drawn from the module's own layers
+show()
+
 # %% [markdown]
 # ## Photographs
 #
-# A **pair** is a photograph and a copy of it that was shrunk and enlarged again. Both are kept as bytes; `from_bytes`
-# makes them 0 to 1. Two photographs are **held out**: the network never trains on them, and only they are measured. Why
-# that matters is the next lesson.
+# A **pair** is a photograph and a copy of it that was shrunk and enlarged again. `make_pair` makes both and keeps them
+# as bytes; `Pair` holds them with the photograph's name, and its `pictures()` gives them back as tensors (1, 3, H, W)
+# from 0 to 1. `center_crop` cuts the middle of both, `sample_batch` the same random patches of both. Two photographs
+# are **held out**: the network never trains on them, and only they are measured. Why that matters is the next lesson.
 
 # %%
 SCALE = 2
@@ -224,6 +231,11 @@ rarely = ((features > 0).float().mean(dim=(0, 2, 3)) < 0.01).sum().item()
 print(f"{rarely} of 64 filters let through less than 1% of the held-out pixels")
 
 # %% [markdown]
+# The start from random weights as a film (made by `tools/animate_training.py`): after 400 steps it still lies below
+# bicubic, where the other one begins.
+#
+# ![SRCNN from random weights: a black square becomes a blurred face](pictures/training.gif)
+#
 # After a minute the filters still look like the noise they began as. What training has *added* has structure: edges
 # in one direction, a bright or dark centre, ripples. In the paper, after days, the noise is gone and these remain.
 #
@@ -242,7 +254,7 @@ def receptive_radius(kernels):
     raise NotImplementedError
 
 
-check("03a", receptive_radius)
+receptive_radius = check("03a", receptive_radius)
 
 
 # %%
@@ -254,7 +266,7 @@ def build_srcnn(kernels):
     raise NotImplementedError
 
 
-check("03b", build_srcnn)
+build_srcnn = check("03b", build_srcnn)
 
 
 # %%
@@ -267,7 +279,7 @@ def valid_loss(network, low, high):
     raise NotImplementedError
 
 
-check("03c", valid_loss)
+valid_loss = check("03c", valid_loss)
 
 
 # %%
@@ -281,10 +293,7 @@ def upscale_colour(network, low, scale):
     raise NotImplementedError
 
 
-check("03d", upscale_colour)
-
-# %%
-hint("03a")
+upscale_colour = check("03d", upscale_colour)
 
 # %% [markdown]
 # ## Recap

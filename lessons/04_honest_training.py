@@ -235,7 +235,7 @@ def split(names, held_out_count, seed):
     raise NotImplementedError
 
 
-check("04a", split)
+split = check("04a", split)
 
 
 # %%
@@ -247,7 +247,7 @@ def cosine_rate(step, steps, learning_rate):
     raise NotImplementedError
 
 
-check("04b", cosine_rate)
+cosine_rate = check("04b", cosine_rate)
 
 
 # %%
@@ -259,7 +259,7 @@ def best_guess(plausible, loss):
     raise NotImplementedError
 
 
-check("04c", best_guess)
+best_guess = check("04c", best_guess)
 
 
 # %%
@@ -271,10 +271,7 @@ def mean_of_batches(batches):
     raise NotImplementedError
 
 
-check("04d", mean_of_batches)
-
-# %%
-hint("04b")
+mean_of_batches = check("04d", mean_of_batches)
 
 # %% [markdown]
 # ## Recap

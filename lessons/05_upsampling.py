@@ -93,9 +93,10 @@ show_pictures(panels)
 
 # %% [markdown]
 # Only nearest + convolution is flat by construction: equal pixels meet equal weights. The patterns of the other two are
-# **checkerboard artifacts**. Training can remove them, and mostly does. But a trace may stay, above all under a loss
-# that likes texture. ESRGAN uses nearest + convolution. Pixel shuffle is the fastest; Real-ESRGAN's small network uses
-# it.
+# **checkerboard artifacts** (Odena et al., 2016). Training can remove them, and mostly does. But a trace may stay,
+# above all under a loss that likes texture. ESRGAN uses nearest + convolution. Pixel shuffle is the fastest (Shi et
+# al., 2016, as "sub-pixel convolution"); Real-ESRGAN's small network uses it. It can start without a pattern, too, if
+# the filters of a square start equal: that is **ICNR** (Aitken et al., 2017), one of the exercises below.
 #
 # ## The same small network, three times
 
@@ -214,7 +215,7 @@ def shuffle(x, scale):
     raise NotImplementedError
 
 
-check("05a", shuffle)
+shuffle = check("05a", shuffle)
 
 
 # %%
@@ -226,7 +227,7 @@ def stamps(length, kernel, stride):
     raise NotImplementedError
 
 
-check("05b", stamps)
+stamps = check("05b", stamps)
 
 
 # %%
@@ -239,7 +240,7 @@ def flat_start(weight, scale):
     raise NotImplementedError
 
 
-check("05c", flat_start)
+flat_start = check("05c", flat_start)
 
 
 # %%
@@ -251,10 +252,7 @@ def residual_forward(body, low, scale):
     raise NotImplementedError
 
 
-check("05d", residual_forward)
-
-# %%
-hint("05a")
+residual_forward = check("05d", residual_forward)
 
 # %% [markdown]
 # ## Recap

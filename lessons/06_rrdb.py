@@ -64,7 +64,16 @@ for own, original in zip(convolutions, real.children(), strict=True):
     own.load_state_dict(original.state_dict())
 x = torch.randn(1, FEATURES, 20, 20, generator=seed())
 print("largest difference from esrgan.DenseBlock:", (by_hand(x) - real(x)).abs().max().item())
-print("weights of the paper's block:", sum(parameter.numel() for parameter in DenseBlock(64, 32).parameters()))
+
+# %%
+import diagrams
+
+diagrams.draw_dense_block(DenseBlock(64, 32))  # the paper's
+show()
+diagrams.draw_rrdb(RRDB(64, 32))
+show()
+diagrams.draw_rrdbnet(RRDBNet(scale=4, features=64, growth=32, blocks=23))
+show()
 
 # %%
 parts = ["x", "1", "2", "3", "4"]
@@ -82,8 +91,18 @@ show()
 # %% [markdown]
 # ## Two safety devices
 #
-# **Small initialisation**: the weights start ten times smaller than He's rule says. That rule keeps the strength of a
-# signal from layer to layer when nothing is added. Here every block adds something.
+# **Small initialisation**: the weights start ten times smaller than **He's initialisation** says (He et al., 2015).
+# That rule keeps the strength of a signal from layer to layer when nothing is added. Here every block adds something.
+#
+# Where its $\sqrt{2/n}$ comes from: an output $y = \sum_i w_i x_i$ of $n$ inputs, with independent weights of mean 0,
+# has
+#
+# $$\mathbf{E}\,y^2 = n\,\mathrm{Var}(w)\,\mathbf{E}\,x^2,\qquad \mathbf{E}\max(0,y)^2 = \tfrac12\,\mathbf{E}\,y^2$$
+#
+# - $n$: the inputs of one output, 9 · channels for a 3×3
+#
+# The second holds because $y$ is as often negative as positive, and the ReLU keeps one half. So the strength stays if
+# $n\,\mathrm{Var}(w) = 2$: a deviation of $\sqrt{2/n}$, with a $\sqrt 2$ for the ReLU.
 #
 # **Residual scaling**: only a fifth of what a block computes is added.
 #
@@ -140,6 +159,9 @@ promise("without both it grows by 10 to the power of", growth, 16, 3)
 # A fourth kind has **batch norm** after every convolution of the blocks. Batch norm shifts and scales every channel by
 # the mean and the standard deviation of the batch; after training, by averages of those. It made deep classifiers
 # trainable.
+#
+# (`sample_batch` cuts the same random patches of both pictures of a pair. `patch.object` of Python's unittest replaces
+# a constant of esrgan.py for a while, here β.)
 #
 # **Predict before you run.** Order the four by their loss after eighty steps. Then: which of them restores a patch
 # differently when it comes alone, without the others of its batch?
@@ -251,7 +273,7 @@ def dense_inputs(features, growth):
     raise NotImplementedError
 
 
-check("06a", dense_inputs)
+dense_inputs = check("06a", dense_inputs)
 
 
 # %%
@@ -263,7 +285,7 @@ def dense_block(x, convolutions, beta):
     raise NotImplementedError
 
 
-check("06b", dense_block)
+dense_block = check("06b", dense_block)
 
 
 # %%
@@ -275,7 +297,7 @@ def residual_in_residual(x, blocks, beta):
     raise NotImplementedError
 
 
-check("06c", residual_in_residual)
+residual_in_residual = check("06c", residual_in_residual)
 
 
 # %%
@@ -287,10 +309,7 @@ def weights_of_rrdb(features, growth):
     raise NotImplementedError
 
 
-check("06d", weights_of_rrdb)
-
-# %%
-hint("06b")
+weights_of_rrdb = check("06d", weights_of_rrdb)
 
 # %% [markdown]
 # ## Recap

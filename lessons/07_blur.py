@@ -28,8 +28,8 @@ from imaging.images import from_bytes, psnr, resize, rgb_to_luma
 # %% [markdown]
 # ## The idea
 #
-# Many sharp pictures $h$ shrink to the same small picture $x$. The small one cannot tell which of them is the ground
-# truth. If the loss is the squared difference, the answer with the least expected loss is
+# Many sharp pictures $h$ shrink to the same small picture $x$: the question is **ill-posed**. The small one cannot tell
+# which of them is the ground truth. If the loss is the squared difference, the answer with the least expected loss is
 #
 # $$R(x) = \mathbf{E}[h \mid x]$$
 #
@@ -177,7 +177,7 @@ def with_foreign_detail(high, other, scale):
     raise NotImplementedError
 
 
-check("07a", with_foreign_detail)
+with_foreign_detail = check("07a", with_foreign_detail)
 
 
 # %%
@@ -189,7 +189,7 @@ def expected_error(guess, plausible):
     raise NotImplementedError
 
 
-check("07b", expected_error)
+expected_error = check("07b", expected_error)
 
 
 # %%
@@ -202,10 +202,7 @@ def best_answer(plausible, probabilities):
     raise NotImplementedError
 
 
-check("07c", best_answer)
-
-# %%
-hint("07c")
+best_answer = check("07c", best_answer)
 
 # %% [markdown]
 # ## Recap

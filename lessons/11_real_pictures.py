@@ -192,6 +192,27 @@ show_pictures(panels)
 # A number that became zero is gone. What is left of a block does not fit its neighbour: these are the **block
 # artifacts** that the network drew so carefully. (JPEG also stores colour at half the size, with larger steps.)
 #
+# ## One round, to turn by hand
+#
+# Blur, shrink, noise, JPEG: in a notebook with the package ipywidgets three sliders stand under the pictures.
+
+# %%
+from play import play
+
+face = crop(high, 40, 40, 96)
+
+
+def one_round(quality, noise, blur):
+    kernel = distortions.generalised_gaussian_kernels(*settings_of((blur, blur), 1.0))
+    small = resize(distortions.filter_each(face, kernel), 1 / 2)
+    noisy = distortions.gaussian_noise(small, torch.tensor([noise / 255]), torch.tensor([False]), seed())
+    caption = f"blur {blur}, noise {noise}\nquality {quality}"
+    return caption, distortions.jpeg(noisy, torch.tensor([quality]))
+
+
+play(one_round, quality=(95, 50, 20, 5), noise=(0, 10, 25, 50), blur=(0.4, 1.0, 2.0, 4.0))
+
+# %% [markdown]
 # ## Two rounds
 #
 # `degrade.second_order` first samples a list of steps and then applies them; `step_by_step` gives the picture after
@@ -199,7 +220,6 @@ show_pictures(panels)
 
 # %% tags=["cover"]
 SEED = 14
-face = crop(high, 40, 40, 96)
 steps = degrade.sample_second_order(face.shape, 4, seed(SEED))
 stages = [("ground truth", face)] + [
     (degrade.caption(step, picture), picture) for step, picture in degrade.step_by_step(face, steps)
@@ -242,7 +262,7 @@ def plateau_kernel(reach, sigma, beta):
     raise NotImplementedError
 
 
-check("11a", plateau_kernel)
+plateau_kernel = check("11a", plateau_kernel)
 
 
 # %%
@@ -254,7 +274,7 @@ def counted(picture, photons, generator):
     raise NotImplementedError
 
 
-check("11b", counted)
+counted = check("11b", counted)
 
 
 # %%
@@ -266,7 +286,7 @@ def quantised(block, steps):
     raise NotImplementedError
 
 
-check("11c", quantised)
+quantised = check("11c", quantised)
 
 
 # %%
@@ -279,10 +299,7 @@ def as_the_camera_does(high, kernel, scale, sigma, quality, generator):
     raise NotImplementedError
 
 
-check("11d", as_the_camera_does)
-
-# %%
-hint("11c")
+as_the_camera_does = check("11d", as_the_camera_does)
 
 # %% [markdown]
 # ## Recap

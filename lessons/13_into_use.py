@@ -315,7 +315,7 @@ def window(start, stop, length, margin, fold):
     raise NotImplementedError
 
 
-check("13a", window)
+window = check("13a", window)
 
 
 # %%
@@ -327,7 +327,7 @@ def cost(inputs, outputs, kernel, height, width):
     raise NotImplementedError
 
 
-check("13b", cost)
+cost = check("13b", cost)
 
 
 # %%
@@ -339,7 +339,7 @@ def folded(weight3, bias3, weight1, bias1):
     raise NotImplementedError
 
 
-check("13c", folded)
+folded = check("13c", folded)
 
 
 # %%
@@ -351,10 +351,7 @@ def to_8_bits(weight):
     raise NotImplementedError
 
 
-check("13d", to_8_bits)
-
-# %%
-hint("13a")
+to_8_bits = check("13d", to_8_bits)
 
 # %% [markdown]
 # ## Moving pictures

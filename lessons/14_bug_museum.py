@@ -364,9 +364,6 @@ plt.legend(fontsize=8)
 show()
 check("14j", resume)
 
-# %%
-hint("14g")
-
 # %% [markdown]
 # ## Recap
 #

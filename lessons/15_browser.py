@@ -228,7 +228,7 @@ def collapsed(expand, bias1, squeeze, bias3):
     raise NotImplementedError
 
 
-check("15a", collapsed)
+collapsed = check("15a", collapsed)
 
 
 # %%
@@ -241,7 +241,7 @@ def frames_a_second(weights, width, height, speed):
     raise NotImplementedError
 
 
-check("15b", frames_a_second)
+frames_a_second = check("15b", frames_a_second)
 
 
 # %%
@@ -254,10 +254,7 @@ def to_bytes_with_zero(x):
     raise NotImplementedError
 
 
-check("15c", to_bytes_with_zero)
-
-# %%
-hint("15a")
+to_bytes_with_zero = check("15c", to_bytes_with_zero)
 
 # %% [markdown]
 # ## Recap

@@ -43,6 +43,9 @@ from imaging.images import to_image
 
 FAST = os.environ.get("SR_FAST") == "1"
 FIGURES = Path(os.environ.get("SR_FIGURES") or LESSONS / "figures")
+ANSWERS = Path(os.environ.get("SR_ANSWERS") or LESSONS / "answers")  # yours, or a folder that a class shares
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(1)  # threads that wait for each other cost a busy machine many times what they save here
 plt.rcParams |= {"figure.dpi": 72, "savefig.dpi": 72, "axes.titlesize": 11, "figure.constrained_layout.use": True}
 
 
@@ -110,12 +113,11 @@ def _wrapped(text: str, letters: int) -> str:
     return "\n".join(textwrap.fill(line, letters) for line in text.splitlines())
 
 
-def promise(what: str, measured: float, expected: float, tolerance: float) -> bool:
-    """Print the number that the lesson promised beside the one that came out; True if it lies within the tolerance."""
+def promise(what: str, measured: float, expected: float, tolerance: float) -> None:
+    """Print the number that the lesson promised beside the one that came out, and whether it lies within."""
     inside = abs(measured - expected) <= tolerance
     verdict = "as promised" if inside else "SR_FAST cuts it short" if FAST else "NOT as promised"
     print(f"{what}: {measured:.2f} (promised {expected} ± {tolerance}): {verdict}")
-    return inside
 
 
 def seed(number: int = 0) -> torch.Generator:

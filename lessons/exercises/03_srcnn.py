@@ -1,6 +1,6 @@
-"""The checks of the exercises of lesson 3; each docstring is the hint."""
+"""The checks of the exercises of lesson 3; the paragraphs of each docstring are the hints."""
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 from course import crop, photograph
 
 import torch
@@ -8,13 +8,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from engine.upscaling import upscale
-from imaging.images import resize, rgb_to_luma, rgb_to_ycbcr
+from imaging.images import resize, rgb_to_luma, rgb_to_ycbcr, ycbcr_to_rgb
 from srcnn import SRCNN
 
 
 def check_03a(receptive_radius):
-    """A filter of side k looks (k − 1)/2 pixels to each side of its middle. Each layer looks at the outputs of the
-    layer before it, so the radii add up."""
+    """Take two layers of 3 and draw which pixels the last one sees. What does a layer add?
+
+    A filter of side k looks (k − 1)/2 pixels to each side of its middle. Each layer looks at the outputs of the
+    layer before it, so the radii add up.
+    """
     for kernels in ((9, 5, 5), (9, 1, 5), (3, 3, 3, 3)):
         mistakes = {
             "this is the diameter without the middle. Only one direction is expected: half of it.": (
@@ -30,8 +33,11 @@ def check_03a(receptive_radius):
 
 
 def check_03b(build_srcnn):
-    """nn.Sequential of a convolution 1 → 64, a ReLU, a convolution 64 → 32, a ReLU, and a convolution 32 → 1.
-    No padding, and nothing after the last one."""
+    """Three convolutions, and what between them? What does padding do to the size of the output?
+
+    nn.Sequential of a convolution 1 → 64, a ReLU, a convolution 64 → 32, a ReLU, and a convolution 32 → 1. No
+    padding, and nothing after the last one.
+    """
     for kernels in ((9, 5, 5), (9, 1, 5)):
         network = build_srcnn(kernels)
         if not isinstance(network, nn.Module):
@@ -67,9 +73,13 @@ def check_03b(build_srcnn):
 
 
 def check_03c(valid_loss):
-    """The border is (high.shape[-1] − restored.shape[-1]) // 2. Cut high[..., border:-border, border:-border],
-    subtract, square, take the mean. A border of 0 needs care: 0:-0 is empty. Counting from the left, border:border +
-    height, always works."""
+    """How many pixels are missing on each side? Both shapes tell you.
+
+    The border is (high.shape[-1] − restored.shape[-1]) // 2. Cut high[..., border:-border, border:-border],
+    subtract, square, take the mean.
+
+    A border of 0 needs care: 0:-0 is empty. Counting from the left, border:border + height, always works.
+    """
     torch.manual_seed(1)
     low, high = torch.rand(2, 1, 21, 25), torch.rand(2, 1, 21, 25)
     network = SRCNN((9, 1, 5)).forward_valid
@@ -103,14 +113,23 @@ def check_03c(valid_loss):
             "high[..., 0:-0] is empty: count from the left, border:border + height."
         ) from error
     compare(loss, F.mse_loss(low, high), "The loss of a network without a border")
+    with torch.no_grad():
+        wide = SRCNN((9, 5, 5)).forward_valid
+        expected = F.mse_loss(wide(low), high[..., 8:-8, 8:-8])
+        compare(valid_loss(wide, low, high), expected, "The loss of a network with a border of 8")
 
 
 def check_03d(upscale_colour):
-    """Resize the RGB picture by the scale, convert it to Y, Cb, Cr, replace channel 0 by what the network makes of
-    it (`ycbcr[:, :1]` keeps the channel dimension), convert back and clamp to 0..1."""
+    """Which of the three channels of Y, Cb, Cr may the network see? And what became of the others when the picture
+    was enlarged?
+
+    Resize the RGB picture by the scale, convert it to Y, Cb, Cr, replace channel 0 by what the network makes of it
+    (`ycbcr[:, :1]` keeps the channel dimension), convert back and clamp to 0..1.
+    """
     low = crop(photograph("chelsea.png"), 90, 120, 24)
     torch.manual_seed(0)
     network = SRCNN((9, 1, 5)).eval()
+    network.reconstruct.bias.data += 0.3  # so bright that it leaves 0..1
     scale = 2
     expected = upscale(network, low, scale)
     with torch.inference_mode():
@@ -121,9 +140,13 @@ def check_03d(upscale_colour):
             "the luma did not go through the network: this is bicubic alone.": enlarged.clamp(0, 1),
             "the three colours went through the network one by one. Only luma should.": per_colour.clamp(0, 1),
             "the colour is gone: take Cb and Cr from the enlarged picture.": grey.clamp(0, 1),
+            "it leaves 0..1, which a picture may not: clamp it.": ycbcr_to_rgb(
+                torch.cat((network(rgb_to_luma(enlarged)), rgb_to_ycbcr(enlarged)[:, 1:]), dim=1)
+            ),
             "the result is still Y, Cb, Cr. Convert it back to RGB.": torch.cat(
                 (network(rgb_to_luma(enlarged)), rgb_to_ycbcr(enlarged)[:, 1:]), dim=1
             ).clamp(0, 1),
         }
         restored = upscale_colour(network, low, scale)
         compare(restored, expected, "A part of the cat, ×2", mistakes, 1e-4, picture=True)
+        compare(upscale_colour(network, low, 3), upscale(network, low, 3), "The same, ×3", tolerance=1e-4, picture=True)

@@ -1,19 +1,23 @@
-"""The checks of the exercises of lesson 4; each docstring is the hint."""
+"""The checks of the exercises of lesson 4; the paragraphs of each docstring are the hints."""
 
 import math
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 
 
 def check_04a(split):
-    """Make the list of different photographs first, `sorted(set(names))`: a set alone has another order in every run.
+    """What is chosen at random: patches, or photographs? How many different photographs are there?
+
+    Make the list of different photographs first, `sorted(set(names))`: a set alone has another order in every run.
     Sample from it with a generator of your own, `torch.randperm(n, generator=torch.Generator().manual_seed(seed))`.
-    Then each patch follows its photograph."""
+
+    Then each patch follows its photograph.
+    """
     names = ["cat", "wall", "cat", "sea", "wall", "tree", "sea", "cat", "bird", "tree"]
     for count in (1, 2):
-        training, held_out = map(list, split(names, count, 7))
+        training, held_out = ([int(index) for index in side] for side in split(names, count, 7))
         if missing := set(range(len(names))) - {*training, *held_out}:
             raise Mismatch(f"The patches {sorted(missing)} are on neither side.")
         if len(training) + len(held_out) != len(names):
@@ -26,15 +30,18 @@ def check_04a(split):
             )
         if len(sides[1]) != count:
             raise Mismatch(f"{len(sides[1])} photographs are held out; {count} was asked for.")
-        if [training, held_out] != list(map(list, split(names, count, 7))):
+        if [training, held_out] != [[int(index) for index in side] for side in split(names, count, 7)]:
             raise Mismatch("The same seed gave another split when it was called again.")
-    if len({tuple(split(names, 2, seed)[1]) for seed in range(20)}) < 3:
+    if len({tuple(map(int, split(names, 2, seed)[1])) for seed in range(20)}) < 3:
         raise Mismatch("Every seed gives the same split: the photographs are not sampled at random.")
 
 
 def check_04b(cosine_rate):
-    """The cosine goes from 1 to −1 while its angle goes from 0 to π. Add 1 and halve it: it goes from 1 to 0. The
-    angle is π · step / steps."""
+    """What does a cosine do while its angle goes from 0 to π? Bring that to the range that you want.
+
+    The cosine goes from 1 to −1 while its angle goes from 0 to π. Add 1 and halve it: it goes from 1 to 0. The
+    angle is π · step / steps.
+    """
     for step in (0, 25, 50, 80, 99):
         expected = 0.3 * 0.5 * (1 + math.cos(math.pi * step / 100))
         mistakes = {
@@ -46,10 +53,14 @@ def check_04b(cosine_rate):
             "this is a straight line.": 0.3 * (1 - step / 100),
         }
         compare(cosine_rate(step, 100, 0.3), expected, f"Step {step} of 100, learning rate 0.3", mistakes, 1e-6)
+    compare(cosine_rate(1, 4, 2.0), 1 + math.cos(math.pi / 4), "Step 1 of 4, learning rate 2", tolerance=1e-6)
 
 
 def check_04c(best_guess):
-    """One of the two is the mean of the values, the other the median. The figure above shows which."""
+    """Look at where the two curves have their lowest point: at how many of the values lies each?
+
+    One of the two is the mean of the values, the other the median. The figure above shows which.
+    """
     values = torch.tensor([0.1, 0.15, 0.2, 0.25, 0.9])
     compare(best_guess(values, "L2"), values.mean(), "L2", {"this is the median. L2 answers the mean.": 0.2}, 1e-3)
     mistakes = {
@@ -60,8 +71,11 @@ def check_04c(best_guess):
 
 
 def check_04d(mean_of_batches):
-    """Put all values into one tensor, torch.cat(batches), and take its mean. Or add up sums, and divide by the number
-    of pictures."""
+    """A batch of one picture and a batch of four: should they count alike?
+
+    Put all values into one tensor, torch.cat(batches), and take its mean. Or add up sums, and divide by the number
+    of pictures.
+    """
     batches = [torch.tensor([30.0, 31, 32, 33]), torch.tensor([28.0, 29, 30, 31]), torch.tensor([40.0])]
     mistakes = {
         "this is the mean of the batches' means: the one picture of the small batch counts four times.": (
@@ -71,3 +85,4 @@ def check_04d(mean_of_batches):
         "the sums are divided by the number of batches.": sum(batch.sum() for batch in batches) / 3,
     }
     compare(mean_of_batches(batches), torch.cat(batches).mean(), "Batches of 4, 4 and 1", mistakes)
+    compare(mean_of_batches([torch.tensor([20.0, 22, 27])]), 23.0, "A single batch")

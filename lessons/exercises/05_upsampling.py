@@ -1,8 +1,8 @@
-"""The checks of the exercises of lesson 5; each docstring is the hint."""
+"""The checks of the exercises of lesson 5; the paragraphs of each docstring are the hints."""
 
 from unittest.mock import patch
 
-from checks import compare
+from comparing import Mismatch, compare
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,18 @@ from torch import nn
 from esrgan import SRVGGNetCompact
 
 
+def forbidden(*_):
+    """Stands in for the function that is to be written."""
+    raise Mismatch("pixel_shuffle itself is what you should write: by view and permute.")
+
+
 def check_05a(shuffle):
-    """View x as (N, C, scale, scale, H, W): the first `scale` is the row inside a square, the second the column. Then
-    permute to (N, C, H, row, W, column), and view that as the large picture."""
+    """How many axes does the tensor have if you write the scale² channels of a colour as two axes?
+
+    View x as (N, C, scale, scale, H, W): the first `scale` is the row inside a square, the second the column.
+
+    Then permute to (N, C, H, row, W, column), and view that as the large picture.
+    """
     x = torch.rand(2, 12, 4, 5)
     parts = x.view(2, 3, 2, 2, 4, 5)
     mistakes = {
@@ -25,8 +34,12 @@ def check_05a(shuffle):
             parts.permute(0, 1, 2, 4, 3, 5).reshape(2, 3, 8, 10)
         ),
     }
-    compare(shuffle(x, 2), F.pixel_shuffle(x, 2), "Twelve channels, scale 2", mistakes, picture=True)
-    compare(shuffle(torch.arange(18.0).view(1, 18, 1, 1), 3).shape, (1, 2, 3, 3), "The shape for scale 3")
+    expected = F.pixel_shuffle(x, 2)
+    with patch("torch.nn.functional.pixel_shuffle", forbidden):
+        actual = shuffle(x, 2)
+    compare(actual, expected, "Twelve channels, scale 2", mistakes, picture=True)
+    x = torch.arange(36.0).view(1, 18, 1, 2)
+    compare(shuffle(x, 3), F.pixel_shuffle(x, 3), "Eighteen channels, scale 3")
     network = SRVGGNetCompact(scale=2, features=4, convolutions=1)
     low = torch.rand(1, 3, 6, 7)
     with torch.no_grad():
@@ -36,8 +49,11 @@ def check_05a(shuffle):
 
 
 def check_05b(stamps):
-    """Start with zeros. For every small pixel i, add 1 to the `kernel` places that begin at i · stride."""
-    for length, kernel, stride in ((5, 3, 2), (4, 4, 2), (3, 2, 3)):
+    """Lay the filter down for the first pixel, then for the second: by how many places is it moved?
+
+    Start with zeros. For every small pixel i, add 1 to the `kernel` places that begin at i · stride.
+    """
+    for length, kernel, stride in ((5, 3, 2), (4, 4, 2), (3, 2, 3), (4, 5, 1)):
         expected = F.conv_transpose1d(torch.ones(1, 1, length), torch.ones(1, 1, kernel), stride=stride)[0, 0]
         ordinary = F.conv_transpose1d(torch.ones(1, 1, length), torch.ones(1, 1, kernel))[0, 0]
         once = (expected > 0).double()
@@ -53,8 +69,11 @@ def check_05b(stamps):
 
 
 def check_05c(flat_start):
-    """After the shuffle, the scale² channels of one colour lie in one square. They must be equal, so repeat each
-    filter scale² times in a row: torch.repeat_interleave along dimension 0."""
+    """Which channels land in one square? What must they be, so that the square is even?
+
+    After the shuffle, the scale² channels of one colour lie in one square. They must be equal, so repeat each
+    filter scale² times in a row: torch.repeat_interleave along dimension 0.
+    """
     weight = torch.randn(3, 2, 3, 3)
     mistakes = {
         "the whole set of filters is repeated. Each filter must be repeated before the next comes: channels 0 … "
@@ -66,14 +85,18 @@ def check_05c(flat_start):
     }
     actual = flat_start(weight, 2)
     compare(actual, weight.repeat_interleave(4, dim=0), "Three filters, scale 2", mistakes)
+    compare(flat_start(weight, 3), weight.repeat_interleave(9, dim=0), "Three filters, scale 3")
     x = torch.rand(1, 2, 6, 6)
     shuffled = F.pixel_shuffle(F.conv2d(x, actual), 2)
     compare(shuffled, F.interpolate(F.conv2d(x, weight), scale_factor=2), "Convolution and shuffle together")
 
 
 def check_05d(residual_forward):
-    """F.pixel_shuffle makes the large picture from what `body` gives. Add F.interpolate(low, scale_factor=scale), whose
-    default mode is nearest."""
+    """What does the network add to, and how is that enlarged?
+
+    F.pixel_shuffle makes the large picture from what `body` gives. Add F.interpolate(low, scale_factor=scale),
+    whose default mode is nearest.
+    """
     low = torch.rand(1, 3, 5, 6)
     body = nn.Conv2d(3, 12, 3, padding=1)
     with torch.no_grad():

@@ -1,8 +1,8 @@
-"""The checks of the exercises of lesson 6; each docstring is the hint."""
+"""The checks of the exercises of lesson 6; the paragraphs of each docstring are the hints."""
 
 from unittest.mock import patch
 
-from checks import compare
+from comparing import compare
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,10 @@ def random_block(features: int, growth: int) -> DenseBlock:
 
 
 def check_06a(dense_inputs):
-    """The first takes `features`. Each of the first four adds `growth` channels to what the next one sees."""
+    """What has the second convolution at hand that the first had not?
+
+    The first takes `features`. Each of the first four adds `growth` channels to what the next one sees.
+    """
     for features, growth in ((64, 32), (32, 16)):
         mistakes = {
             "each sees only the output of the one before it. In a dense block it sees all outputs so far.": [
@@ -37,8 +40,13 @@ def check_06a(dense_inputs):
 
 
 def check_06b(dense_block):
-    """Keep a tensor `known`, at first x. Four times: convolve it, apply F.leaky_relu with slope 0.2, and concatenate
-    along dimension 1 behind what is known. Then x + beta · fifth(known), without an activation."""
+    """Keep one tensor of everything that is known so far. Which of the five is treated otherwise than the rest?
+
+    Keep a tensor `known`, at first x. Four times: convolve it, apply F.leaky_relu with slope 0.2, and concatenate
+    along dimension 1 behind what is known.
+
+    Then x + beta · fifth(known), without an activation.
+    """
     torch.manual_seed(2)
     block = random_block(6, 3)
     x = torch.randn(2, 6, 9, 8)
@@ -65,6 +73,8 @@ def check_06b(dense_block):
         "the residual scaling is on the wrong side: x must stay whole.": 0.2 * x + variant(1.0, shortcut=False),
     }
     compare(dense_block(x, convolutions, 0.2), block(x), "A block with 6 features and growth 3", mistakes, 1e-4)
+    written_in = {"beta is written into it: use the one that is given.": variant(0.2)}
+    compare(dense_block(x, convolutions, 0.35), variant(0.35), "The same block with beta = 0.35", written_in, 1e-4)
     network = RRDBNet(2, 6, 3, 2).requires_grad_(False)
     low = torch.rand(1, 3, 8, 8)
     expected = network(low)
@@ -73,7 +83,10 @@ def check_06b(dense_block):
 
 
 def check_06c(residual_in_residual):
-    """Send x through the three blocks, one after the other. Multiply what comes out by beta and add x."""
+    """Compare with the dense block: what goes around the three of them, and how much of it is added?
+
+    Send x through the three blocks, one after the other. Multiply what comes out by beta and add x.
+    """
     torch.manual_seed(3)
     blocks, x = [random_block(4, 2) for _ in range(3)], torch.randn(1, 4, 7, 7)
     one, two, three = blocks
@@ -86,13 +99,18 @@ def check_06c(residual_in_residual):
         "the blocks run in the reverse order.": x + 0.2 * one(two(three(x))),
     }
     compare(residual_in_residual(x, blocks, 0.2), x + 0.2 * deep, "Three blocks with 4 features", mistakes, 1e-4)
+    written_in = {"beta is written into it: use the one that is given.": x + 0.2 * deep}
+    compare(residual_in_residual(x, blocks, 0.7), x + 0.7 * deep, "The same with beta = 0.7", written_in, 1e-4)
     real = RRDB(4, 2).requires_grad_(False)
     compare(residual_in_residual(x, list(real.children()), 0.2), real(x), "The blocks of a real RRDB", tolerance=1e-4)
 
 
 def check_06d(weights_of_rrdb):
-    """A convolution of 3×3 with i channels in and o channels out has 9·i·o weights and o biases. Lesson 6a has the
-    channels. An RRDB has three dense blocks."""
+    """Count one convolution first. How many of them has a dense block, and with which channels?
+
+    A convolution of 3×3 with i channels in and o channels out has 9·i·o weights and o biases. Lesson 6a has the
+    channels. An RRDB has three dense blocks.
+    """
     for features, growth in ((64, 32), (32, 16), (10, 3)):
         inputs = [features + growth * number for number in range(5)]
         outputs = [*[growth] * 4, features]

@@ -1,6 +1,6 @@
-"""The checks of the exercises of lesson 7; each docstring is the hint."""
+"""The checks of the exercises of lesson 7; the paragraphs of each docstring are the hints."""
 
-from checks import compare
+from comparing import compare
 from course import crop, photograph
 
 import torch
@@ -15,8 +15,12 @@ def patches() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def check_07a(with_foreign_detail):
-    """Shrink `high` and enlarge it again: that is what the small picture shows. Do the same with `other` and subtract
-    the result from `other`: that is its lost detail. Add the two."""
+    """A picture is what its small version shows, plus what was lost. Which of the two parts comes from which
+    picture?
+
+    Shrink `high` and enlarge it again: that is what the small picture shows. Do the same with `other` and subtract
+    the result from `other`: that is its lost detail. Add the two.
+    """
     high, other = patches()
 
     def shown(x):
@@ -33,11 +37,17 @@ def check_07a(with_foreign_detail):
     }
     expected = shown(high) + other - shown(other)
     compare(with_foreign_detail(high, other, 4), expected, "Two patches of grass", mistakes, 1e-4, picture=True)
+    halved = resize(resize(high, 1 / 2), 2) + other - resize(resize(other, 1 / 2), 2)
+    compare(with_foreign_detail(high, other, 2), halved, "The same, scale 2", tolerance=1e-4, picture=True)
 
 
 def check_07b(expected_error):
-    """The guess has one picture and `plausible` n of them: subtracting spreads it over all n by itself. Square, and
-    take the mean over everything."""
+    """The ground truth may be any of the n pictures, each with the same probability. What is the mean over all of
+    them?
+
+    The guess has one picture and `plausible` n of them: subtracting spreads it over all n by itself. Square, and
+    take the mean over everything.
+    """
     plausible = torch.rand(7, 1, 5, 6, generator=torch.Generator().manual_seed(4))
     guess = torch.full((1, 1, 5, 6), 0.4)
     squares = (guess - plausible).square()
@@ -52,11 +62,17 @@ def check_07b(expected_error):
         "these are absolute differences. Squared ones are expected.": (guess - plausible).abs().mean(),
     }
     compare(expected_error(guess, plausible), squares.mean(), "A grey guess for seven pictures", mistakes)
+    colours = plausible.expand(7, 3, 5, 6)
+    guess = colours[:1]
+    compare(expected_error(guess, colours), (guess - colours).square().mean(), "The first of seven in colour")
 
 
 def check_07c(best_answer):
-    """The weighted mean: each picture times its probability, summed over the pictures. To multiply, the probabilities
-    need the shape (n, 1, 1, 1); to keep the first dimension, sum with keepdim=True."""
+    """For one pixel with the values a, b and c: at which number has the expected squared distance its least value?
+
+    The weighted mean: each picture times its probability, summed over the pictures. To multiply, the probabilities
+    need the shape (n, 1, 1, 1); to keep the first dimension, sum with keepdim=True.
+    """
     plausible = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(5))
     probabilities = torch.tensor([0.6, 0.3, 0.1])
     expected = (plausible * probabilities.view(3, 1, 1, 1)).sum(dim=0, keepdim=True)

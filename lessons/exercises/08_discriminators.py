@@ -1,6 +1,6 @@
-"""The checks of the exercises of lesson 8; each docstring is the hint."""
+"""The checks of the exercises of lesson 8; the paragraphs of each docstring are the hints."""
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,20 @@ def logits() -> tuple[torch.Tensor, torch.Tensor]:
     return 2 * torch.randn(8, 1, generator=generator) + 0.7, torch.randn(8, 1, generator=generator) - 0.4
 
 
+def also_for_maps(loss, real_one) -> None:
+    """The U-Net gives a logit for every pixel, and batches may have different sizes."""
+    generator = torch.Generator().manual_seed(8)
+    real, fake = torch.randn(3, 1, 4, 5, generator=generator), torch.randn(2, 1, 4, 5, generator=generator)
+    compare(loss(real, fake), real_one(real, fake), "Three real and two fake maps of 4×5 logits")
+
+
 def check_08a(standard_loss):
-    """−log σ(C) is F.softplus(−C), and −log(1 − σ(C)) is F.softplus(C). Written with torch.log and torch.sigmoid the
-    loss overflows. Take the mean of each of the two and add them."""
+    """Write down −log σ(C) and −log(1 − σ(C)) by the exponential function. Which function of PyTorch is that?
+
+    −log σ(C) is F.softplus(−C), and −log(1 − σ(C)) is F.softplus(C).
+
+    Written with torch.log and torch.sigmoid the loss overflows. Take the mean of each of the two and add them.
+    """
     real, fake = logits()
     mistakes = {
         "real and fake have changed places.": esrgan.vanilla_discriminator_loss(fake, real),
@@ -31,6 +42,7 @@ def check_08a(standard_loss):
         ),
     }
     compare(standard_loss(real, fake), esrgan.vanilla_discriminator_loss(real, fake), "Eight logits each", mistakes)
+    also_for_maps(standard_loss, esrgan.vanilla_discriminator_loss)
     large = torch.tensor([200.0])
     actual = standard_loss(-large, large)
     if not torch.isfinite(torch.as_tensor(actual)):
@@ -39,8 +51,11 @@ def check_08a(standard_loss):
 
 
 def check_08b(hinge_loss):
-    """A real logit below 1 costs its distance from 1. A fake logit above −1 costs its distance from −1. Others cost
-    nothing: F.relu is max(0, ·)."""
+    """When does a real logit cost nothing? When a fake one?
+
+    A real logit below 1 costs its distance from 1. A fake logit above −1 costs its distance from −1. Others cost
+    nothing: F.relu is max(0, ·).
+    """
     real, fake = logits()
     mistakes = {
         "beyond ±1 a logit must neither cost nor gain: cut off at zero with relu.": (1 - real).mean()
@@ -51,11 +66,15 @@ def check_08b(hinge_loss):
     }
     expected = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
     compare(hinge_loss(real, fake), expected, "Eight logits each", mistakes)
+    also_for_maps(hinge_loss, lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
 def check_08c(relativistic_loss):
-    """From every real logit subtract the mean of the fake ones, and the reverse. What is left goes into the standard
-    loss. Then divide by two."""
+    """What does the discriminator know about the other side when it looks at a real picture?
+
+    From every real logit subtract the mean of the fake ones, and the reverse. What is left goes into the standard
+    loss. Then divide by two.
+    """
     real, fake = logits()
     a, b = real - fake.mean(), fake - real.mean()
     mistakes = {
@@ -80,11 +99,15 @@ def check_08c(relativistic_loss):
     }
     expected = esrgan.relativistic_discriminator_loss(real, fake)
     compare(relativistic_loss(real, fake), expected, "Eight logits each", mistakes)
+    also_for_maps(relativistic_loss, esrgan.relativistic_discriminator_loss)
 
 
 def check_08d(relativistic_for_generator):
-    """Exchange real and fake in the discriminator's loss. The real half matters too: raising the average of the fake
-    logits makes the real pictures look less real."""
+    """What does the generator want to be true, where the discriminator wants the opposite?
+
+    Exchange real and fake in the discriminator's loss. The real half matters too: raising the average of the fake
+    logits makes the real pictures look less real.
+    """
     real, fake = logits()
     b, a = fake - real.mean(), real - fake.mean()
     mistakes = {
@@ -103,5 +126,6 @@ def check_08d(relativistic_for_generator):
     fake.requires_grad_(True)
     actual = relativistic_for_generator(real, fake)
     compare(actual, expected, "Eight logits each", mistakes)
+    also_for_maps(relativistic_for_generator, esrgan.relativistic_generator_loss)
     if not actual.requires_grad:
         raise Mismatch("The number is right, but no gradient reaches the fake logits: do not detach them.")

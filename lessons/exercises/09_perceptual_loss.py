@@ -1,6 +1,6 @@
-"""The checks of the exercises of lesson 9; each docstring is the hint."""
+"""The checks of the exercises of lesson 9; the paragraphs of each docstring are the hints."""
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,11 @@ DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
 
 def check_09a(normalised):
-    """Subtract ImageNet's mean of each colour and divide by its standard deviation. Both need the shape (1, 3, 1, 1) to
-    meet the channels."""
+    """Each colour has its own mean and its own deviation. Which shape must they have?
+
+    Subtract ImageNet's mean of each colour and divide by its standard deviation. Both need the shape (1, 3, 1, 1)
+    to meet the channels.
+    """
     picture = torch.rand(2, 3, 4, 4)
     mistakes = {
         "nothing has changed: this is the mistake that tints pictures.": picture,
@@ -29,10 +32,15 @@ def check_09a(normalised):
 
 
 def check_09b(perceptual_loss):
-    """Get both dictionaries. Sum over the layers: weight times the mean absolute difference. The ground truth needs
-    no gradient (torch.no_grad), the restored picture does. Never wrap the result in torch.tensor(…)."""
-    weights = {"conv1_1": 0.5, "conv1_2": 2.0}
-    vgg = VGG19Features(weights)
+    """Which of the two pictures needs a gradient? How is the sum over the layers made?
+
+    Get both dictionaries. Sum over the layers: weight times the mean absolute difference.
+
+    The ground truth needs no gradient (torch.no_grad), the restored picture does. Never wrap the result in
+    torch.tensor(…).
+    """
+    weights = {"conv1_2": 2.0, "conv1_1": 0.5}  # not in the order in which the features come
+    vgg = VGG19Features(sorted(weights))
     randomise(vgg)
     high = torch.rand(1, 3, 12, 12)
     restored = torch.rand(1, 3, 12, 12, requires_grad=True)
@@ -62,8 +70,11 @@ def check_09b(perceptual_loss):
 
 
 def check_09c(gram):
-    """Flatten rows and columns to one axis of places, (N, C, H·W). The matrix product of that with its transpose has
-    the shape (N, C, C)."""
+    """Which features occur together, no matter where? So which axis must vanish in a product of matrices?
+
+    Flatten rows and columns to one axis of places, (N, C, H·W). The matrix product of that with its transpose has
+    the shape (N, C, C).
+    """
     values = torch.rand(2, 3, 4, 5)
     flat = values.flatten(2)
     product = flat @ flat.transpose(1, 2)

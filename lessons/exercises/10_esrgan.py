@@ -1,8 +1,8 @@
-"""The checks of the exercises of lesson 10; each docstring is the hint."""
+"""The checks of the exercises of lesson 10; the paragraphs of each docstring are the hints."""
 
 import copy
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +27,11 @@ def players():
 
 
 def check_10a(generator_loss):
-    """Add three terms: the perceptual loss; 0.005 times the relativistic generator loss of the discriminator's logits,
-    real first and restored second; 0.01 times the mean absolute difference of the pixels."""
+    """Three terms, three weights. Which of them depend on the discriminator, and which logits does it need?
+
+    Add three terms: the perceptual loss; 0.005 times the relativistic generator loss of the discriminator's logits,
+    real first and restored second; 0.01 times the mean absolute difference of the pixels.
+    """
     restored, high, discriminator, perceptual = players()
     real, fake = discriminator(high), discriminator(restored)
     features = perceptual(restored, high)
@@ -65,9 +68,35 @@ def check_10a(generator_loss):
     compare(1e3 * own, 1e3 * gradient, "Its gradient for the pictures", {message: 1e3 * without})
 
 
+def expect_learning(actual, restored, high, discriminator):
+    """The discriminator must learn from the real pictures and from the restored ones alike."""
+
+    def gradient(loss):
+        discriminator.zero_grad()
+        loss.backward(retain_graph=True)
+        grads = [part.grad for part in discriminator.parameters()]
+        return torch.cat([part.flatten() for part in grads if part is not None])
+
+    own = gradient(actual)
+    real, fake = discriminator(high), discriminator(restored.detach())
+    loss = esrgan.relativistic_discriminator_loss
+    cut = {
+        "of the restored pictures have none. Detach the pictures, not their logits.": (real, fake.detach()),
+        "of the real pictures have none: it would learn half of its task.": (real.detach(), fake),
+    }
+    mistakes = {f"the logits {text}": gradient(loss(*logits)) for text, logits in cut.items()}
+    expected = gradient(loss(discriminator(high), discriminator(restored.detach())))
+    size = expected.abs().max()
+    mistakes = {text: wrong / size for text, wrong in mistakes.items()}
+    compare(own / size, expected / size, "The number is right, the discriminator's gradient is not", mistakes, 1e-3)
+
+
 def check_10b(discriminator_loss):
-    """Detach the restored pictures, for this loss only. Ask the discriminator for the logits of the real ones, then of
-    the restored ones. Give both to relativistic_discriminator_loss of esrgan.py."""
+    """Who learns from this loss, and who must not? Where do you have to cut?
+
+    Detach the restored pictures, for this loss only. Ask the discriminator for the logits of the real ones, then of
+    the restored ones. Give both to relativistic_discriminator_loss of esrgan.py.
+    """
     restored, high, discriminator, _ = players()
     fresh = copy.deepcopy(discriminator.state_dict())
     real, fake = discriminator(high), discriminator(restored)
@@ -93,7 +122,7 @@ def check_10b(discriminator_loss):
         raise Mismatch(
             "The number is right, but no gradient reaches the discriminator: detach the pictures, not the logits."
         )
-    actual.backward()
+    expect_learning(actual, restored, high, discriminator)
     if restored.grad is not None:
         raise Mismatch(
             "The number is right, but its gradient reaches the restored pictures: the generator would learn to be "
@@ -102,11 +131,15 @@ def check_10b(discriminator_loss):
 
 
 def check_10c(interpolated):
-    """A dictionary comprehension over the keys: (1 − alpha) · first + alpha · second. It must make new tensors: both
-    networks are still needed."""
+    """What is done with one weight? Then for every name.
+
+    A dictionary comprehension over the keys: (1 − alpha) · first + alpha · second. It must make new tensors: both
+    networks are still needed.
+    """
     shape = {"scale": 2, "features": 4, "growth": 2, "blocks": 1}
     torch.manual_seed(4)
     one, other = (networks.build_network("rrdb", shape).state_dict() for _ in range(2))
+    other = dict(reversed(list(other.items())))  # what belongs together has one name, not one place
     before = copy.deepcopy(one), copy.deepcopy(other)
     actual = interpolated(one, other, 0.3)
     if not isinstance(actual, dict) or set(actual) != set(one):
@@ -133,12 +166,15 @@ def check_10c(interpolated):
     compare(own, network(low), "Inside the real RRDBNet, alpha = 0.8", tolerance=1e-4)
 
 
-POINTS = [(30.0, 0.14), (29.0, 0.12), (28.5, 0.13), (27.0, 0.12), (26.0, 0.10), (29.0, 0.15), (30.0, 0.16)]
+POINTS = [(26.0, 0.10), (29.0, 0.12), (28.5, 0.13), (30.0, 0.14), (27.0, 0.12), (29.0, 0.15), (30.0, 0.16)]
 
 
 def check_10d(not_beaten):
-    """Compare every point with every other one. A high PSNR is good, and a small distance. Of two equal points neither
-    beats the other."""
+    """First write a function that says whether one point beats another. Then ask it for all pairs.
+
+    Compare every point with every other one. A high PSNR is good, and a small distance. Of two equal points neither
+    beats the other.
+    """
 
     def kept(points, better):
         return [i for i, point in enumerate(points) if not any(better(other, point) for other in points)]

@@ -1,16 +1,19 @@
-"""The checks of the exercises of lesson 11; each docstring is the hint."""
+"""The checks of the exercises of lesson 11; the paragraphs of each docstring are the hints."""
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 
 from imaging import distortions
-from imaging.images import resize
+from imaging.images import resize, round_to_8_bits
 
 
 def check_11a(plateau_kernel):
-    """x and y of every tap run from −reach to reach: torch.meshgrid of torch.arange twice. d = (x² + y²)/σ², the kernel
-    is 1/(1 + d^β), divided by its own sum."""
+    """Make a table of the distances first, then the formula for all of them at once. What must the sum be?
+
+    x and y of every tap run from −reach to reach: torch.meshgrid of torch.arange twice. d = (x² + y²)/σ², the
+    kernel is 1/(1 + d^β), divided by its own sum.
+    """
     for reach, sigma, beta in ((3, 1.4, 1.5), (10, 2.5, 2.0)):
         taps = torch.arange(-reach, reach + 1.0)
         d = (taps[:, None] ** 2 + taps**2) / sigma**2
@@ -24,7 +27,6 @@ def check_11a(plateau_kernel):
         expected = whole[cut : len(whole) - cut, cut : len(whole) - cut]
         mistakes = {
             "it is not divided by its sum: pictures would become brighter.": 1 / (1 + d**beta),
-            "it is divided by its largest value, not by its sum.": (1 / (1 + d**beta)) / (1 / (1 + d**beta)).max(),
             "this is the Gaussian, exp(−d^β/2).": normalised(torch.exp(-(d**beta) / 2)),
             "the distance is not squared: d = (x² + y²)/σ².": normalised(1 / (1 + d.sqrt() ** beta)),
             "σ is not squared: d = (x² + y²)/σ².": normalised(1 / (1 + (d * sigma) ** beta)),
@@ -34,8 +36,11 @@ def check_11a(plateau_kernel):
 
 
 def check_11b(counted):
-    """The expected number of photons of a pixel is picture · photons. Count them with torch.poisson, and divide by
-    `photons` again, so that white is 1."""
+    """How many photons does a pixel of brightness b expect? And how does a count become a brightness again?
+
+    The expected number of photons of a pixel is picture · photons. Count them with torch.poisson, and divide by
+    `photons` again, so that white is 1.
+    """
     picture = torch.linspace(0.1, 0.9, 9).expand(4000, 9)
     photons = 40
 
@@ -69,44 +74,21 @@ def check_11b(counted):
 
 
 def check_11c(quantised):
-    """Take 128 off. With D the DCT matrix, the numbers are D · block · Dᵀ. Divide by the steps, round, multiply by the
-    steps. Back: Dᵀ · numbers · D, and 128 added."""
+    """There are five steps, and the second half undoes the first, except for one. Which?
+
+    Take 128 off. With D the DCT matrix, the numbers are D · block · Dᵀ. Divide by the steps, round, multiply by the
+    steps.
+
+    Back: Dᵀ · numbers · D, and 128 added.
+    """
     generator = torch.Generator().manual_seed(2)
     y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
     block = (90 + 9 * x + 3 * y + 40 * torch.rand(8, 8, generator=generator)).round()
     steps = distortions.quantisation_tables(torch.tensor([40]))[0, 0].float()
-    dct = distortions._DCT
-
-    def back(numbers, matrix=dct):
-        return matrix.T @ numbers @ matrix + 128
-
-    centred = block - 128
-    numbers = dct @ centred @ dct.T
-    wrong_way = dct.T @ centred @ dct
-    mistakes = {
-        "nothing is lost: round the numbers after the division.": block,
-        "the rounded numbers are not multiplied by their steps again.": back((numbers / steps).round()),
-        "the numbers are cut off, not rounded to the nearest.": back((numbers / steps).trunc() * steps),
-        "the numbers are rounded down, not to the nearest.": back((numbers / steps).floor() * steps),
-        "the transform goes the wrong way first: forwards is D · block · Dᵀ.": back(
-            (wrong_way / steps).round() * steps, dct.T
-        ),
-        "the transform runs along the rows only. It needs D on the left and Dᵀ on the right.": (
-            (centred @ dct.T / steps).round() * steps @ dct + 128
-        ),
-        "the transform runs along the columns only. It needs D on the left and Dᵀ on the right.": (
-            dct.T @ ((dct @ centred / steps).round() * steps) + 128
-        ),
-        "the pixels themselves are rounded to the steps, not the waves.": (centred / steps).round() * steps + 128,
-        "the table is transposed.": back((numbers / steps.T).round() * steps.T),
-        "128 is not added again: it is much too dark.": back((numbers / steps).round() * steps) - 128,
-        "128 is not taken off first. The standard does, and some numbers round otherwise.": (
-            back((dct @ block @ dct.T / steps).round() * steps) - 128
-        ),
-    }
-    compare(
-        quantised(block, steps), back((numbers / steps).round() * steps), "A block at quality 40", mistakes, 1e-4, True
-    )
+    numbers = DCT @ (block - 128) @ DCT.T
+    expected = DCT.T @ ((numbers / steps).round() * steps) @ DCT + 128
+    actual = quantised(block, steps)
+    compare(actual, expected, "A block at quality 40", wrong_blocks(block, steps), 1e-4, True)
     # All blocks of a real picture, one by one; the module rounds and clips at the end.
     levels = (60 + 10 * torch.rand(16, 16, generator=generator).cumsum(1)).round()
     rows = [torch.cat([quantised(part, steps) for part in row.split(8, 1)], 1) for row in levels.split(8, 0)]
@@ -116,51 +98,96 @@ def check_11c(quantised):
         raise Mismatch(f"Four blocks beside each other differ from distortions.jpeg by {apart:.0f} levels.")
 
 
+DCT = distortions._DCT
+
+
+def wrong_blocks(block, steps):
+    """Explanation → what a mistake makes of a block."""
+
+    def back(numbers, matrix=DCT):
+        return matrix.T @ numbers @ matrix + 128
+
+    centred = block - 128
+    numbers = DCT @ centred @ DCT.T
+    return {
+        "nothing is lost: round the numbers after the division.": block,
+        "the rounded numbers are not multiplied by their steps again.": back((numbers / steps).round()),
+        "the numbers are cut off, not rounded to the nearest.": back((numbers / steps).trunc() * steps),
+        "the numbers are rounded down, not to the nearest.": back((numbers / steps).floor() * steps),
+        "the transform goes the wrong way first: forwards is D · block · Dᵀ.": (
+            back((DCT.T @ centred @ DCT / steps).round() * steps, DCT.T)
+        ),
+        "the transform runs along the rows only. It needs D on the left and Dᵀ on the right.": (
+            (centred @ DCT.T / steps).round() * steps @ DCT + 128
+        ),
+        "the transform runs along the columns only. It needs D on the left and Dᵀ on the right.": (
+            DCT.T @ ((DCT @ centred / steps).round() * steps) + 128
+        ),
+        "the pixels themselves are rounded to the steps, not the waves.": (centred / steps).round() * steps + 128,
+        "the table is transposed.": back((numbers / steps.T).round() * steps.T),
+        "128 is not added again: it is much too dark.": back((numbers / steps).round() * steps) - 128,
+        "128 is not taken off first. The standard does, and some numbers round otherwise.": (
+            back((DCT @ block @ DCT.T / steps).round() * steps) - 128
+        ),
+    }
+
+
 def check_11d(as_the_camera_does):
-    """filter_each(high, kernel), then resize(…, 1/scale), then gaussian_noise with torch.tensor([sigma]) and
-    torch.tensor([False]) for colour, then jpeg with torch.tensor([quality])."""
+    """What happens in the lens, what on the sensor, and what when the file is written?
+
+    filter_each(high, kernel), then resize(…, 1/scale), then gaussian_noise with torch.tensor([sigma]) and
+    torch.tensor([False]) for colour, then jpeg with torch.tensor([quality]).
+    """
     generator = torch.Generator().manual_seed(3)
     high = resize(torch.rand(1, 3, 12, 12, generator=generator), 4).clamp(0, 1)
     kernel = distortions.gaussian_kernels(torch.tensor([7]), torch.tensor([[2.0, 1.0]]), torch.tensor([0.5]))
+    for scale, sigma, quality in ((4, 0.05, 50), (2, 0.02, 80)):
+        actual = as_the_camera_does(high, kernel, scale, sigma, quality, torch.Generator().manual_seed(7))
+        camera = Camera(kernel, scale, sigma, quality)
+        expected = camera.saved(camera.noisy(camera.shrunk(camera.filtered(high))))
+        what = f"A picture of 48×48, ×{scale}, σ = {sigma}, quality {quality}"
+        compare(actual, expected, what, camera.wrong_orders(high), 1e-5, True)
 
-    def filtered(picture):
-        return distortions.filter_each(picture, kernel)
 
-    def shrunk(picture):
-        return resize(picture, 1 / 4)
+class Camera:
+    """The four steps, each by itself."""
 
-    def noisy(picture, grey=False):
+    def __init__(self, kernel, scale, sigma, quality):
+        self.kernel, self.scale, self.sigma, self.quality = kernel, scale, sigma, quality
+
+    def filtered(self, picture):
+        return distortions.filter_each(picture, self.kernel)
+
+    def shrunk(self, picture):
+        return resize(picture, 1 / self.scale)
+
+    def noisy(self, picture, grey=False, share=1.0):
         source = torch.Generator().manual_seed(7)
-        return distortions.gaussian_noise(picture, torch.tensor([0.05]), torch.tensor([grey]), source)
+        return distortions.gaussian_noise(picture, torch.tensor([share * self.sigma]), torch.tensor([grey]), source)
 
-    def saved(picture):
-        return distortions.jpeg(picture, torch.tensor([50]))
+    def saved(self, picture):
+        return distortions.jpeg(picture, torch.tensor([self.quality]))
 
-    expected = saved(noisy(shrunk(filtered(high))))
-    mistakes = {
-        "the noise comes after JPEG. The sensor is noisy, and the file is written last.": (
-            noisy(saved(shrunk(filtered(high))))
-        ),
-        "the noise comes before shrinking, which averages most of it away.": saved(shrunk(noisy(filtered(high)))),
-        "the blur comes after shrinking, and is four times too wide.": saved(noisy(filtered(shrunk(high)))),
-        "the blur comes last but JPEG: it takes the noise away again.": saved(filtered(noisy(shrunk(high)))),
-        "JPEG comes first: the file is written last.": noisy(shrunk(filtered(saved(high)))),
-        "the blur is missing.": saved(noisy(shrunk(high))),
-        "the noise is missing.": saved(shrunk(filtered(high))),
-        "JPEG is missing.": noisy(shrunk(filtered(high))),
-        "it is not shrunk.": saved(noisy(filtered(high))),
-        "the noise is grey. In colour every channel has its own.": saved(noisy(shrunk(filtered(high)), grey=True)),
-        "sigma is divided by 255. It is on the scale 0..1 already.": saved(
-            distortions.gaussian_noise(
-                shrunk(filtered(high)),
-                torch.tensor([0.05 / 255]),
-                torch.tensor([False]),
-                torch.Generator().manual_seed(7),
-            )
-        ),
-        "it is shrunk by PyTorch, which does not anti-alias. Use resize of imaging.images.": saved(
-            noisy(distortions.rescale(filtered(high), (48, 48), 1 / 4, "bicubic"))
-        ),
-    }
-    actual = as_the_camera_does(high, kernel, 4, 0.05, 50, torch.Generator().manual_seed(7))
-    compare(actual, expected, "A picture of 48×48, ×4, σ = 0.05, quality 50", mistakes, 1e-5, True)
+    def wrong_orders(self, high):
+        """Explanation → the picture that a mistake gives."""
+        filtered, shrunk, noisy, saved = self.filtered, self.shrunk, self.noisy, self.saved
+        low = shrunk(filtered(high))
+        size = tuple(high.shape[-2:])
+        return {
+            "the noise comes after JPEG. The sensor is noisy, and the file is written last.": noisy(saved(low)),
+            "the noise comes before shrinking, which averages most of it away.": saved(shrunk(noisy(filtered(high)))),
+            "the blur comes after shrinking, and is too wide by the scale.": saved(noisy(filtered(shrunk(high)))),
+            "the blur comes last but JPEG: it takes the noise away again.": saved(filtered(noisy(shrunk(high)))),
+            "JPEG comes first: the file is written last.": noisy(shrunk(filtered(saved(high)))),
+            "the blur is missing.": saved(noisy(shrunk(high))),
+            "the noise is missing.": saved(low),
+            "JPEG is missing.": noisy(low),
+            "it is not shrunk.": saved(noisy(filtered(high))),
+            "the noise is grey. In colour every channel has its own.": saved(noisy(low, grey=True)),
+            "sigma is divided by 255. It is on the scale 0..1 already.": saved(noisy(low, share=1 / 255)),
+            "it is rounded to 8 bits before the noise, as degrade.bicubic does for a file. A sensor is noisy before "
+            "anything is rounded: use resize.": saved(noisy(round_to_8_bits(low))),
+            "it is shrunk by PyTorch, which does not anti-alias. Use resize of imaging.images.": saved(
+                noisy(distortions.rescale(filtered(high), size, 1 / self.scale, "bicubic"))
+            ),
+        }

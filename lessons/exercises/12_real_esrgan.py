@@ -1,6 +1,6 @@
-"""The checks of the exercises of lesson 12; each docstring is the hint."""
+"""The checks of the exercises of lesson 12; the paragraphs of each docstring are the hints."""
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,13 @@ from imaging import distortions
 
 
 def check_12a(pooled):
-    """While len(pool) + len(batch) is at most `size`: pool.extend(batch), and the answer is the batch. Then
-    torch.randperm(size, generator=generator)[: len(batch)] gives places: take what lies there, and put the new ones
-    in."""
+    """Two cases: there is still room, or there is none. Who leaves in each?
+
+    While len(pool) + len(batch) is at most `size`: pool.extend(batch), and the answer is the batch.
+
+    Then torch.randperm(size, generator=generator)[: len(batch)] gives places: take what lies there, and put the new
+    ones in.
+    """
 
     def run(number):
         """Eight batches of four through a pool of twelve: what comes out of each, and the pool after it."""
@@ -45,6 +49,10 @@ def check_12a(pooled):
         raise Mismatch("Another seed gives the same places: they are not sampled with `generator`.")
     if run(0) != told:
         raise Mismatch("The same seed gives other places when called again: pass the generator on.")
+    pool, generator = list(range(5)), torch.Generator().manual_seed(2)
+    out = pooled(pool, 5, [7, 8], generator)
+    if len(out) != 2 or sorted([*out, *pool]) != [0, 1, 2, 3, 4, 7, 8]:
+        raise Mismatch(f"Two pairs into a full pool of five: {list(out)} came out, and {pool} are left.")
 
 
 def exchange_rules(what, batch, out, pool, before):
@@ -66,8 +74,12 @@ def exchange_rules(what, batch, out, pool, before):
 
 
 def check_12b(sharpened_like_usm):
-    """detail = high − blur(high). The mask is 1 where 255·|detail| is more than the threshold, else 0, and is blurred.
-    The sharp version is high + weight·detail, clipped to 0..1; the mask says how much of it is taken."""
+    """What does the wide blur take away? Where is it worth giving half of it back?
+
+    detail = high − blur(high). The mask is 1 where 255·|detail| is more than the threshold, else 0, and is blurred.
+
+    The sharp version is high + weight·detail, clipped to 0..1; the mask says how much of it is taken.
+    """
     high = torch.rand(1, 3, 60, 60).cumsum(-1) % 1
     high[..., 30:] = high[..., 30:] * 0.02 + 0.6  # a nearly flat part, where nothing may happen
 
@@ -96,10 +108,22 @@ def check_12b(sharpened_like_usm):
     actual = sharpened_like_usm(high, distortions.wide_blur, 0.7, 20.0)
     compare(actual, expected, "Weight 0.7, threshold 20", mistakes, 1e-5, True)
 
+    def narrow(pictures):
+        return F.avg_pool2d(pictures, 5, 1, 2, count_include_pad=False)
+
+    detail = high - narrow(high)
+    expected = high + narrow((255 * detail.abs() > 9).float()) * ((high + 0.4 * detail).clamp(0, 1) - high)
+    actual = sharpened_like_usm(high, narrow, 0.4, 9.0)
+    compare(actual, expected, "Weight 0.4, threshold 9, and a narrow blur", tolerance=1e-5, picture=True)
+
 
 def check_12c(normalised_by_stretch):
-    """matrix = weight.flatten(1): a row for each channel that comes out. v = F.normalize(matrix.T @ u, dim=0), then the
-    next u = F.normalize(matrix @ v, dim=0), and σ = u @ matrix @ v."""
+    """Send u back through the matrix, then forth again. What has become longer, and by how much?
+
+    matrix = weight.flatten(1): a row for each channel that comes out.
+
+    v = F.normalize(matrix.T @ u, dim=0), then the next u = F.normalize(matrix @ v, dim=0), and σ = u @ matrix @ v.
+    """
     torch.manual_seed(12)
     layer = nn.utils.spectral_norm(nn.Conv2d(5, 7, 3, bias=False)).requires_grad_(False)
     weight = layer.weight_orig.clone()

@@ -1,8 +1,8 @@
-"""The checks of the exercises of lesson 13; each docstring is the hint."""
+"""The checks of the exercises of lesson 13; the paragraphs of each docstring are the hints."""
 
 from unittest.mock import patch
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,12 @@ from srcnn import SRCNN
 
 
 def check_13a(window):
-    """Go `margin` to the left of start, but not below 0, and down to the next multiple: first − first % fold. Go
-    `margin` to the right of stop and up to the next multiple, last + (−last) % fold; then cut off at the length."""
+    """Go to the left by the margin first, and only then to a multiple. What may happen at the ends of the line?
+
+    Go `margin` to the left of start, but not below 0, and down to the next multiple: first − first % fold.
+
+    Go `margin` to the right of stop and up to the next multiple, last + (−last) % fold; then cut off at the length.
+    """
     for start, stop, length, margin, fold in (
         (0, 32, 90, 8, 1),
         (64, 90, 90, 8, 1),
@@ -28,21 +32,8 @@ def check_13a(window):
             raise Mismatch(f"{what}: a pair (first, last) is expected.")
         first, last = max(0, start - margin), stop + margin
         expected = first - first % fold, min(length, last + -last % fold)
-        mistakes = {
-            "there is no margin.": (start - start % fold, min(length, stop + -stop % fold)),
-            "the tile begins before the line: indices below 0 count from its end.": (
-                start - margin - (start - margin) % fold, expected[1]
-            ),
-            "the tile ends after the line does. Cut it off at the length.": (expected[0], last + -last % fold),
-            "the multiples of `fold` are not respected.": (first, min(length, last)),
-            "first is rounded up to a multiple: the margin becomes too narrow.": (first + -first % fold, expected[1]),
-            "last is rounded down to a multiple: the margin becomes too narrow.": (
-                expected[0], min(length, last - last % fold)
-            ),
-            "last is the last pixel's own index. It is the one after it, as in a slice.": (
-                expected[0], expected[1] - 1
-            ),
-        }  # fmt: skip
+        mistakes = wrong_windows(start, stop, length, margin, fold)
+        actual = [int(end) for end in actual]
         compare(torch.tensor(actual), torch.tensor(expected), what, mistakes)
     network = RRDBNet(2, 4, 2, 1, unshuffle=True).requires_grad_(False)
     network.radius = 20  # it sees 38 pixels; 20 suffice to 6 digits
@@ -56,10 +47,30 @@ def check_13a(window):
     compare(tiled, network(picture), "Inside upscaling.in_tiles, a network with fold 2", tolerance=1e-4, picture=True)
 
 
+def wrong_windows(start, stop, length, margin, fold):
+    """Explanation → the pair that a mistake gives."""
+    first, last = max(0, start - margin), stop + margin
+    down, up = first - first % fold, last + -last % fold
+    return {
+        "there is no margin.": (start - start % fold, min(length, stop + -stop % fold)),
+        "the tile begins before the line: indices below 0 count from its end.": (
+            start - margin - (start - margin) % fold, min(length, up)
+        ),
+        "the tile ends after the line does. Cut it off at the length.": (down, up),
+        "the multiples of `fold` are not respected.": (first, min(length, last)),
+        "first is rounded up to a multiple: the margin becomes too narrow.": (first + -first % fold, min(length, up)),
+        "last is rounded down to a multiple: the margin becomes too narrow.": (down, min(length, last - last % fold)),
+        "last is the last pixel's own index. It is the one after it, as in a slice.": (down, min(length, up) - 1),
+    }  # fmt: skip
+
+
 def check_13b(cost):
-    """Each of the kernel²·inputs·outputs weights is multiplied and added once at every pixel: two operations. The
-    features are read and written once, (inputs + outputs)·height·width numbers, and the weights are read. A number has
-    four bytes."""
+    """What is done for one weight at one pixel? What must be read, and what written, if everything is touched once?
+
+    Each of the kernel²·inputs·outputs weights is multiplied and added once at every pixel: two operations. The
+    features are read and written once, (inputs + outputs)·height·width numbers, and the weights are read. A number
+    has four bytes.
+    """
     for inputs, outputs, kernel, height, width in ((64, 32, 5, 48, 40), (3, 64, 3, 17, 20)):
         products = kernel**2 * inputs * outputs * height * width
         features = (inputs + outputs) * height * width
@@ -83,8 +94,11 @@ def check_13b(cost):
 
 
 def check_13c(folded):
-    """F.pad(weight1, (1, 1, 1, 1)) is the 1×1 filter as a 3×3. The identity is a 3×3 filter too: 1 in the middle of
-    filter c for channel c, else 0; nn.init.dirac_ fills a tensor so. Add the three weights, and the biases."""
+    """A sum of convolutions is one convolution with the sum of the filters. Which 3×3 filter does nothing?
+
+    F.pad(weight1, (1, 1, 1, 1)) is the 1×1 filter as a 3×3. The identity is a 3×3 filter too: 1 in the middle of
+    filter c for channel c, else 0; nn.init.dirac_ fills a tensor so. Add the three weights, and the biases.
+    """
     channels = 5
     weight3, weight1 = torch.randn(channels, channels, 3, 3), torch.randn(channels, channels, 1, 1)
     bias3, bias1 = torch.randn(channels), torch.randn(channels)
@@ -114,8 +128,11 @@ def check_13c(folded):
 
 
 def check_13d(to_8_bits):
-    """The step of a filter is its largest absolute weight, weight.abs().amax(dim=(1, 2, 3), keepdim=True), divided by
-    127. Divide by it, round, and convert with .to(torch.int8)."""
+    """Which number of a filter must become 127? And the same for every filter of its own.
+
+    The step of a filter is its largest absolute weight, weight.abs().amax(dim=(1, 2, 3), keepdim=True), divided by
+    127. Divide by it, round, and convert with .to(torch.int8).
+    """
     weight = torch.randn(6, 3, 3, 3) * torch.tensor([1, 0.1, 2, 0.5, 1, 3]).view(6, 1, 1, 1)
     actual = to_8_bits(weight)
     if not isinstance(actual, tuple | list) or len(actual) != 2:

@@ -1,4 +1,4 @@
-"""The checks of the exercises of lesson 14; each docstring is the hint.
+"""The checks of the exercises of lesson 14; the paragraphs of each docstring are the hints.
 
 A stub here is a function with a mistake. While an answer still does what that did, it is "not yet" solved.
 """
@@ -8,7 +8,7 @@ import io
 import tempfile
 from pathlib import Path
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 from course import crop, photograph
 
 import numpy
@@ -32,8 +32,11 @@ def equal(actual, other: torch.Tensor) -> bool:
 
 
 def check_14a(as_floats):
-    """How many bits a picture has is not written in its values: pixels.dtype says it. The largest value of each type
-    becomes 1, 255 for numpy.uint8 and 65535 for numpy.uint16."""
+    """A picture taken at night may have no bright pixel. What else tells how many bits it has?
+
+    How many bits a picture has is not written in its values: pixels.dtype says it. The largest value of each type
+    becomes 1, 255 for numpy.uint8 and 65535 for numpy.uint16.
+    """
     dark = numpy.array([[0, 17, 150, 200]], dtype=numpy.uint16)
     expected = torch.tensor([[0, 17, 150, 200]]) / 65535
     actual = as_floats(dark)
@@ -60,7 +63,10 @@ def check_14a(as_floats):
 
 
 def check_14b(in_rows):
-    """Pillow gives (width, height), tensors have (height, width). Which of the two is how long a row is?"""
+    """Try it by hand with a picture 4 wide and 3 high: how long is a row?
+
+    Pillow gives (width, height), tensors have (height, width). Which of the two is how long a row is?
+    """
     picture = torch.arange(12.0).view(3, 4)
     actual = in_rows(picture.flatten(), (4, 3))
     not_yet_if(equal(actual, picture.flatten().view(4, 3)))
@@ -75,8 +81,11 @@ def check_14b(in_rows):
 
 
 def check_14c(as_bytes):
-    """What leaves 0..1 must be cut off before it becomes bytes: 256 has no room in one, and wraps around to 0. And
-    int() cuts off the digits behind the point, 254.9 becomes 254: round first."""
+    """What happens to 256.3, and what to 254.9? Those are the two mistakes.
+
+    What leaves 0..1 must be cut off before it becomes bytes: 256 has no room in one, and wraps around to 0. And
+    int() cuts off the digits behind the point, 254.9 becomes 254: round first.
+    """
     picture = torch.tensor([[-0.01, 0.0, 100.7 / 255, 101.2 / 255, 1.0, 1.01]])
     cut, rounded = (255 * picture).int().to(torch.uint8), (255 * picture).round().int().to(torch.uint8)
     actual = as_bytes(picture)
@@ -99,9 +108,12 @@ def check_14c(as_bytes):
 
 
 def check_14d(baseline):
-    """199 / 4 is 49.75: the small picture of 49 pixels shows all 199, and each of its pixels is a little more than
-    four wide. Enlarged by exactly 4 it shows 199 pixels on 196. Crop the photograph to a multiple of the scale first;
-    images.crop_to_multiple does it."""
+    """Work out for a side of 199 how many pixels of the photograph one small pixel stands for.
+
+    199 / 4 is 49.75: the small picture of 49 pixels shows all 199, and each of its pixels is a little more than
+    four wide. Enlarged by exactly 4 it shows 199 pixels on 196. Crop the photograph to a multiple of the scale
+    first; images.crop_to_multiple does it.
+    """
     for side, scale in ((103, 4), (100, 4), (101, 3)):
         high = crop(photograph("coffee.png"), 100, 100, side)
         small = resize(high, size=(side // scale, side // scale))
@@ -109,6 +121,7 @@ def check_14d(baseline):
         even = crop_to_multiple(high, scale)
         expected = psnr(resize(resize(even, 1 / scale), scale), even, scale)
         actual = baseline(high, scale)
+        actual = torch.tensor([actual]) if isinstance(actual, float) else actual
         what = f"A photograph of {side}×{side}, scale {scale}"
         shipped = psnr(enlarged, high[..., : enlarged.shape[-2], : enlarged.shape[-1]], scale)
         not_yet_if(side % scale > 0 and equal(actual, shipped))
@@ -129,8 +142,13 @@ def check_14d(baseline):
 
 
 def check_14e(pair_up):
-    """Sorting is no pairing: one missing file moves all that follow. Make a dictionary from the name without _x4.png
-    to the low file, and look up each high one by its name without .png."""
+    """Write down the pairs by hand for names where one is missing in the middle.
+
+    Sorting is no pairing: one missing file moves all that follow.
+
+    Make a dictionary from the name without _x4.png to the low file, and look up each high one by its name without
+    .png.
+    """
     lows = ["10_x4.png", "1_x4.png", "b_x4.png", "d_x4.png"]
     highs = ["d.png", "10.png", "a.png", "b.png", "1.png"]
     try:
@@ -157,15 +175,18 @@ def check_14e(pair_up):
 
 
 def check_14f(run_tiles):
-    """The except clause hides the error, and `restored` is still the tile before. A caller who is told can halve the
-    tiles and try again. Take the try away."""
+    """What is in `restored` when the third tile fails?
+
+    The except clause hides the error, and `restored` is still the tile before. A caller who is told can halve the
+    tiles and try again. Take the try away.
+    """
 
     def network(tile):
         if tile == 3:
             raise RuntimeError("out of memory")
         return 10 * tile
 
-    compare(run_tiles(network, [1, 2, 4]), [10, 20, 40], "Three tiles without an error")
+    compare(run_tiles(network, [1, 2, 4, 5, 6]), [10, 20, 40, 50, 60], "Five tiles without an error")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the exhibit prints
             actual = run_tiles(network, [1, 2, 3, 4])
@@ -187,9 +208,13 @@ def check_14f(run_tiles):
 
 
 def check_14g(enlarge):
-    """Where opacity is 0 the colour means nothing, and yet it is mixed into its neighbours. Multiply the colour by the
-    opacity before you resize, and divide by the new opacity afterwards; where that is nearly 0, by a small number such
-    as 0.001."""
+    """What colour has a pixel that cannot be seen, and what does the resize do with it?
+
+    Where opacity is 0 the colour means nothing, and yet it is mixed into its neighbours.
+
+    Multiply the colour by the opacity before you resize, and divide by the new opacity afterwards; where that is
+    nearly 0, by a small number such as 0.001.
+    """
     place = torch.linspace(-1.2, 1.2, 24)
     opacity = ((1 - (place**2 + place[:, None] ** 2).sqrt()) * 4 + 0.5).clamp(0, 1)
     opacity = opacity * opacity * (3 - 2 * opacity)
@@ -225,8 +250,11 @@ def check_14g(enlarge):
 
 
 def check_14h(save):
-    """Save network.state_dict(), which is names and tensors, instead of the network, which is a Python object whose
-    code has to be found again, and run, when it is loaded."""
+    """What is written by torch.save(network), besides numbers?
+
+    Save network.state_dict(), which is names and tensors, instead of the network, which is a Python object whose
+    code has to be found again, and run, when it is loaded.
+    """
     network, other = SRCNN((9, 1, 5)), SRCNN((9, 1, 5))
     with torch.no_grad():
         network.map.bias += 1
@@ -254,8 +282,11 @@ def check_14h(save):
 
 
 def check_14i(to_be_learnt):
-    """Adam changes every parameter that it is given, so that the loss falls. The features are the ruler that the loss
-    measures with: only the network's own parameters may be among them."""
+    """Who may change so that the loss falls?
+
+    Adam changes every parameter that it is given, so that the loss falls. The features are the ruler that the loss
+    measures with: only the network's own parameters may be among them.
+    """
     torch.manual_seed(0)
     network = nn.Conv2d(1, 1, 3, padding=1)
     features = nn.Conv2d(1, 4, 3)
@@ -282,33 +313,41 @@ def check_14i(to_be_learnt):
     compare(torch.cat([part.flatten() for part in after]), torch.cat([part.flatten() for part in before]), "The ruler")
 
 
+def train(network, optimizer, first, last):
+    """Some steps with a learning rate that falls; the weights after them."""
+    for step in range(first, last):
+        optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+        loss = (network(torch.full((1, 2), 1.0 + step)) ** 2).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return torch.cat([part.detach().flatten() for part in network.parameters()])
+
+
+def small_run():
+    """A network and its optimiser."""
+    network = nn.Linear(2, 2)
+    return network, torch.optim.Adam(network.parameters())
+
+
+def copied(state):
+    """A checkpoint as it comes back from a file."""
+    return torch.load(_through_bytes(state), weights_only=True)
+
+
 def check_14j(resume):
-    """Adam remembers the mean and the size of past gradients: optimizer.load_state_dict. And the learning rate depends
-    on the step, so go on with the one that the checkpoint names."""
+    """Two things are missing after resuming. What does Adam remember, and on what does the learning rate depend?
 
-    def run(network, optimizer, first, last):
-        for step in range(first, last):
-            optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
-            loss = (network(torch.full((1, 2), 1.0 + step)) ** 2).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        return torch.cat([part.detach().flatten() for part in network.parameters()])
-
-    def fresh():
-        network = nn.Linear(2, 2)
-        return network, torch.optim.Adam(network.parameters())
-
-    def copied(state):
-        return torch.load(_through_bytes(state), weights_only=True)
-
-    network, optimizer = fresh()
-    run(network, optimizer, 0, 5)
+    Adam remembers the mean and the size of past gradients: optimizer.load_state_dict. And the learning rate depends
+    on the step, so go on with the one that the checkpoint names.
+    """
+    network, optimizer = small_run()
+    train(network, optimizer, 0, 5)
     checkpoint = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": 5}
     checkpoint = copied(checkpoint)
     stopped_at = copied(network.state_dict())
-    expected = run(network, optimizer, 5, 9)
-    network, optimizer = fresh()
+    expected = train(network, optimizer, 5, 9)
+    network, optimizer = small_run()
     step = resume(copied(checkpoint), network, optimizer)
     if not all(torch.equal(part, stopped_at[name]) for name, part in network.state_dict().items()):
         raise Mismatch("The weights of the network are not those of the checkpoint.")
@@ -324,7 +363,9 @@ def check_14j(resume):
     compare(step, 5, "After five steps", mistakes)
     if not remembers:
         raise Mismatch("The optimiser has forgotten everything: Adam's means of past gradients begin at zero again.")
-    compare(run(network, optimizer, step, 9), expected, "Stopped after five of nine steps: the weights", tolerance=1e-7)
+    compare(
+        train(network, optimizer, step, 9), expected, "Stopped after five of nine steps: the weights", tolerance=1e-7
+    )
 
 
 def _through_bytes(state):

@@ -1,6 +1,6 @@
-"""The checks of the exercises of lesson 15; each docstring is the hint."""
+"""The checks of the exercises of lesson 15; the paragraphs of each docstring are the hints."""
 
-from checks import Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,15 @@ def pair_of(actual, what: str):
 
 
 def check_15a(collapsed):
-    """Put the 1×1 into the 3×3: the weight from input c to output o is the sum over m of squeeze[o, m] · expand[m, c],
-    at each of the nine places: an einsum over m. Every one of the nine places sees bias1 as well, so the bias grows by
-    the sum of squeeze over its places, times bias1."""
+    """What does a pixel of the 3×3's output depend on in the end? Write it as one sum over places and input
+    channels.
+
+    Put the 1×1 into the 3×3: the weight from input c to output o is the sum over m of squeeze[o, m] · expand[m, c],
+    at each of the nine places: an einsum over m.
+
+    Every one of the nine places sees bias1 as well, so the bias grows by the sum of squeeze over its places, times
+    bias1.
+    """
     expand, squeeze = torch.randn(5, 3, 1, 1), torch.randn(4, 5, 3, 3)
     bias1, bias3 = torch.randn(5), torch.randn(4)
     weight, bias = pair_of(collapsed(expand, bias1, squeeze, bias3), "collapsed")
@@ -41,8 +47,11 @@ def check_15a(collapsed):
 
 
 def check_15b(frames_a_second):
-    """A filter of k×k from `inputs` to `outputs` takes as many products at every pixel as it has weights. Sum them over
-    the layers, times width · height: so many for a picture. How often do they go into `speed`?"""
+    """How many products does one layer take at one pixel? Then for the picture, then for the second.
+
+    A filter of k×k from `inputs` to `outputs` takes as many products at every pixel as it has weights. Sum them
+    over the layers, times width · height: so many for a picture. How often do they go into `speed`?
+    """
     weights = [(16, 1, 3, 3), (16, 16, 3, 3), (4, 16, 3, 3)]
     products = 144 + 2304 + 576
     expected = 1e12 / (products * 640 * 360)
@@ -57,8 +66,13 @@ def check_15b(frames_a_second):
 
 
 def check_15c(to_bytes_with_zero):
-    """step = (greatest − least) / 255, for 256 values have 255 steps between them. The number that stands for 0 is
-    −least / step, rounded to a whole number. Then divide by the step, add zero, round, and keep to 0…255."""
+    """Which numbers should become 0 and 255? And which of the 256 stands for zero?
+
+    step = (greatest − least) / 255, for 256 values have 255 steps between them. The number that stands for 0 is
+    −least / step, rounded to a whole number.
+
+    Then divide by the step, add zero, round, and keep to 0…255.
+    """
     x = torch.cat((torch.linspace(-0.37, 1.61, 1000), torch.zeros(1)))
     actual = to_bytes_with_zero(x)
     if not isinstance(actual, tuple | list) or len(actual) != 3:

@@ -11,11 +11,14 @@ from imaging.images import resize
 def plateau_kernel(reach, sigma, beta):
     taps = torch.arange(-reach, reach + 1.0)
     y, x = torch.meshgrid(taps, taps, indexing="ij")
+    # d = (x² + y²)/σ², to the power of β
     kernel = 1 / (1 + ((x**2 + y**2) / sigma**2) ** beta)
+    # brightness stays
     return kernel / kernel.sum()
 
 
 def counted(picture, photons, generator):
+    # whole photons, then brightness again
     return torch.poisson(picture * photons, generator=generator) / photons
 
 
@@ -29,11 +32,14 @@ def dct_matrix():
 
 def quantised(block, steps):
     dct = dct_matrix()
+    # forwards, one number for each wave; fine waves have large steps, and become 0
     numbers = (dct @ (block - 128) @ dct.T / steps).round()
     return dct.T @ (numbers * steps) @ dct + 128
 
 
 def as_the_camera_does(high, kernel, scale, sigma, quality, generator):
+    # the lens first, then the sensor's pixels
     low = resize(distortions.filter_each(high, kernel), 1 / scale)
     low = distortions.gaussian_noise(low, torch.tensor([sigma]), torch.tensor([False]), generator)
+    # the file is written last
     return distortions.jpeg(low, torch.tensor([quality]))

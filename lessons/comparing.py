@@ -1,0 +1,71 @@
+"""What the checks of the exercises compare answers with: `compare`, and `Mismatch`, which says what is wrong."""
+
+import torch
+from torch import Tensor
+
+
+class Mismatch(Exception):
+    """An answer is wrong: the message says what differs and where; pictures (caption, picture) may show it."""
+
+    def __init__(self, message: str, *pictures: tuple[str, Tensor]):
+        super().__init__(message)
+        self.pictures = list(pictures)
+
+
+def compare(actual, expected, what: str, mistakes: dict | None = None, tolerance: float = 1e-5, picture: bool = False):
+    """Raise Mismatch unless `actual` equals `expected`, numbers or tensors, to within the tolerance.
+
+    `mistakes` maps an explanation to the value that this mistake would give. Where one fits, it is named.
+    With `picture`, both are shown.
+    """
+    if actual is None:
+        raise Mismatch(f"{what}: your function returns nothing. Is there a `return`?")
+    actual = _as_tensor(actual, what)
+    expected = torch.as_tensor(expected, dtype=torch.float64)
+    for explanation, value in (mistakes or {}).items():
+        value = torch.as_tensor(value, dtype=torch.float64)
+        if _close(actual, value, tolerance) and not _close(actual, expected, tolerance):
+            raise Mismatch(f"{what}: {explanation}", *(_both(actual, expected) if picture else []))
+    if actual.shape != expected.shape:
+        raise Mismatch(f"{what}: the shape is {_shape(actual)}, not {_shape(expected)}.")
+    if not actual.isfinite().all() and expected.isfinite().all():
+        raise Mismatch(f"{what}: it is not finite (NaN or infinity).")
+    if _close(actual, expected, tolerance):
+        return
+    if expected.ndim == 0:
+        raise Mismatch(f"{what}: {actual.item():.6g}, but it should be {expected.item():.6g}.")
+    worst = (actual - expected).abs().argmax()
+    place = ", ".join(str(int(index)) for index in torch.unravel_index(worst, expected.shape))
+    raise Mismatch(
+        f"{what}: it differs most at [{place}], where it is {actual.flatten()[worst]:.6g} and should be "
+        f"{expected.flatten()[worst]:.6g}.",
+        *(_both(actual, expected) if picture else []),
+    )
+
+
+def _as_tensor(value, what: str) -> Tensor:
+    try:
+        return torch.as_tensor(value).detach().double()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise Mismatch(f"{what}: a {type(value).__name__} came back, not a number or a tensor.") from error
+
+
+def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+def _shape(value: Tensor) -> str:
+    return "×".join(map(str, value.shape)) if value.ndim else "that of a single number"
+
+
+def _both(actual: Tensor, expected: Tensor) -> list[tuple[str, Tensor]]:
+    """Both as pictures for the eye. A matrix becomes one, black at its least value and white at its largest."""
+    if expected.ndim == 2:
+        least, most = expected.min(), expected.max()
+        actual, expected = (((part - least) / (most - least))[None, None] for part in (actual, expected))
+    panels = [("yours", actual[:1]), ("expected", expected[:1])]
+    if actual.shape == expected.shape:
+        apart = (actual - expected)[:1]
+        factor = max(1, int(0.5 / apart.abs().max().clamp(min=1e-3)))  # so strong that it can be seen
+        panels.append((f"difference × {factor}, grey is none", (0.5 + factor * apart).clamp(0, 1)))
+    return [(caption, panel.float()) for caption, panel in panels]

@@ -1,0 +1,260 @@
+"""Finds answers to the exercises, and grades them.
+
+What each exercise expects is in lessons/exercises/NN_name.py: a function `check_01a`. Its parameter has the name of the
+answer; the paragraphs of its docstring are the hints, the vaguest first. The course's own answers are in
+lessons/solutions/NN_name.py.
+
+Of a file with answers, a script or a notebook, only imports, functions, classes and CONSTANTS are run, not the lesson.
+That is no sandbox: look at strangers' files before you run them.
+"""
+
+import ast
+import copy
+import importlib.util
+import inspect
+import json
+import linecache
+import re
+import traceback
+from dataclasses import dataclass, field
+from functools import cache, wraps
+from pathlib import Path
+
+from comparing import Mismatch
+from course import ANSWERS, LESSONS
+
+import numpy
+import torch
+
+
+@dataclass
+class Verdict:
+    """The result of a check: `status` is "not yet", "correct", "wrong", or "late" for no answer in time."""
+
+    status: str
+    message: str = ""
+    pictures: list = field(default_factory=list)
+
+    @property
+    def worth(self) -> int:
+        """To choose the best of several."""
+        return ("not yet", "late", "wrong", "correct").index(self.status)
+
+
+# ---------------------------------------------------------------------------------------------
+# Exercises
+# ---------------------------------------------------------------------------------------------
+
+
+@cache
+def exercises() -> dict:
+    """Identity → check function, of all lessons."""
+    found = {}
+    for path in sorted((LESSONS / "exercises").glob("[0-9]*.py")):
+        specification = importlib.util.spec_from_file_location(f"exercises_{path.stem}", path)
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        for name, function in vars(module).items():
+            if name.startswith("check_"):
+                found[name.removeprefix("check_")] = function
+    return found
+
+
+def answer_name(identity: str) -> str:
+    """What the function that the student writes is called: the name of the check's parameter."""
+    return next(iter(inspect.signature(exercises()[identity]).parameters))
+
+
+def hints_of(identity: str) -> list[str]:
+    """The hints for an exercise, each a step further: the paragraphs of its check's docstring."""
+    paragraphs = re.split(r"\n\s*\n", inspect.getdoc(exercises()[identity]) or "")
+    return [" ".join(paragraph.split()) for paragraph in paragraphs]
+
+
+@cache
+def lesson_names() -> list[str]:
+    """The names of all lessons, such as "01_pixels"."""
+    return sorted(path.stem for path in (LESSONS / "exercises").glob("[0-9]*.py"))
+
+
+def lesson_of(identity: str) -> str:
+    """The name of an exercise's lesson."""
+    return next(lesson for lesson in lesson_names() if lesson[:2] == identity[:2])
+
+
+def find_lesson(stem: str) -> tuple[str, re.Match] | None:
+    """The lesson that the name of a file contains, and where: 01_pixels, 01-pixels and 01 Pixels are the same."""
+    for lesson in lesson_names():
+        if match := re.search(lesson.replace("_", "[-_ ]"), stem, re.IGNORECASE):
+            return lesson, match
+    return None
+
+
+@cache
+def solutions(lesson: str) -> dict:
+    """What the course's own answers to a lesson define."""
+    return answers_in(LESSONS / "solutions" / f"{lesson}.py")[0]
+
+
+def solution_of(identity: str):
+    """The course's own answer to an exercise."""
+    return solutions(lesson_of(identity))[answer_name(identity)]
+
+
+# ---------------------------------------------------------------------------------------------
+# Grading
+# ---------------------------------------------------------------------------------------------
+
+
+def grade(identity: str, answer) -> Verdict:
+    """Try an answer; whatever it does, this returns."""
+    try:
+        with torch.random.fork_rng(devices=[]):  # the lesson's own random numbers stay as they were
+            torch.manual_seed(0)
+            exercises()[identity](_leaving_its_arguments(answer))
+        return Verdict("correct")
+    except NotImplementedError as error:
+        # A stub raises it bare; PyTorch says something with it.
+        return Verdict("wrong", f"It stops with NotImplementedError: {error}") if error.args else Verdict("not yet")
+    except Mismatch as mismatch:
+        return Verdict("wrong", str(mismatch), mismatch.pictures)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.name == getattr(answer, "__name__", None)]
+        line = f' at "{own[-1].line}"' if own and own[-1].line else ""
+        return Verdict("wrong", f"It stops with {type(error).__name__}{line}: {error}")
+
+
+def _leaving_its_arguments(answer):
+    """The answer; a Mismatch if it changes a tensor or an array that it was given."""
+
+    @wraps(answer)
+    def guarded(*arguments, **named):
+        given = [value for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor | numpy.ndarray)]
+        before = [copy.deepcopy(value.detach() if isinstance(value, torch.Tensor) else value) for value in given]
+        result = answer(*arguments, **named)
+        for value, old in zip(given, before, strict=True):
+            now = value.detach() if isinstance(value, torch.Tensor) else value
+            if now.shape != old.shape or not (now == old).all():
+                raise Mismatch("It changes what it was given: whoever calls still needs it. Make new tensors.")
+        return result
+
+    return guarded
+
+
+def grade_in(identity: str, names: dict, problems: list[str]) -> Verdict:
+    """Grade what a file defines; where the answer is not among it, what was wrong with the file."""
+    answer = names.get(answer_name(identity))
+    verdict = grade(identity, answer) if answer else Verdict("not yet")
+    return Verdict("wrong", problems[0]) if verdict.status == "not yet" and problems else verdict
+
+
+def best(one: Verdict | None, other: Verdict) -> Verdict:
+    """The better of two verdicts on the same exercise."""
+    return other if one is None or other.worth > one.worth else one
+
+
+# ---------------------------------------------------------------------------------------------
+# Answers in files
+# ---------------------------------------------------------------------------------------------
+
+
+def own_files(lesson: str) -> list[Path]:
+    """Where your own answers to a lesson may be: in lessons/answers/, in the lesson, in its notebook."""
+    places = [*sorted(ANSWERS.glob(f"{lesson}*")), LESSONS / f"{lesson}.py", LESSONS / "notebooks" / f"{lesson}.ipynb"]
+    return [path for path in places if path.suffix in (".py", ".ipynb") and path.exists()]
+
+
+def kept_answer(identity: str):
+    """The answer to an exercise in lessons/answers/; None if there is none, or nothing but the stub."""
+    for path in own_files(lesson_of(identity)):
+        if path.parent == ANSWERS:
+            names, _ = answers_in(path)
+            answer = names.get(answer_name(identity))
+            if answer and grade(identity, answer).status != "not yet":
+                return answer
+    return None
+
+
+def answers_in(path: Path) -> tuple[dict, list[str]]:
+    """What a file with answers defines, and what is wrong with the file.
+
+    Functions of the lesson that it leaves out are the lesson's own. A stub never hides an answer.
+    """
+    names = {"__name__": "answers", "__file__": str(path)}
+    found = find_lesson(path.stem)
+    lesson = LESSONS / f"{found[0]}.py" if found else path
+    problems: list[str] = []
+    for file in [lesson, path] if lesson != path else [path]:
+        nodes, problems = _definitions(file)
+        for node, source in sorted(nodes, key=lambda pair: not _is_stub(pair[0])):
+            try:
+                exec(compile(ast.Module([node], []), source, "exec"), names)
+            except Exception as error:
+                problems.append(f'Its line "{ast.unparse(node).splitlines()[0]}" stops with {_told(error)}')
+    return names, problems
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _definitions(path: Path) -> tuple[list[tuple[ast.stmt, str]], list[str]]:
+    """The definitions of a file, each with the name of its source; and which cells cannot be read."""
+    found, problems = [], []
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        cells = _notebook_cells(text) if path.suffix == ".ipynb" else _script_cells(text)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [], [f"The file cannot be read: {_told(error)}"]
+    for number, cell in enumerate(cells, 1):
+        name = str(path) if path.suffix == ".py" else f"{path}, code cell {number}"
+        try:
+            tree = ast.parse(cell, name)
+        except (SyntaxError, ValueError) as error:
+            problems.append(f"A part of the file cannot be read: {_told(error)}")
+            continue
+        if path.suffix == ".ipynb":  # so that a message can show the line where an answer stops
+            linecache.cache[name] = (len(cell), None, cell.splitlines(keepends=True), name)
+        found += [(node, name) for node in tree.body if _is_definition(node)]
+    return found, problems
+
+
+def _script_cells(text: str) -> list[str]:
+    """The whole script; where it has a mistake, its cells, so that one mistake does not take the others along."""
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        parts = re.split(r"(?m)^(?=# %%)", text)
+        above = [text[: text.index(part)].count("\n") if part else 0 for part in parts]
+        return ["\n" * lines + part for lines, part in zip(above, parts, strict=True)]  # every line keeps its number
+    return [text]
+
+
+def _notebook_cells(text: str) -> list[str]:
+    """The code cells of a notebook without the lines that are for Jupyter alone."""
+    sources = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    return [
+        "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
+        for source in sources
+    ]
+
+
+def _is_definition(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign):
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        return len(names) == len(node.targets) and (
+            all(name.isupper() for name in names) or isinstance(node.value, ast.Lambda)
+        )
+    if isinstance(node, ast.Try):  # an import with a substitute
+        return all(isinstance(part, ast.Import | ast.ImportFrom) for part in node.body)
+    return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
+
+
+def _is_stub(node: ast.stmt) -> bool:
+    """Whether a function does nothing but raise NotImplementedError."""
+    if not isinstance(node, ast.FunctionDef):
+        return False
+    *words, last = node.body
+    documented = all(isinstance(word, ast.Expr) and isinstance(word.value, ast.Constant) for word in words)
+    return documented and isinstance(last, ast.Raise) and "NotImplementedError" in ast.unparse(last)

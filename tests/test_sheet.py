@@ -1,0 +1,311 @@
+"""What stands around the exercises: answers in files, hints, predictions, and the teacher's sheet."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = ROOT / "lessons"
+sys.path[:0] = [str(LESSONS)]
+
+import checks  # noqa: E402
+import grading  # noqa: E402
+import predictions  # noqa: E402
+import sheet  # noqa: E402
+
+LUMA = (LESSONS / "solutions" / "01_pixels.py").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def answers(tmp_path, monkeypatch):
+    """lessons/answers/, empty."""
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    monkeypatch.setattr("grading.ANSWERS", folder)
+    monkeypatch.setattr("predictions.ANSWERS", folder)
+    monkeypatch.setattr("course.FIGURES", tmp_path)
+    return folder
+
+
+def notebook(*cells: str) -> str:
+    return json.dumps({"cells": [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells]})
+
+
+def stub(rgb):
+    raise NotImplementedError
+
+
+# ---------------------------------------------------------------------------------------------
+# Answers in files
+# ---------------------------------------------------------------------------------------------
+
+
+def test_a_lesson_goes_on_with_what_is_right(answers, capsys):
+    assert checks.check("01a", stub) is grading.solution_of("01a")
+    assert "01a: not yet; the lesson goes on with the solution" in capsys.readouterr().out
+    right = grading.answers_in(LESSONS / "solutions" / "01_pixels.py")[0]["luma_of"]
+    assert checks.check("01a", right) is right
+    assert capsys.readouterr().out == "01a: correct\n"
+
+
+def test_an_answer_in_lessons_answers_comes_first(answers, capsys):
+    (answers / "01_pixels.py").write_text(LUMA, encoding="utf-8")
+    found = checks.check("01a", stub)
+    assert found.__code__.co_filename == str(answers / "01_pixels.py")
+    assert "01a: correct, in lessons/answers/" in capsys.readouterr().out
+    (answers / "01_pixels.py").write_text("def luma_of(rgb):\n    raise NotImplementedError\n", encoding="utf-8")
+    assert checks.check("01a", stub) is grading.solution_of("01a")
+
+
+def test_an_answers_file_may_use_what_its_lesson_has(answers):
+    (answers / "11_real_pictures.py").write_text(
+        "def quantised(block, steps):\n    d = dct_matrix()\n"
+        "    return d.T @ ((d @ (block - 128) @ d.T / steps).round() * steps) @ d + 128\n",
+        encoding="utf-8",
+    )
+    names, problems = grading.answers_in(answers / "11_real_pictures.py")
+    assert not problems
+    assert grading.grade("11c", names["quantised"]).status == "correct"
+
+
+def test_one_mistake_does_not_take_the_other_answers_along(tmp_path):
+    script = LUMA.replace("def psnr_of_each", "# %%\ndef psnr_of_each(:\n\n# %%\nimport no_such_package\n\n\ndef other")
+    (tmp_path / "01_pixels.py").write_text(script, encoding="utf-8-sig")
+    names, problems = grading.answers_in(tmp_path / "01_pixels.py")
+    marks = {one: grading.grade_in(one, names, problems) for one in ("01a", "01b", "01c")}
+    assert [verdict.status for verdict in marks.values()] == ["correct", "wrong", "correct"]
+    assert "SyntaxError" in marks["01b"].message
+    assert any("no_such_package" in problem for problem in problems)
+
+
+def test_a_stub_never_hides_an_answer_and_a_lambda_is_one(tmp_path):
+    cells = [
+        "%matplotlib inline\n" + LUMA,
+        "def luma_of(rgb):\n    raise NotImplementedError",
+        "psnr_of_each = lambda *_: 1",
+    ]
+    (tmp_path / "01_pixels.ipynb").write_text(notebook(*cells), encoding="utf-8")
+    names, problems = grading.answers_in(tmp_path / "01_pixels.ipynb")
+    assert not problems
+    assert grading.grade("01a", names["luma_of"]).status == "correct"
+    assert grading.grade("01b", names["psnr_of_each"]).status == "wrong"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"cells": [{}]}', '{"cells": [{"cell_type": "code"}]}'])
+def test_a_notebook_that_is_none(tmp_path, content):
+    (tmp_path / "01_pixels.ipynb").write_text(content, encoding="utf-8")
+    names, problems = grading.answers_in(tmp_path / "01_pixels.ipynb")
+    assert "cannot be read" in grading.grade_in("01a", names, problems).message
+
+
+def test_a_message_shows_the_line_of_a_notebook(tmp_path):
+    (tmp_path / "01_pixels.ipynb").write_text(notebook("def luma_of(rgb):\n    return rgb.nonsense"), encoding="utf-8")
+    names, _ = grading.answers_in(tmp_path / "01_pixels.ipynb")
+    assert 'at "return rgb.nonsense"' in grading.grade("01a", names["luma_of"]).message
+
+
+# ---------------------------------------------------------------------------------------------
+# In a terminal
+# ---------------------------------------------------------------------------------------------
+
+
+def test_one_exercise_or_one_lesson(answers, capsys):
+    (answers / "01_pixels.py").write_text(LUMA.replace("16 +", "17 +"), encoding="utf-8")
+    assert checks.main(["01b"]) == 0
+    assert checks.main(["1"]) == 1
+    told = capsys.readouterr().out
+    assert "01b: correct" in told and "01a: not right yet" in told and "it differs most" in told
+    with pytest.raises(SystemExit):
+        checks.main(["99"])
+    assert "no such exercise" in capsys.readouterr().err
+
+
+def test_watching_checks_again_at_every_save(answers, monkeypatch, capsys):
+    path = answers / "01_pixels.py"
+    path.write_text(LUMA.replace("16 +", "17 +"), encoding="utf-8")
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        if len(naps) == 2:
+            path.write_text(LUMA, encoding="utf-8")
+        assert len(naps) < 5
+
+    monkeypatch.setattr(checks.time, "sleep", nap)
+    assert checks.main(["01a", "--watch"]) == 0
+    assert re.findall("01a: .*", capsys.readouterr().out) == ["01a: not right yet", "01a: correct"]
+
+
+def test_hints_come_in_steps(capsys):
+    for identity in grading.exercises():
+        hints = grading.hints_of(identity)
+        assert len(hints) >= 2, f"{identity} has one hint only"
+        assert all(len(hint) > 20 for hint in hints), identity
+    assert checks.main(["03c", "--hint"]) == 0
+    first = capsys.readouterr().out
+    assert "hint 1 of" in first and "--hint 2" in first
+    assert checks.main(["03c", "--hint", "9"]) == 0
+    assert "still stuck" not in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------------------------
+# Predictions
+# ---------------------------------------------------------------------------------------------
+
+
+def test_a_prediction_is_kept_and_told_its_answer(answers, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    monkeypatch.setattr("predictions.IN_NOTEBOOK", True)
+    predictions.predict("01")
+    assert "write your prediction" in capsys.readouterr().out
+    predictions.predict("01", 2)
+    predictions.predict("01", 1.5)  # the answer is not known yet
+    predictions.outcome("01", 1.3245)
+    assert "you predicted 1.5; it is 1.32" in capsys.readouterr().out
+    predictions.predict("01", 1.32)
+    assert "stays 1.5" in capsys.readouterr().out
+    predictions.predict("01")
+    assert "you predict 1.5" in capsys.readouterr().out
+    with pytest.raises(TypeError):
+        predictions.predict("01", [1])
+
+
+def test_the_spread_of_a_class(answers, capsys):
+    folder = answers / "predictions"
+    folder.mkdir()
+    for number, guess in enumerate([1, 2, 3, 30]):
+        kept = {"05": {"guess": guess, "told": False}, "02": {"guess": "Rings ", "told": False}}
+        (folder / f"student{number}.json").write_text(json.dumps(kept), encoding="utf-8")
+    (folder / "broken.json").write_text("{", encoding="utf-8")
+    predictions.predict("05", 4)
+    assert "5 predictions: 1 to 30, half of them 2 to 4, in the middle 3" in capsys.readouterr().out
+    predictions.predict("02", "stripes")
+    assert "5 predictions: 4 × rings, 1 × stripes" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------------------------
+# The teacher's sheet
+# ---------------------------------------------------------------------------------------------
+
+
+def run_sheet(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(LESSONS / "checks.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=900)
+
+
+@pytest.mark.slow
+def test_the_sheet_of_the_solutions_is_complete():
+    result = run_sheet(LESSONS / "solutions")
+    count = len(grading.exercises())
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{count} of {count}" in result.stdout
+
+
+def class_of_twelve(folder: Path) -> None:
+    """Twelve students, each of whom hands in otherwise."""
+    wrong = LUMA.replace("16 +", "17 +")
+    files = {
+        "anna/01_pixels.py": LUMA + "\nprint(open('no such file'))\n",
+        "ben/01_pixels (1).py": LUMA,
+        "cem_01_pixels.py": LUMA,
+        "01_pixels_dora.py": LUMA,
+        "eva/lessons/notebooks/01_pixels.ipynb": notebook("%matplotlib inline", LUMA),
+        "eva/lessons/solutions/01_pixels.py": LUMA,
+        "fritz/01-Pixels.py": wrong,
+        "gina/01_pixels.py": "def luma_of(rgb):\n    while True: pass\n",
+        "hugo/01_pixels.ipynb": notebook("def luma_of(rgb):\n    exit()"),
+        "ida/01_pixels.py": wrong,
+        "ida/01_pixels - Copy.py": LUMA.split("def psnr_of_each")[0],
+        "jan/answers/01_pixels.py": "def broken(:\n",
+        "kim/pixels.py": LUMA,
+        "kim/01_pixels.docx": "",
+        "lea/01_pixels.ipynb": "{",
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+def test_the_sheet_finds_everybody_and_names_what_it_ignores(tmp_path):
+    class_of_twelve(tmp_path)
+    found = sheet.find_files(tmp_path)
+    assert sorted(found.files) == ["anna", "ben", "cem", "dora", "eva", "fritz", "gina", "hugo", "ida", "jan", "lea"]
+    assert [path.name for path in found.files["ida"]["01_pixels"]] == ["01_pixels - Copy.py", "01_pixels.py"]
+    ignored = sorted(Path(line).as_posix() for line in found.ignored)
+    assert [line.split(" (")[0] for line in ignored] == [
+        "eva/lessons/solutions/01_pixels.py", "kim/01_pixels.docx", "kim/pixels.py"
+    ]  # fmt: skip
+
+
+def test_names_of_students():
+    for stem, student in {
+        "01_pixels": "", "anna_01_pixels": "anna", "01_pixels (12)": "", "01 Pixels-2": "", "01_pixels copy 2": "",
+        "01_pixels_final": "", "01_pixels_4711042": "4711042", "Meier_01_pixels_Anna": "Meier Anna",
+    }.items():  # fmt: skip
+        assert sheet.student_and_lesson(stem) == (student, "01_pixels")
+    assert sheet.student_and_lesson("pixels") is None
+
+
+@pytest.mark.slow
+def test_the_sheet_of_a_class(tmp_path, monkeypatch, capsys):
+    class_of_twelve(tmp_path)
+    for alike in (
+        "anna",
+        "ben",
+        "eva",
+        "jan",
+        "lea",
+    ):  # to be quick: a test above finds them
+        shutil.rmtree(tmp_path / alike)
+    monkeypatch.setattr(sheet, "SECONDS", 3)
+    assert not sheet.sheet(tmp_path, verbose=True)
+    told = capsys.readouterr().out
+    for student, marks in {
+        "cem": "+++",
+        "dora": "+++",
+        "fritz": "x++",
+        "gina": "?..",
+        "hugo": "x..",
+        "ida": "+++",
+    }.items():
+        assert re.search(rf"^{student} +{re.escape(marks)} ", told, re.MULTILINE), (student, told)
+    assert "ended the whole program" in told and "3 seconds of processor time" in told
+    assert "ignored: kim" in told
+
+
+@pytest.mark.slow
+def test_time_is_counted_in_what_an_answer_computes(tmp_path, monkeypatch):
+    """An answer that waits for others is not late; one that computes too long is."""
+    waits = LUMA.replace("def luma_of(rgb):\n", "def luma_of(rgb):\n    import time\n    time.sleep(1.2)\n")
+    (tmp_path / "01_pixels.py").write_text(
+        waits.replace("def ssim_of_window(x, y):\n", "def ssim_of_window(x, y):\n    while True: pass\n"),
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(sheet, "SECONDS", 1)
+    verdicts = sheet.grade_student({"01_pixels": [tmp_path / "01_pixels.py"]})
+    assert [verdict.status for verdict in verdicts.values()] == ["correct", "correct", "late"]
+
+
+@pytest.mark.slow
+def test_an_answer_that_waits_for_ever(tmp_path, monkeypatch):
+    (tmp_path / "01_pixels.py").write_text("def luma_of(rgb):\n    __import__('time').sleep(1e6)\n", encoding="utf-8")
+    monkeypatch.setattr(sheet, "SECONDS", 2)
+    monkeypatch.setattr(sheet, "PATIENCE", 2)
+    begun = time.monotonic()
+    verdicts = sheet.grade_student({"01_pixels": [tmp_path / "01_pixels.py"]})
+    assert [verdict.status for verdict in verdicts.values()] == ["late", "not yet", "not yet"]
+    assert time.monotonic() - begun < 120
+
+
+def test_a_folder_without_lessons(tmp_path, capsys):
+    (tmp_path / "notes.txt").touch()
+    assert checks.main([str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert "no files named like lessons" in told.err
+    assert "ignored: notes.txt (neither a script nor a notebook)" in told.out
