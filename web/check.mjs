@@ -10,7 +10,7 @@ import { chromium } from "playwright-core";
 
 const [address, host, folder] = process.argv.slice(2);
 const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--enable-unsafe-swiftshader"];
+const flags = ["--no-sandbox", "--disable-dev-shm-usage", "--use-fake-device-for-media-stream", "--enable-unsafe-swiftshader"];
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const seen = { errors: [], saved: [], told: {}, shots: [] };
 
@@ -171,25 +171,38 @@ async function hosted(browser) {
   await page.context().close();
 }
 
+/** The browser itself may hang, where no call has a time limit: then what has been seen is told, and where it was. */
+let at = "start";
+const limit = setTimeout(() => {
+  console.log(JSON.stringify({ ...seen, errors: [...seen.errors, `after ten minutes still at: ${at}`] }));
+  process.exit(1);
+}, 600_000);
 const browser = await chromium.launch({ executablePath, args: flags });
 try {
   await mkdir(`${folder}/saved`, { recursive: true });
   const page = await open(browser);
+  at = "pictures";
   for (const one of JSON.parse(await readFile(`${folder}/cases.json`))) await enlarge(page, one);
   seen.told.runtime = await page.textContent("#runtime");
+  at = "drop, paste, keyboard";
   await dropAndPaste(page);
   await keyboard(page);
   await page.context().close();
+  at = "cancelling, refusals";
   await cancelling(browser);
   await refusals(browser);
+  at = "camera";
   await camera(browser);
+  at = "a host without headers";
   await hosted(browser);
+  at = "screenshots";
   await shoot(browser, "wide", { viewport: { width: 1200, height: 900 } });
   await shoot(browser, "phone", { viewport: { width: 360, height: 740 }, deviceScaleFactor: 3, isMobile: true, hasTouch: true });
   await shoot(browser, "dark", { viewport: { width: 1000, height: 800 }, colorScheme: "dark" });
 } catch (error) {
   seen.errors.push(String(error.stack ?? error));
-} finally {
-  await browser.close();
 }
+clearTimeout(limit);
 console.log(JSON.stringify(seen));
+await Promise.race([browser.close(), new Promise((resolve) => setTimeout(resolve, 15_000))]);
+process.exit();
