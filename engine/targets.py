@@ -19,7 +19,7 @@ from engine.settings import UpscaleSettings
 from imaging.console import UsageError, note
 from imaging.film_writing import CONTAINERS
 from imaging.films import SUFFIXES, is_film
-from imaging.folders import find_pictures
+from imaging.folders import find_pictures, picture_suffixes
 from imaging.saving import WRITTEN_FORMATS
 from imaging.writing import MAX_NAME, check_folder, check_writable, claimed, locked, shortened
 
@@ -186,8 +186,16 @@ class Names:
         self.by_name: dict[str, set[Path]] = {}
         self.by_stem: dict[str, set[Path]] = {}
         for path, below in inputs:
-            self.by_name.setdefault(_key(below), set()).add(path)
-            self.by_stem.setdefault(_key(below.parent / self.stem(below)), set()).add(path)
+            self.add(path, below)
+        # What lies beside them counts whether this run enlarges it or not: another one may.
+        for folder, below in {(path.parent, below.parent) for path, below in inputs}:
+            for name in pictures_in(folder):
+                self.add(folder / name, below / name)
+
+    def add(self, path: Path, below: Path) -> None:
+        """Mind a picture."""
+        self.by_name.setdefault(_key(below), set()).add(path)
+        self.by_stem.setdefault(_key(below.parent / self.stem(below)), set()).add(path)
 
     def of(self, path: Path, below: Path) -> tuple[str, str, tuple[Path, ...]]:
         """The beginning of a name, what it would be with or without other pictures of that stem, and these.
@@ -204,6 +212,15 @@ class Names:
     def stem(self, below: Path) -> str:
         """Of a.jpg a; of ..png, where no stem is left, the whole name."""
         return below.stem if below.stem.strip(".") else below.name
+
+
+def pictures_in(folder: Path) -> list[str]:
+    """The names of pictures and films in a folder, without results; none where it cannot be read."""
+    try:
+        names = [path.name for path in folder.iterdir() if not RESULT.search(path.name)]
+    except OSError:
+        return []
+    return [name for name in names if Path(name).suffix.lower() in picture_suffixes() | SUFFIXES]
 
 
 def _key(path: Path) -> str:

@@ -91,6 +91,18 @@ def test_a_second_picture_of_a_stem_leaves_the_first_its_result(place, capsys):
     assert again(place, capsys) == 1
 
 
+def test_pictures_of_a_stem_that_are_named_one_by_one(place, capsys):
+    put(place / "in", "a.jpg", "a.png", "a.jpg.png")
+    names = ("a.png", "a.jpg.png", "a.jpg")
+    for expected in ([1, 1, 1], [0, 0, 0]):
+        made = []
+        for name in names:
+            run([place / "in" / name], place / "out", skip_existing=True)
+            made.append(0 if "there already" in capsys.readouterr().out else 1)
+        assert made == expected
+    assert again(place, capsys) == 0  # and so are they in their folder
+
+
 def test_a_picture_called_like_another_with_its_suffix(place, capsys):
     put(place / "in", "a.jpg", "a.png", "a.jpg.png")
     assert [again(place, capsys) for _ in range(2)] == [3, 0]
