@@ -186,13 +186,18 @@ def weights_tag(word: str, network: AnyNetwork) -> str:
 def suiting(traces: Traces) -> tuple[str, str]:
     """The degradation whose networks suit a picture, and why.
 
-    Networks that learnt from clean pictures sharpen the blocks and rings of JPEG into cracks and dots; those that
-    learnt from photographs as they are blur a little what is clean.
+    Networks that learnt from clean pictures sharpen the blocks and rings of JPEG into cracks and dots, and noise into
+    worms; those that learnt from photographs as they are blur a little what is clean. With noise of σ = 3 of 255 the
+    network for photographs is ahead by 0.6 dB, with 5 by 1.7; without it is behind by 0.7.
     """
     if traces.quality is not None:
         return "photo" if traces.quality < SOUND_QUALITY else "bicubic", f"a JPEG of quality {traces.quality}"
+    if traces.drawn:  # lines and dots may lie as blocks and noise do
+        return "bicubic", "a drawing of few colours"
     if traces.blocks > SOUND_BLOCKS:
         return "photo", "a picture with the blocks of JPEG"
+    if traces.noise:
+        return "photo", "a picture with noise"
     return "bicubic", "a picture without traces of JPEG"
 
 

@@ -44,11 +44,13 @@ def pictures(place, photograph):
 
 
 @pytest.mark.parametrize("traces, expected", [
-    (Traces(None, 1.0), "bicubic"),
-    (Traces(None, 1.3), "photo"),
-    (Traces(50, 1.0), "photo"),  # JPEG with other places of its blocks, turned for instance
-    (Traces(85, 1.2), "photo"),
-    (Traces(100, 1.0), "bicubic"),
+    (Traces(None, 1.0, 0.0, False), "bicubic"),
+    (Traces(None, 1.3, 0.0, False), "photo"),
+    (Traces(None, 1.3, 3.0, True), "bicubic"),
+    (Traces(None, 1.0, 3.0, False), "photo"),
+    (Traces(50, 1.0, 0.0, False), "photo"),  # JPEG with other places of its blocks, turned for instance
+    (Traces(85, 1.2, 0.0, False), "photo"),
+    (Traces(100, 1.0, 0.0, False), "bicubic"),
 ])  # fmt: skip
 def test_traces_of_jpeg_decide(traces, expected):
     assert suiting(traces)[0] == expected
