@@ -17,7 +17,8 @@ from torch import Tensor
 
 from engine.graphs import graph_of
 from engine.layouts import AnyNetwork
-from engine.openvino_models import make_model
+from engine.openvino_models import halves, make_model, with_exact_input
+from esrgan import RRDBNet
 from imaging.console import UserError, replacing
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
@@ -36,6 +37,10 @@ class Compiled:
 
     def __init__(self, network: AnyNetwork, device: str, precision: torch.dtype, size: tuple[int, int] = ANY):
         self.graph, self.size = graph_of(network), size
+        self.channels = self.graph.channels
+        self.is_split = precision != torch.float32 and isinstance(network, RRDBNet)
+        if self.is_split:
+            self.graph = with_exact_input(self.graph)
         self.core, self.device, self.options = openvino.Core(), device, options(device, precision)
         kept = cache_folder() / f"{self.digest()}.blob"
         model = self.read(kept)
@@ -49,16 +54,16 @@ class Compiled:
             write(kept, model)
 
     def __call__(self, picture: Tensor) -> Tensor:
-        if picture.shape[1] != self.graph.channels:  # a network on grey restores each colour by itself
-            return torch.cat([self(part) for part in picture.split(self.graph.channels, dim=1)], dim=1)
-        pixels = picture.contiguous().numpy()
+        if picture.shape[1] != self.channels:  # a network on grey restores each colour by itself
+            return torch.cat([self(part) for part in picture.split(self.channels, dim=1)], dim=1)
+        pixels = (halves(picture) if self.is_split else picture).contiguous().numpy()
         made = self.request.infer({0: pixels}, share_inputs=True, share_outputs=True)[0]
         return torch.from_numpy(made).clone()  # the next tile is written to the same place
 
     @torch.inference_mode()
     def compare(self, network: AnyNetwork, precision: torch.dtype) -> None:
         """Raises UserError where it computes another picture than PyTorch does in float32."""
-        picture = torch.rand(1, self.graph.channels, *PROBE, generator=torch.Generator().manual_seed(0))
+        picture = torch.rand(1, self.channels, *PROBE, generator=torch.Generator().manual_seed(0))
         with torch.autocast("cpu", enabled=False):
             expected = network(picture)
         off = ((self(picture) - expected).abs().max() / expected.abs().max().clamp(min=1)).item()

@@ -30,8 +30,9 @@ PROCESSOR = "CPU"  # as OpenVINO calls it
 OTHER_DEVICES = ("GPU", "NPU")  # Intel's
 
 # The kinds of networks that `auto` gives to OpenVINO, by precision: those that were faster than by PyTorch and within
-# 0.01 dB of float32 on Set5. (lessons/SPEED.md has the figures.)
+# 0.01 dB of float32 on Set5, in bfloat16 by a simulation of its rounding. (lessons/SPEED.md has the figures.)
 FASTER = {"fp32": (SRCNN, SRVGGNetCompact, RRDBNet, ECBSR), "bf16": (SRVGGNetCompact, RRDBNet)}
+LEAST_SCALE = 4  # of RRDB in bfloat16: ×2 is so near to the truth that the rounding of its results counts
 # These carry the picture itself through all layers. PyTorch keeps the outermost in float32, OpenVINO would round them.
 IN_FLOAT32 = (SRCNN, ECBSR)
 LARGEST_MAPS = 384**2 * 4**2 * 32  # values of one layer: 0.3 GB in float32
@@ -97,6 +98,8 @@ class Runtime:
         """Whether OpenVINO computes it. `auto` knows processors of the x86 kind, on which it was measured."""
         if self.wanted != "auto":
             return self.wanted == "openvino"
+        if self.precision != "fp32" and isinstance(network, RRDBNet) and network.scale < LEAST_SCALE:
+            return False
         is_known = self.device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64")
         return is_known and isinstance(network, FASTER.get(self.precision, ())) and is_installed()
 

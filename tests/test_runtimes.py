@@ -6,12 +6,14 @@ import types
 
 import pytest
 import torch
+import torch.nn.functional as F
 from test_export import NETWORKS, lively
 from test_main import run
 
 from engine import choosing, runtimes
 from engine.batch import upscale_frame
 from engine.ensembles import Ensemble
+from engine.graphs import graph_of
 from engine.runtimes import OpenVINONetwork, Runtime, choose_runtime
 from engine.upscaling import Tiling, in_tiles, upscale
 from esrgan import RRDBNet, SRVGGNetCompact
@@ -49,12 +51,32 @@ def test_it_computes_what_pytorch_does(name, openvino):
     assert ours.works and len(ours.compiled) == 1  # once for all sizes
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: SRCNN((9, 1, 5)), lambda: SRVGGNetCompact(2, 4, 1), lambda: RRDBNet(2, 4, 2, 1)]
-)
-def test_pictures_in_tiles_are_those_of_pytorch(make, openvino, photograph):
-    torch.manual_seed(0)
-    network, low = make().eval(), photograph[..., :37, :45]
+@pytest.mark.parametrize("name", ["rrdb", "rrdb-unshuffle", "rrdb-grey"])
+@torch.inference_mode()
+def test_in_half_precision_the_picture_itself_is_not_rounded(name, openvino):
+    """The first layer, its picture and weights rounded as half precision does it, gives what it gives in float32."""
+    from engine.openvino_models import halves, make_model, with_exact_input
+
+    network = lively(name)
+    first, channels = graph_of(network), network.conv_first.in_channels // network.fold**2
+    while first.nodes[-1].kind != "conv" or "conv" in [node.kind for node in first.nodes[:-1]]:
+        first.nodes.pop()
+    exact = with_exact_input(first.finish())
+    for node in exact.nodes:
+        if node.kind == "conv":
+            node.weights["weight"] = torch.from_numpy(node.weights["weight"]).bfloat16().float().numpy()
+    picture = torch.rand(1, channels, 12, 16)
+    run = openvino.Core().compile_model(make_model(exact, (-1, -1)), "CPU")
+    found = torch.from_numpy(run({0: halves(picture).bfloat16().float().numpy()})[0])
+    folded, conv = F.pixel_unshuffle(picture, network.fold), network.conv_first
+    expected = conv(folded)
+    rounded = F.conv2d(folded.bfloat16().float(), conv.weight.bfloat16().float(), conv.bias, padding=1)
+    assert (found - expected).abs().max() < 0.05 * (rounded - expected).abs().max()
+
+
+@pytest.mark.parametrize("network", [SRCNN((9, 1, 5)), SRVGGNetCompact(2, 4, 1), RRDBNet(2, 4, 2, 1)])
+def test_pictures_in_tiles_are_those_of_pytorch(network, openvino, photograph):
+    network, low = network.eval(), photograph[..., :37, :45]
     ours, scale = OpenVINONetwork(network), 2 if network.luma else network.scale
     for one, two in ((ours, network), (Ensemble(ours), Ensemble(network))):
         expected = upscale(two, low, scale, Tiling(32))
@@ -156,7 +178,7 @@ def test_which_runtime_is_chosen(monkeypatch):
     monkeypatch.setattr(runtimes.platform, "machine", lambda: "AMD64")
     for precision, network, expected in (
         ("fp32", SRCNN(), True), ("fp32", RRDBNet(2, 4, 2, 1), True), ("bf16", SRVGGNetCompact(2, 4, 1), True),
-        ("bf16", SRCNN(), False),
+        ("bf16", SRCNN(), False), ("bf16", RRDBNet(4, 4, 2, 1), True), ("bf16", RRDBNet(2, 4, 2, 1), False),
     ):  # fmt: skip
         assert Runtime(precision=precision, wanted="auto").is_openvino(network) is expected
         assert Runtime(precision=precision, wanted="openvino").is_openvino(network)
