@@ -114,6 +114,15 @@ def add_shared_flags(train, upscale, evaluate, export) -> None:
             help="of the convolutions; auto is the fastest that costs no quality (default %(default)s)",
         )  # fmt: skip
         command.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    for command in (upscale, evaluate):
+        command.add_argument(
+            "--runtime", choices=("auto", "torch", "openvino"), default="auto",
+            help="what computes the network: auto is OpenVINO (package openvino) where it is faster and as exact as "
+            "PyTorch, which is on processors of the x86 kind",
+        )  # fmt: skip
+        command.add_argument(
+            "--device", choices=("GPU", "NPU"), type=str.upper, help="an Intel GPU or NPU, which OpenVINO computes on"
+        )
 
 
 def add_upscale_flags(add) -> None:
@@ -248,32 +257,32 @@ def upscale_command(options: argparse.Namespace) -> None:
 
     from engine.batch import upscale_files
     from engine.choosing import Chooser
-    from engine.devices import choose_device, choose_precision, joined_processes
+    from engine.devices import joined_processes
+    from engine.runtimes import choose_runtime
     from engine.settings import UpscaleSettings
     from engine.targets import chosen_output, list_inputs
 
     fill_if_named(options.input)
     output = chosen_output(options.output)
     inputs = list_inputs(options.input, output)
-    device = choose_device(options.cpu)
-    chooser = Chooser(options.model, options.blend, options.alpha, device, tqdm.write, options.ensemble)
-    precision = choose_precision(options.precision, device)
-    print(f"device: {device} ({precision})")
+    runtime = choose_runtime(options.runtime, options.precision, options.device, options.cpu)
+    chooser = Chooser(options.model, options.blend, options.alpha, runtime, tqdm.write, options.ensemble)
+    print(f"device: {runtime}")
     settings = UpscaleSettings(
-        options.outscale, options.tile or 0, precision, options.alpha_bicubic, options.quality, options.compare,
+        options.outscale, options.tile or 0, runtime.precision, options.alpha_bicubic, options.quality, options.compare,
         options.skip_existing, options.format, options.keep_names, options.huge, options.srgb,
         options.codec, options.preset, options.start, options.end, options.deinterlace,
     )  # fmt: skip
-    with joined_processes(device):
+    with joined_processes(runtime.device):
         upscale_files(inputs, output, chooser, settings)
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
     """`main.py evaluate`."""
-    from engine.choosing import as_ensemble, choose_network
-    from engine.devices import choose_device, choose_precision
+    from engine.choosing import as_used, choose_network
     from engine.ensembles import TOLD
     from engine.evaluation import EvaluationSettings, evaluate_sets
+    from engine.runtimes import choose_runtime
     from engine.sources import OWN, find_sources, with_low
     from engine.upscaling import Tiling
     from engine.weights import load_vgg19
@@ -288,9 +297,9 @@ def evaluate_command(options: argparse.Namespace) -> None:
     if options.json:
         check_writable(options.json)
     degradation = OWN if any(are_pairs) else options.degradation
-    device = choose_device(options.cpu)
+    runtime = choose_runtime(options.runtime, options.precision, options.device, options.cpu)
     chosen = choose_network(options.model, options.blend, options.alpha, options.scale, degradation)
-    chosen = as_ensemble(chosen) if chosen and options.ensemble else chosen
+    chosen = as_used(chosen, runtime, options.ensemble) if chosen else None
     network, checkpoint = (chosen.network, chosen.checkpoint) if chosen else (None, None)
     if chosen:
         print(f"network: {chosen.told}")
@@ -303,9 +312,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         )
     if network is None:
         note(f"no network for ×{scale} yet: bicubic alone")
-    else:
-        network = network.to(device)
-    tiling = Tiling(precision=choose_precision(options.precision, device))
+    tiling = Tiling(precision=runtime.precision)
     vgg = load_vgg19(options.perceptual, ("conv3_4", "conv5_4")) if options.perceptual else None
     settings = EvaluationSettings(scale, network, vgg, degradation, options.seed, tiling)
     report = evaluate_sets(named, settings)

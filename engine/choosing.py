@@ -15,6 +15,7 @@ from engine.checkpoints import find_latest, first_that_loads, fitting_heads, is_
 from engine.ensembles import TOLD, Ensemble
 from engine.layouts import KINDS, AnyNetwork
 from engine.networks import load_network
+from engine.runtimes import Runtime
 from engine.weights import blend
 from imaging.console import UsageError, UserError
 from imaging.films import Film
@@ -164,6 +165,13 @@ def as_ensemble(chosen: Chosen) -> Chosen:
     return replace(chosen, network=network, checkpoint={**chosen.checkpoint, "tag": tag}, told=f"{chosen.told}, {TOLD}")
 
 
+def as_used(chosen: Chosen, runtime: Runtime, ensemble: bool) -> Chosen:
+    """The network where it is computed, in all flips and turns if so asked."""
+    by = ", by OpenVINO" if runtime.is_openvino(chosen.network) else ""
+    chosen = replace(chosen, network=runtime.ready(chosen.network), told=chosen.told + by)
+    return as_ensemble(chosen) if ensemble else chosen
+
+
 def weights_digest(network: AnyNetwork) -> str:
     """A hash of a network's weights."""
     digest = hashlib.sha256()
@@ -210,22 +218,22 @@ class Chooser:
     """
 
     def __init__(
-        self, model: str | None, other: Path | None = None, alpha: float | None = None, device="cpu", tell=print,
-        ensemble: bool = False,
+        self, model: str | None, other: Path | None = None, alpha: float | None = None,
+        runtime: Runtime | None = None, tell=print, ensemble: bool = False,
     ):  # fmt: skip
-        self.model, self.device, self.tell, self.ensemble = model, device, tell, ensemble
+        self.model, self.runtime, self.tell, self.ensemble = model, runtime or Runtime(), tell, ensemble
         self.chosen: dict[str, Chosen] = {}  # by degradation
         chosen = choose_network(model, other, alpha)
         self.fixed = None if chosen and chosen.ships else self.ready(chosen)
 
     def for_picture(self, picture: Picture) -> Chosen:
-        """The network that enlarges it, on its device."""
+        """The network that enlarges it, ready to use."""
         if self.fixed:
             return self.fixed
         return self.suited(*suiting(look_at(picture)))
 
     def for_film(self, film: Film) -> Chosen:
-        """The network that enlarges all pictures of a film, on its device."""
+        """The network that enlarges all pictures of a film, ready to use."""
         return self.suited(*(("bicubic", "a film stored without loss") if film.lossless else ("photo", "a film")))
 
     def suited(self, degradation: str, why: str) -> Chosen:
@@ -236,11 +244,10 @@ class Chooser:
         return self.chosen[degradation]
 
     def ready(self, chosen: Chosen | None) -> Chosen:
-        """Told, and on its device."""
+        """Told, and where it is computed."""
         if chosen is None:
             name = f" -m {self.model}" if self.model else ""
             raise UsageError(f"no such network yet: `python main.py train{name} -e 20` trains one")
-        chosen = as_ensemble(chosen) if self.ensemble else chosen
+        chosen = as_used(chosen, self.runtime, self.ensemble)
         self.tell(f"network: {chosen.told}")
-        chosen.network.to(self.device)
         return chosen

@@ -6,6 +6,7 @@ large = upscale(network, low, scale)        # (1, 3, H, W) → (1, 3, scale·H, 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -169,7 +170,7 @@ def run(network: Network, part: Tensor, precision: str) -> Tensor:
         restored = network(on_device)
     if precision != "fp32" and not restored.isfinite().all():
         restored = network(on_device)
-    return restored.to(part.dtype).cpu()
+    return restored.to(part.dtype).cpu().contiguous()  # in this order what follows is fastest
 
 
 # ---------------------------------------------------------------------------------------------
@@ -348,7 +349,7 @@ def restore(network: Network, seen: Tensor, precision: str) -> Tensor:
         luma, chroma = rgb_to_ycbcr(seen).split((1, 2), dim=1)
         chroma = chroma if is_given_enlarged(network) else resize(chroma, network.scale)
         restored = ycbcr_to_rgb(torch.cat((restored_luma(network, luma, precision), chroma), dim=1))
-    return restored.clamp(0, 1)
+    return restored.clamp_(0, 1)
 
 
 def restored_luma(network: Network, luma: Tensor, precision: str) -> Tensor:
@@ -366,8 +367,21 @@ def keep_level(restored: Tensor, low: Tensor) -> Tensor:
     """
     scale = restored.shape[-1] // low.shape[-1]
     restored = restored.clamp_(0, 1)
-    difference = low - F.avg_pool2d(restored, scale)
-    for kernel in ((LEVEL, 1), (1, LEVEL)) * 2:
-        padding = kernel[0] // 2, kernel[1] // 2
-        difference = F.avg_pool2d(difference, kernel, 1, padding, count_include_pad=False)
-    return restored.add_(F.interpolate(difference, scale_factor=scale, mode="bilinear", align_corners=False))
+    rows, columns = (means_along(length).to(low) for length in low.shape[-2:])
+    difference = rows @ (low - F.avg_pool2d(restored, scale)) @ columns.T
+    # Each plane as a picture of its own: of pictures with three PyTorch would reorder the pixels, there and back.
+    planes = difference.flatten(0, 1)[:, None]
+    enlarged = F.interpolate(planes, scale_factor=scale, mode="bilinear", align_corners=False)
+    return restored.add_(enlarged.view_as(restored))
+
+
+@lru_cache(4)
+def means_along(length: int) -> Tensor:
+    """What takes the mean of LEVEL pixels in a row around each of `length`, or of those that are there, and that twice.
+
+    One product of matrices is several times as fast as pooling is.
+    """
+    places = torch.arange(length)
+    near = ((places[:, None] - places).abs() <= LEVEL // 2).float()
+    means = near / near.sum(dim=1, keepdim=True)
+    return means @ means

@@ -26,7 +26,7 @@ def to_image(picture: Tensor) -> Image.Image:
 
 def to_bytes(picture: Tensor) -> Tensor:
     """0..1 → uint8, rounded and not truncated: truncation darkens every picture by half a level."""
-    return (picture.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return (picture.detach().float() * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def from_bytes(pixels: Tensor) -> Tensor:

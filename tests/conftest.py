@@ -8,6 +8,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # with -n each core has a process: threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from engine import runtimes
 from imaging.files import read_picture
 from imaging.images import resize
 from imaging.saving import write_picture
@@ -18,6 +19,12 @@ def photograph():
     """A natural photograph of 120×150 pixels, (1, 3, 120, 150), with values on the 8-bit grid."""
     with importlib.resources.as_file(importlib.resources.files("skimage") / "data" / "astronaut.png") as path:
         return read_picture(path)[..., :120, 150:300]
+
+
+@pytest.fixture(autouse=True)
+def by_pytorch(monkeypatch):
+    """Networks are computed by PyTorch, whether OpenVINO is installed or not; tests/test_runtimes.py tests that."""
+    monkeypatch.setattr(runtimes, "is_installed", lambda: False)
 
 
 @pytest.fixture

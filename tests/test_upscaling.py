@@ -303,3 +303,13 @@ def test_levels_do_not_depend_on_tiles(photograph):
     low = photograph[..., :90, :100]
     whole = upscaling.upscale(network, low, 2, upscaling.Tiling(500))
     torch.testing.assert_close(upscaling.upscale(network, low, 2, upscaling.Tiling(32)), whole, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(30, 41), (3, 12), (1, 1)])
+def test_the_means_of_a_level_are_those_of_pooling(size):
+    planes = expected = torch.rand(1, 2, *size)
+    for kernel in ((upscaling.LEVEL, 1), (1, upscaling.LEVEL)) * 2:
+        padding = kernel[0] // 2, kernel[1] // 2
+        expected = F.avg_pool2d(expected, kernel, 1, padding, count_include_pad=False)
+    rows, columns = map(upscaling.means_along, size)
+    torch.testing.assert_close(rows @ planes @ columns.T, expected, atol=1e-6, rtol=0)
