@@ -107,12 +107,19 @@ real.load_state_dict(dict(zip(real.state_dict(), by_hand.state_dict().values(), 
 luma = torch.rand(1, 1, 40, 40, generator=seed())
 print("largest difference:", (real.forward_valid(luma) - by_hand(luma)).abs().max().item())
 
+# %%
+import diagrams
+
+diagrams.draw_chain(real)  # drawn from the module's own layers
+show()
+
 # %% [markdown]
 # ## Photographs
 #
-# A **pair** is a photograph and a copy of it that was shrunk and enlarged again. Both are kept as bytes; `from_bytes`
-# makes them 0 to 1. Two photographs are **held out**: the network never trains on them, and only they are measured. Why
-# that matters is the next lesson.
+# A **pair** is a photograph and a copy of it that was shrunk and enlarged again. `make_pair` makes both and keeps them
+# as bytes; `Pair` holds them with the photograph's name, and its `pictures()` gives them back as tensors (1, 3, H, W)
+# from 0 to 1. `center_crop` cuts the middle of both, `sample_batch` the same random patches of both. Two photographs
+# are **held out**: the network never trains on them, and only they are measured. Why that matters is the next lesson.
 
 # %%
 SCALE = 2
@@ -286,6 +293,11 @@ rarely = ((features > 0).float().mean(dim=(0, 2, 3)) < 0.01).sum().item()
 print(f"{rarely} of 64 filters let through less than 1% of the held-out pixels")
 
 # %% [markdown]
+# The start from random weights as a film (made by `tools/animate_training.py`): after 400 steps it still lies below
+# bicubic, where the other one begins.
+#
+# ![SRCNN from random weights: a black square becomes a blurred face](pictures/training.gif)
+#
 # After a minute the filters still look like the noise they began as. What training has *added* has structure: edges
 # in one direction, a bright or dark centre, ripples. In the paper, after days, the noise is gone and these remain.
 #

@@ -117,9 +117,10 @@ outcome("05", " and ".join(name for name, value in swing.items() if value < 1e-5
 
 # %% [markdown]
 # Only nearest + convolution is flat by construction: equal pixels meet equal weights. The patterns of the other two are
-# **checkerboard artifacts**. Training can remove them, and mostly does. But a trace may stay, above all under a loss
-# that likes texture. ESRGAN uses nearest + convolution. Pixel shuffle is the fastest; Real-ESRGAN's small network uses
-# it.
+# **checkerboard artifacts** (Odena et al., 2016). Training can remove them, and mostly does. But a trace may stay,
+# above all under a loss that likes texture. ESRGAN uses nearest + convolution. Pixel shuffle is the fastest (Shi et
+# al., 2016, as "sub-pixel convolution"); Real-ESRGAN's small network uses it. It can start without a pattern, too, if
+# the filters of a square start equal: that is **ICNR** (Aitken et al., 2017), one of the exercises below.
 #
 # A pixel shuffle need not begin with a pattern. **Now you.** With which weights does it start flat?
 

@@ -82,6 +82,16 @@ x = torch.randn(1, FEATURES, 20, 20, generator=seed())
 print("largest difference from esrgan.DenseBlock:", (dense_block(x, convolutions, 0.2) - real(x)).abs().max().item())
 
 # %%
+import diagrams
+
+diagrams.draw_dense_block(DenseBlock(64, 32))  # the paper's
+show()
+diagrams.draw_rrdb(RRDB(64, 32))
+show()
+diagrams.draw_rrdbnet(RRDBNet(scale=4, features=64, growth=32, blocks=23))
+show()
+
+# %%
 parts = ["x", "1", "2", "3", "4"]
 widths = torch.tensor([FEATURES] + 4 * [GROWTH])
 plt.figure(figsize=(5.4, 2.6))
@@ -131,8 +141,18 @@ print(sum(parameter.numel() for parameter in RRDB(64, 32).parameters()))
 # %% [markdown]
 # ## Two safety devices
 #
-# **Small initialisation**: the weights start ten times smaller than He's rule says. That rule keeps the strength of a
-# signal from layer to layer when nothing is added. Here every block adds something.
+# **Small initialisation**: the weights start ten times smaller than **He's initialisation** says (He et al., 2015).
+# That rule keeps the strength of a signal from layer to layer when nothing is added. Here every block adds something.
+#
+# Where its $\sqrt{2/n}$ comes from: an output $y = \sum_i w_i x_i$ of $n$ inputs, with independent weights of mean 0,
+# has
+#
+# $$\mathbf{E}\,y^2 = n\,\mathrm{Var}(w)\,\mathbf{E}\,x^2,\qquad \mathbf{E}\max(0,y)^2 = \tfrac12\,\mathbf{E}\,y^2$$
+#
+# - $n$: the inputs of one output, 9 · channels for a 3×3
+#
+# The second holds because $y$ is as often negative as positive, and the ReLU keeps one half. So the strength stays if
+# $n\,\mathrm{Var}(w) = 2$: a deviation of $\sqrt{2/n}$, with a $\sqrt 2$ for the ReLU.
 #
 # **Residual scaling**: only a fifth of what a block computes is added.
 #
@@ -193,6 +213,9 @@ promise("without both it grows by 10 to the power of", growth, 16, 3)
 # A fourth kind has **batch norm** after every convolution of the blocks. Batch norm shifts and scales every channel by
 # the mean and the standard deviation of the batch; after training, by averages of those. It made deep classifiers
 # trainable.
+#
+# (`sample_batch` cuts the same random patches of both pictures of a pair. `patch.object` of Python's unittest replaces
+# a constant of esrgan.py for a while, here β.)
 #
 # **Predict before you run.** Which of the four has the least loss after eighty steps: "as published", "small
 # initialisation everywhere", "batch norm" or "neither"? Then: which of them restores a patch differently when it comes

@@ -26,8 +26,8 @@ from imaging.images import from_bytes, psnr, resize, rgb_to_luma
 # %% [markdown]
 # ## The idea
 #
-# Many sharp pictures $h$ shrink to the same small picture $x$. The small one cannot tell which of them is the ground
-# truth. If the loss is the squared difference, the answer with the least expected loss is
+# Many sharp pictures $h$ shrink to the same small picture $x$: the question is **ill-posed**. The small one cannot tell
+# which of them is the ground truth. If the loss is the squared difference, the answer with the least expected loss is
 #
 # $$R(x) = \mathbf{E}[h \mid x]$$
 #

@@ -41,7 +41,7 @@ from imaging.images import from_bytes, resize
 # $$D(\mathrm{real}) = \sigma(C(\mathrm{real}) - \mathbf{E}\,C(\mathrm{fake})),\quad D(\mathrm{fake}) =
 # \sigma(C(\mathrm{fake}) - \mathbf{E}\,C(\mathrm{real}))$$
 #
-# - $\mathbf{E}$: the mean over the batch
+# - $\mathbf{E}$: the mean over the batch (Jolicoeur-Martineau, 2018)
 
 # %% [markdown]
 # ## A toy: half of a circle is lost
@@ -242,15 +242,36 @@ promise("relativistic average, distance from the circle", distances["relativisti
 # call that line fake at once. With the adversarial losses the generator uses the random number to answer above or
 # below. The answer may be wrong for a given picture. It is plausible, and these losses ask for nothing else.
 #
+# **Why relativistic?** Look at the gradients of the generator's losses for one logit $C(\mathrm{fake})$. With
+# $\frac{d}{dx}\log\sigma(x) = 1-\sigma(x)$ they are
+#
+# $$\text{standard: } -(1-\sigma(C(\mathrm{fake}))),\qquad
+# \text{relativistic: } -(1-\sigma(C(\mathrm{fake})-\mathbf{E}\,C(\mathrm{real}))) -
+# \mathbf{E}\,\sigma(C(\mathrm{real})-\mathbf{E}\,C(\mathrm{fake}))$$
+#
+# (up to the division by the batch and by two terms). The standard one fades where the fake is called real, wherever the
+# real ones stand. The relativistic one depends on differences alone: it pushes as long as the real ones are called
+# *more* real. Its second term comes from the real pictures: they teach the generator too.
+#
 # The four end alike. They differ in how easily they go astray. ESRGAN's generator gets no random number: it must choose
-# one answer. Without the random number, three of the four did not settle in our runs. As soon as the generator chooses
+# one answer. (A generator that gives one answer whatever it is asked has **mode collapse**.) Without the random number,
+# three of the four did not settle in our runs. As soon as the generator chooses
 # "above", everything below looks more real to the discriminator. ESRGAN holds its generator by two other losses, pixels
 # and features.
 #
 # ## A discriminator of pictures
 #
-# `esrgan.UNetDiscriminator` gives a logit for every pixel. We train a narrow one, alone, to tell photographs from
-# pictures enlarged ×4 by bicubic.
+# `esrgan.UNetDiscriminator` gives a logit for every pixel. What it sees at every size on its way down is added on the
+# way up: these are **skip connections**.
+
+# %%
+import diagrams
+
+diagrams.draw_unet(esrgan.UNetDiscriminator())
+show()
+
+# %% [markdown]
+# We train a narrow one, alone, to tell photographs from pictures enlarged ×4 by bicubic.
 
 # %%
 training, held_out = photograph_pairs(4, enlarge=True)

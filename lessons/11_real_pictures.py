@@ -273,6 +273,27 @@ print("largest difference from the functions of the module, in this order:", (ca
 show_pictures([("scene", high), ("by the camera", camera), ("bicubic alone", low)])
 
 # %% [markdown]
+# ## One round, to turn by hand
+#
+# Blur, shrink, noise, JPEG: in a notebook with the package ipywidgets three sliders stand under the pictures.
+
+# %%
+from play import play
+
+face = crop(high, 40, 40, 96)
+
+
+def one_round(quality, noise, blur):
+    kernel = distortions.generalised_gaussian_kernels(*settings_of((blur, blur), 1.0))
+    small = resize(distortions.filter_each(face, kernel), 1 / 2)
+    noisy = distortions.gaussian_noise(small, torch.tensor([noise / 255]), torch.tensor([False]), seed())
+    caption = f"blur {blur}, noise {noise}\nquality {quality}"
+    return caption, distortions.jpeg(noisy, torch.tensor([quality]))
+
+
+play(one_round, quality=(95, 50, 20, 5), noise=(0, 10, 25, 50), blur=(0.4, 1.0, 2.0, 4.0))
+
+# %% [markdown]
 # ## Two rounds
 #
 # `degrade.second_order` first samples a list of steps and then applies them; `step_by_step` gives the picture after
@@ -280,7 +301,6 @@ show_pictures([("scene", high), ("by the camera", camera), ("bicubic alone", low
 
 # %% tags=["cover"]
 SEED = 14
-face = crop(high, 40, 40, 96)
 steps = degrade.sample_second_order(face.shape, 4, seed(SEED))
 stages = [("ground truth", face)] + [
     (degrade.caption(step, picture), picture) for step, picture in degrade.step_by_step(face, steps)

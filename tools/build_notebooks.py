@@ -1,6 +1,6 @@
 """Builds lessons/notebooks/*.ipynb from the lessons: executed, with their pictures, for reading on the web.
 
-    python tools/build_notebooks.py            # those whose code has changed; of the others, the words
+    python tools/build_notebooks.py            # where code, modules or weights have changed; else the words
     python tools/build_notebooks.py 03 04      # these, whatever has changed
 
 The scripts are the truth; a notebook is never edited. The picture of the cell with the tag "cover" also becomes
@@ -29,6 +29,7 @@ from course import FAST, LESSONS
 import jupytext
 import nbclient
 import nbformat
+import notebook_sources
 from PIL import Image
 
 NOTEBOOKS = LESSONS / "notebooks"
@@ -63,6 +64,7 @@ def notebook_of(script: Path) -> nbformat.NotebookNode:
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
+        "sources": notebook_sources.digest(script),
     }
     notebook.cells.insert(0, nbformat.v4.new_code_cell(FIRST_CELL))
     for number, cell in enumerate(notebook.cells):
@@ -77,7 +79,9 @@ def _mend_links(cell: nbformat.NotebookNode) -> None:
     for name in re.findall(r"!\[[^]]*\]\(pictures/([^)]+)\)", cell.source):
         picture = LESSONS / "pictures" / name
         if picture.exists():
-            cell.attachments = {name: {"image/png": base64.b64encode(picture.read_bytes()).decode()}}
+            kind = f"image/{picture.suffix[1:]}"
+            inside = {name: {kind: base64.b64encode(picture.read_bytes()).decode()}}
+            cell.attachments = {**cell.get("attachments", {}), **inside}
             cell.source = cell.source.replace(f"](pictures/{name})", f"](attachment:{name})")
     cell.source = re.sub(r"\]\((\d\d_\w+)\.py\)", r"](\1.ipynb)", cell.source)
     cell.source = re.sub(r"\]\((?!https?:|attachment:|#|\d\d_\w+\.ipynb)", "](../", cell.source)
@@ -100,8 +104,10 @@ def run(script: Path) -> nbformat.NotebookNode:
 
 
 def with_outputs(script: Path, executed: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
-    """The notebook of a lesson with the outputs of an executed one; None if their code differs."""
+    """The notebook of a lesson with the outputs of an executed one; None if their code or what it uses differs."""
     notebook = notebook_of(script)
+    if executed.metadata.get("sources") != notebook.metadata["sources"]:
+        return None
     old, new = ([cell for cell in one.cells if cell.cell_type == "code"] for one in (executed, notebook))
     if [cell.source for cell in old] != [cell.source for cell in new]:
         return None
