@@ -4,8 +4,8 @@
 # **Goal.** Train a network against a **discriminator**, a second network that learns beside it. Compare four losses on
 # a toy that can be plotted. Then look at a discriminator of pictures at work.
 #
-# **You will see:** five generators that learn the same circle. With the relativistic average loss the answers end near
-# it, at a distance of 0.1 ± 0.05; with the squared error they do not.
+# **You will see:** five generators that learn the same circle by five losses. With the relativistic average loss the
+# answers end near it, at a distance of 0.1 ± 0.05.
 #
 # Takes half a minute on two cores. You bring from [lesson 7](07_blur.py): the average of all plausible pictures is
 # none of them.
