@@ -177,8 +177,8 @@ show_pictures(*rows)
 # ## The price
 #
 # No method can be best at both: beyond some point, whatever looks more real is less faithful (Blau and Michaeli, 2018).
-# This is the **perception-distortion trade-off**. PSNR measures the **distortion**. For the **perception** we need a metric
-# that cares for texture.
+# This is the **perception-distortion trade-off**. PSNR measures the **distortion**. For the **perception** we need a
+# metric that cares for texture.
 #
 # VGG19's trained weights are a large download, so we take `conv5_4` of a *random* VGG19: a bank of filters that has
 # never seen a picture and knows nothing of what people like. But it compares structure over wide windows, and the

@@ -1,6 +1,6 @@
 """Builds lessons/notebooks/*.ipynb from the lessons: executed, with their pictures, for reading on the web.
 
-    python tools/build_notebooks.py            # those whose code has changed; of the others, the words
+    python tools/build_notebooks.py            # where code, modules or weights have changed; else the words
     python tools/build_notebooks.py 03 04      # these, whatever has changed
 
 The scripts are the truth; a notebook is never edited. The picture of the cell with the tag "cover" also becomes
@@ -29,6 +29,7 @@ from course import FAST, LESSONS
 import jupytext
 import nbclient
 import nbformat
+import notebook_sources
 from PIL import Image
 
 NOTEBOOKS = LESSONS / "notebooks"
@@ -63,6 +64,7 @@ def notebook_of(script: Path) -> nbformat.NotebookNode:
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
+        "sources": notebook_sources.digest(script),
     }
     notebook.cells.insert(0, nbformat.v4.new_code_cell(FIRST_CELL))
     for number, cell in enumerate(notebook.cells):
@@ -78,10 +80,8 @@ def _mend_links(cell: nbformat.NotebookNode) -> None:
         picture = LESSONS / "pictures" / name
         if picture.exists():
             kind = f"image/{picture.suffix[1:]}"
-            cell.attachments = {
-                **cell.get("attachments", {}),
-                name: {kind: base64.b64encode(picture.read_bytes()).decode()},
-            }
+            inside = {name: {kind: base64.b64encode(picture.read_bytes()).decode()}}
+            cell.attachments = {**cell.get("attachments", {}), **inside}
             cell.source = cell.source.replace(f"](pictures/{name})", f"](attachment:{name})")
     cell.source = re.sub(r"\]\((\d\d_\w+)\.py\)", r"](\1.ipynb)", cell.source)
     cell.source = re.sub(r"\]\((?!https?:|attachment:|#|\d\d_\w+\.ipynb)", "](../", cell.source)
@@ -92,7 +92,7 @@ def run(script: Path) -> nbformat.NotebookNode:
     notebook = notebook_of(script)
     client = nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(NOTEBOOKS)}})
     with tempfile.TemporaryDirectory() as nobody:  # whose answers and predictions nobody shall read in it
-        client.execute(env={**os.environ, "SR_ANSWERS": nobody})
+        client.execute(env={**os.environ, "SR_ANSWERS": nobody, "SR_CLASS": nobody})
     covers = [cell for cell in notebook.cells if "cover" in cell.metadata.get("tags", [])]
     cover = next(output.data["image/png"] for output in covers[0].outputs if "image/png" in output.get("data", {}))
     (LESSONS / "pictures" / f"{script.stem}.png").write_bytes(_smaller(cover, "PNG"))
@@ -104,8 +104,10 @@ def run(script: Path) -> nbformat.NotebookNode:
 
 
 def with_outputs(script: Path, executed: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
-    """The notebook of a lesson with the outputs of an executed one; None if their code differs."""
+    """The notebook of a lesson with the outputs of an executed one; None if their code or what it uses differs."""
     notebook = notebook_of(script)
+    if executed.metadata.get("sources") != notebook.metadata["sources"]:
+        return None
     old, new = ([cell for cell in one.cells if cell.cell_type == "code"] for one in (executed, notebook))
     if [cell.source for cell in old] != [cell.source for cell in new]:
         return None
