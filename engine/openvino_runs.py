@@ -19,7 +19,8 @@ from engine.graphs import graph_of
 from engine.layouts import AnyNetwork
 from engine.openvino_models import halves, make_model, with_exact_input
 from esrgan import RRDBNet
-from imaging.console import UserError, replacing
+from imaging.console import UserError
+from imaging.writing import replacing
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 TOLERANCE, HALF_TOLERANCE = 1e-4, 5e-2  # of values in 0..1, or as a share of the largest if that is more
