@@ -94,8 +94,9 @@ def test_help_imports_nothing_that_has_to_be_installed():
     assert told.returncode == 1 and re.fullmatch(r"error: \w+ is not installed here: .*README.md\n", told.stderr)
 
 
-SCRIPTS = [path for path in modules().values() if "__main__" in path.read_text(encoding="utf-8")]
-SCRIPTS += [*(ROOT / "tools").glob("*.py"), *(ROOT / "lessons").glob("[0-9]*.py")]
+CODE = [*modules().values(), *(ROOT / "tools").glob("*.py")]
+SCRIPTS = [path for path in CODE if "__main__" in path.read_text(encoding="utf-8")]
+SCRIPTS += (ROOT / "lessons").glob("[0-9]*.py")
 SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in SCRIPTS if path.name not in ("main.py", "plain.py"))
 
 
