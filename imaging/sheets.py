@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy
 import torch
-from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -43,6 +42,8 @@ def zoomed(image: Image.Image, times: int) -> Image.Image:
 
 def table_of(rows: list[list[tuple[str, Image.Image]]], min_width: int = 0) -> Image.Image:
     """Rows of (caption, picture) on white, pixels as they are; a column is as wide as what is in it, or `min_width`."""
+    from matplotlib import get_data_path  # slow to import, and most commands draw nothing
+
     # matplotlib's font, for Pillow's own has no ×.
     font = ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 15)
 

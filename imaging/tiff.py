@@ -3,6 +3,8 @@
 That is more than 8 bits in several channels, odd numbers of bits, planes, and white as zero with alpha.
 """
 
+from __future__ import annotations
+
 import io
 import logging
 import math
@@ -10,10 +12,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
-import tifffile
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -22,6 +23,9 @@ from imaging.depth import ENDED, scaled, undo_multiplication
 from imaging.frames import STRIP, Frame, Picture, frame_channels, frame_size, frame_window, to_frame, upright
 from imaging.limits import check_pixels, guarded
 from imaging.metadata import DESCRIPTION, EXIF, GPS, ORIENTATION, XMP, as_it_was, checked_dpi, set_exif, set_xmp
+
+if TYPE_CHECKING:  # else where it is used: most pictures are no TIFF, and it is slow to import
+    import tifffile
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it talks about everything odd in a file
 
@@ -44,6 +48,8 @@ def read_tiff(path, head: bytes, last_try: bool = False) -> Picture | None:
     """
     if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return None
+    import tifffile
+
     try:
         file = tifffile.TiffFile(path)
     except Exception:  # a damaged directory: Pillow will say so
@@ -134,6 +140,8 @@ def _from_strips(file: tifffile.TiffFile, page: tifffile.TiffPage, shape: tuple[
 
 def _samples(data: bytes, rows: int, values: int, page: tifffile.TiffPage) -> numpy.ndarray:
     """The samples of a strip, (rows, values): packed, each row from a new byte on, or in two bytes each."""
+    import tifffile
+
     bits, order = page.bitspersample, page.parent.byteorder
     row = -(-values * bits // 8)  # bytes
     data = (
@@ -199,6 +207,8 @@ def _picture(path, page: tifffile.TiffPage, pixels: numpy.ndarray, pages: int) -
 
 def write_tiff(path: Path, picture: Picture) -> None:
     """Write the one frame of a picture, with 8 or 16 bits."""
+    import tifffile
+
     frame = picture.frames[0]
     (height, width), channels = frame_size(frame), frame_channels(frame)
     dtype = numpy.dtype(numpy.uint8 if isinstance(frame, Image.Image) else numpy.uint16)
@@ -247,6 +257,8 @@ def _append_directory(path: Path, pointer: int, inner: dict[int, Any]) -> None:
 
     tifffile writes no such pointer. It has written a tag of the number before, which is nobody's, to be renamed here.
     """
+    import tifffile
+
     with tifffile.TiffFile(path, mode="r+") as file:
         head = b"II+\0" + bytes(12) if file.is_bigtiff else b"II*\0" + bytes(4)
         directory = ImageFileDirectory_v2(head, group=pointer)
