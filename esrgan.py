@@ -306,6 +306,7 @@ def vanilla_generator_loss(fake_logits: Tensor) -> Tensor:
 ESRGAN_LAYERS = {"conv5_4": 1.0}
 REAL_ESRGAN_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
 VGG19_WIDTHS = (64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4
+SMALL_WIDTHS = (8, 8), (16, 16), (32,) * 4, (48,) * 4, (48,) * 4  # of the narrow one that ships
 
 
 class VGG19Features(nn.Module):
@@ -313,18 +314,19 @@ class VGG19Features(nn.Module):
 
     Before activation because after it most deep features are zero and tell the generator nothing (section 3.3).
     Simonyan and Zisserman 2015, only as deep as needed, frozen, named as in torchvision; `load_vgg19` in
-    engine/weights.py has the weights. Raises ValueError for a layer that VGG19 does not have.
+    engine/weights.py has the weights. `widths` are the channels of each block's convolutions. Raises ValueError for a
+    layer that VGG19 does not have.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, layers):
+    def __init__(self, layers, widths=VGG19_WIDTHS):
         super().__init__()
         self.layers = {}  # place in self.features → name, of the layers that are asked for
         self.features, inputs = nn.Sequential(), 3
-        for block, widths in enumerate(VGG19_WIDTHS, start=1):
-            for number, width in enumerate(widths, start=1):
+        for block, channels in enumerate(widths, start=1):
+            for number, width in enumerate(channels, start=1):
                 if f"conv{block}_{number}" in layers:
                     self.layers[len(self.features)] = f"conv{block}_{number}"
                 # Not in place: that would turn the features we return into those after activation.

@@ -173,8 +173,9 @@ def add_evaluate_flags(add) -> None:
     )  # fmt: skip
     add("-s", "--scale", type=console.scale, help="how many times smaller and larger (default: the network's)")
     add(
-        "--perceptual", type=console.not_empty, metavar="imagenet|random|FILE",
-        help="measure also what PSNR does not see: distance in VGG19's features, fine detail, shift of colour, weaves",
+        "--perceptual", type=console.not_empty, metavar="imagenet|small|random|FILE",
+        help="measure also what PSNR does not see: distance in VGG19's features, or in the small ones that ship; fine "
+        "detail, shift of colour, weaves",
     )  # fmt: skip
     add("--json", type=console.file_name, metavar="FILE", help="write the figures there too")
 

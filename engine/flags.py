@@ -94,8 +94,8 @@ def add_learning_flags(add) -> None:
     add("--clip", type=console.positive_real, metavar="NORM", help="cut longer gradients to this norm")
     add("--learning-rate", type=console.positive_real, help="at the start of the run")
     add(
-        "--perceptual", metavar="imagenet|random|FILE",
-        help="VGG19's weights for esrgan: torchvision's, fetched once (default); random; or a file of them",
+        "--perceptual", metavar="imagenet|small|random|FILE",
+        help="VGG19's weights for esrgan: torchvision's, fetched once (default); small ones that ship; random; a file",
     )  # fmt: skip
     add("--gan-weight", type=console.not_negative_real, metavar="X", help="of esrgan's adversarial loss; 0: without")
     add(

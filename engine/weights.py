@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from engine.checkpoints import PRETRAINED
 from engine.layouts import size
 from engine.opening import open_weights
-from esrgan import VGG19Features
+from esrgan import SMALL_WIDTHS, VGG19Features
 from imaging.console import UsageError, UserError, note
 
 
@@ -37,22 +38,27 @@ def blend(first: dict[str, Tensor], second: dict[str, Tensor], alpha: float) -> 
 
 # torchvision's IMAGENET1K_V1; torch.hub keeps it where torchvision does, so that it is fetched once for both.
 VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
+SMALL_VGG19 = PRETRAINED / "small_vgg19.pth"  # an eighth as wide; trained by tools/train_features.py
 
 
 def load_vgg19(source: str, layers=("conv5_4",)) -> VGG19Features:
     """VGG19 as deep as `layers` need it, with weights from `source`, what `--perceptual` says:
 
     "imagenet"  torchvision's (548 MB, fetched once); raises UserError where they cannot be had
-    "random"    seeded random weights, for machines without internet; it says so loudly
+    "small"     those that ship, of a VGG19 an eighth as wide: of damages and textures it knows much, of things nothing
+    "random"    seeded random weights; it says so loudly
     FILE        a state dict in torchvision's names, with or without `features.`, of any precision;
                 raises UsageError if there is no such file, UserError if it is not VGG19's weights
     """
-    vgg = VGG19Features(layers)
+    vgg = VGG19Features(layers, SMALL_WIDTHS) if source == "small" else VGG19Features(layers)
     if source == "random":
         randomise(vgg)
         note("PERCEPTUAL LOSS WITH RANDOM WEIGHTS: it compares structure, but has never seen a picture")
         return vgg
-    loaded = fetch_imagenet_weights() if source == "imagenet" else read_vgg19_file(Path(source))
+    if source == "imagenet":
+        loaded = fetch_imagenet_weights()
+    else:
+        loaded = read_vgg19_file(SMALL_VGG19 if source == "small" else Path(source))
     state = {}
     for key, expected in vgg.state_dict().items():
         actual = loaded.get(key, loaded.get(key.removeprefix("features.")))
@@ -65,8 +71,8 @@ def load_vgg19(source: str, layers=("conv5_4",)) -> VGG19Features:
 
 def check_vgg19(source: str) -> None:
     """Raises UsageError at once if `--perceptual` names a file that is not there."""
-    if source not in ("imagenet", "random") and not Path(source).is_file():
-        raise UsageError(f"{source}: no such file for --perceptual (or say imagenet, or random)")
+    if source not in ("imagenet", "small", "random") and not Path(source).is_file():
+        raise UsageError(f"{source}: no such file for --perceptual (or say imagenet, small or random)")
 
 
 def randomise(vgg: VGG19Features, seed: int = 0) -> None:
@@ -93,7 +99,7 @@ def fetch_imagenet_weights() -> dict:
         reason = str(error).split("\n")[0]
         raise UserError(
             f"VGG19's ImageNet weights cannot be had ({reason}): "
-            "give a file of them by --perceptual FILE, or do without them by --perceptual random"
+            "give a file of them by --perceptual FILE, or do without them by --perceptual small"
         ) from error
 
 
@@ -103,7 +109,7 @@ def read_vgg19_file(path: Path) -> dict:
         _, load = open_weights(path)
         loaded = load()
     except UsageError as error:
-        raise UsageError(f"{path}: no such file for --perceptual (or say imagenet, or random)") from error
+        raise UsageError(f"{path}: no such file for --perceptual (or say imagenet, small or random)") from error
     except UserError as error:
         raise UserError(f"{path}: is not VGG19's weights: it {error}") from error
     if not isinstance(loaded, dict):

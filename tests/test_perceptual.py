@@ -169,7 +169,7 @@ def test_imagenet_weights_that_cannot_be_fetched(monkeypatch):
     with pytest.raises(UserError, match="Name or service not known") as caught:
         load_vgg19("imagenet", ("conv1_1",))
     message = str(caught.value)
-    assert "--perceptual FILE" in message and "--perceptual random" in message and "\n" not in message
+    assert "--perceptual FILE" in message and "--perceptual small" in message and "\n" not in message
 
 
 def test_imagenet_weights_need_no_torchvision(monkeypatch, weights):
