@@ -9,6 +9,7 @@ Needs what requirements-dev.txt names.
 """
 
 import base64
+import copy
 import io
 import os
 import re
@@ -33,7 +34,8 @@ import notebook_sources
 from PIL import Image
 
 NOTEBOOKS = LESSONS / "notebooks"
-LARGEST = 900_000  # bytes
+LARGEST = 400_000  # bytes
+QUALITIES = (92, 85, 75, 60)  # of JPEG: the first with which a notebook is small enough
 
 # The first cell of every notebook. Jupyter starts in the notebook's own folder, Colab in an empty one.
 FIRST_CELL = """\
@@ -96,11 +98,24 @@ def run(script: Path) -> nbformat.NotebookNode:
     covers = [cell for cell in notebook.cells if "cover" in cell.metadata.get("tags", [])]
     cover = next(output.data["image/png"] for output in covers[0].outputs if "image/png" in output.get("data", {}))
     (LESSONS / "pictures" / f"{script.stem}.png").write_bytes(_smaller(cover, "PNG"))
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-        if picture := output.get("data", {}).pop("image/png", None):
-            kind = min(("PNG", "JPEG"), key=lambda kind: len(_smaller(picture, kind)))
-            output.data[f"image/{kind.lower()}"] = base64.b64encode(_smaller(picture, kind)).decode()
-    return with_outputs(script, notebook)
+    return with_small_pictures(with_outputs(script, notebook))
+
+
+def with_small_pictures(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The same, each picture as PNG or JPEG, whichever is smaller, and as good as there is room."""
+    for quality in QUALITIES:
+        small = copy.deepcopy(notebook)
+        for output in (output for cell in small.cells for output in cell.get("outputs", [])):
+            if picture := output.get("data", {}).pop("image/png", None):
+                kind, file = min(((kind, _smaller(picture, kind, quality)) for kind in ("PNG", "JPEG")), key=_size)
+                output.data[f"image/{kind.lower()}"] = base64.b64encode(file).decode()
+        if len(nbformat.writes(small).encode()) <= LARGEST:
+            break
+    return small
+
+
+def _size(pair: tuple[str, bytes]) -> int:
+    return len(pair[1])
 
 
 def with_outputs(script: Path, executed: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
@@ -116,14 +131,14 @@ def with_outputs(script: Path, executed: nbformat.NotebookNode) -> nbformat.Note
     return notebook
 
 
-def _smaller(picture: str, kind: str) -> bytes:
+def _smaller(picture: str, kind: str, quality: int = QUALITIES[0]) -> bytes:
     """A PNG in base64 in full colour, as a PNG without loss or as JPEG: the page must stay small."""
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
     file = io.BytesIO()
     if kind == "PNG":
         image.save(file, "PNG", optimize=True)
     else:
-        image.save(file, "JPEG", quality=92, subsampling=0)
+        image.save(file, "JPEG", quality=quality, subsampling=0)
     return file.getvalue()
 
 
