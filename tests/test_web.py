@@ -136,10 +136,8 @@ def starts(browser: str | None) -> bool:
     if not browser:
         return False
     flags = ["--headless", "--no-sandbox", "--disable-dev-shm-usage", "--dump-dom"]
-    with (
-        open(os.devnull, "r+") as nothing,
-        tempfile.TemporaryFile("w+") as shown,
-    ):  # no pipe, which a child would hold open
+    # Files and no pipes, which a child of it would hold open.
+    with open(os.devnull, "r+") as nothing, tempfile.TemporaryFile("w+") as shown:
         command = [browser, *flags, "data:text/html,here"]
         with subprocess.Popen(command, stdin=nothing, stdout=shown, stderr=nothing) as process:
             try:
