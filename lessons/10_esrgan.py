@@ -204,16 +204,17 @@ def run(weights, adversarial):
 
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
-stages = {}
+stages, told = {}, []
 for name, kind in kinds.items():
     margins, distances, stages[name] = run(*kind)
     axes[0].plot(margins, label=name)
     axes[1].plot([10 * number for number in range(len(distances))], distances, marker=".", label=name)
-    print(f"{name}: margin {sum(margins[-10:]) / 10:.2f} at the end, distance {distances[0]:.3f} → {distances[-1]:.3f}")
+    told.append(f"{name}: margin {sum(margins[-10:]) / 10:.2f}, distance {distances[0]:.3f} → {distances[-1]:.3f}")
 axes[0].set(xlabel="update", title="C(real) − C(restored)")
 axes[1].set(xlabel="update", title="distance on held-out photographs", ylim=(0, None))
 axes[0].legend()
 show()
+outcome("10", "; ".join(told))
 
 # %%
 patch_low, patch_high = (crop(picture, *place) for picture, place in zip(
@@ -298,18 +299,9 @@ play(lambda alpha: (f"α = {alpha}", crop(restored["chelsea.png", alpha], 40, 40
 # ## The price
 #
 # No method can be best at both: beyond some point, whatever looks more real is less faithful (Blau and Michaeli, 2018).
-<<<<<<< HEAD
-# This is the **perception-distortion trade-off**. PSNR measures the **distortion**. For the **perception** we need a
-# metric that cares for texture.
-#
-# VGG19's trained weights are a large download, so we take `conv5_4` of a *random* VGG19: a bank of filters that has
-# never seen a picture and knows nothing of what people like. But it compares structure over wide windows, and the
-# second stage was not trained on it. A trained VGG19, or people, may rank two networks differently.
-=======
 # This is the **perception-distortion trade-off**. PSNR measures the **distortion**. For the **perception** we take
 # `conv5_4` of lesson 9's small features, on which the second stage was *not* trained. They know damages, and nothing of
 # what people like: the distance may well call a weave nearer to grass than a smooth patch is.
->>>>>>> w25b
 #
 # There is a cheaper way to mix: restore with both networks and mix the two *pictures*.
 #
