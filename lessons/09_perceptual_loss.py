@@ -115,9 +115,9 @@ perceptual_loss = check("09b", perceptual_loss)
 
 
 # %%
-def by_hand(picture, normalise=normalised):
+def by_hand(picture):
     """The features before activation of every layer in LAYERS."""
-    x, found = normalise(picture), {}
+    x, found = normalised(picture), {}
     for place, layer in enumerate(vgg.features):
         x = layer(x)
         if place in vgg.layers:
