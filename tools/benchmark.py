@@ -1,6 +1,6 @@
 """How fast the program is on this machine, measured beside the same networks in the usual way.
 
-    python tools/benchmark.py [--json FILE] [upscaling training degradation loading startup growth memory]
+    python tools/benchmark.py [--json FILE] [upscaling peers training degradation loading startup growth memory]
 
 Without names all sections but `memory`, which takes a quarter of an hour on one core; upscaling and growth take most
 of the other minutes. Each row is a ratio of medians of interleaved repeats, so that what else the machine does hits
@@ -35,6 +35,7 @@ if __name__ == "__main__":
 import numpy
 import torch
 import torch.nn.functional as F
+from peers import jobs as peer_jobs
 from PIL import Image
 from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch
 from torch.utils.flop_counter import FlopCounterMode
@@ -84,7 +85,7 @@ def clock() -> float:
     """Seconds, once the device has done what it was asked to."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
-    return time.thread_time() if ONE_CORE else time.perf_counter()
+    return time.process_time() if ONE_CORE else time.perf_counter()
 
 
 def measure(jobs: dict) -> dict[str, float]:
@@ -109,7 +110,7 @@ def compare(section: str, row: str, jobs: dict, flops: float = 0, peaks: dict | 
         share = flops / found / peaks[name.split()[0]] if peaks else None
         of_peak = f"{100 * share:6.0f} %" if peaks else ""
         times = f"{1e3 * reference:11.1f} ms{1e3 * found:11.1f} ms{reference / found:8.2f} ×"
-        print(f"{section:12}{row:36}{name:14}{times}{of_peak}", flush=True)
+        print(f"{section:12}{row:36}{name:16}{times}{of_peak}", flush=True)
         keep(section, row, ours=name, reference_seconds=reference, seconds=found, ratio=reference / found, peak=share)
     return seconds
 
@@ -164,6 +165,19 @@ def measure_upscaling() -> None:
                 network, picture, scale, tiling
             )
         compare("upscaling", f"{title}, {side}²", jobs, operations(plain(network), picture.shape), peaks)
+
+
+@torch.inference_mode()
+def measure_peers() -> None:
+    """Each network beside the same one by other programs, bare: of one tile, and in the last row through `upscale`."""
+    srvgg, rrdb = ("SRVGG 16", SRVGGNetCompact()), ("RRDB 6×32×16", RRDBNet())
+    rows_of = [(("SRCNN 9-5-5", SRCNN()), 256, False), (srvgg, 256, False), (rrdb, 256, False), (srvgg, 500, True)]
+    for (title, network), side, whole in rows_of:
+        network = network.eval().requires_grad_(False)
+        picture = torch.rand(1, 1 if network.luma else 3, side, side)
+        for precision in dict.fromkeys(("fp32", AUTO)):
+            row = f"{title}, {side}²{', upscale' if whole else ''}, {precision}"
+            compare("peers", row, peer_jobs(network, picture, precision, whole))
 
 
 def random_batch(settings, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -382,8 +396,9 @@ def run_one(arguments: list[str]) -> None:
 
 
 SECTIONS = {
-    "upscaling": measure_upscaling, "training": measure_training, "degradation": measure_degradation,
-    "loading": measure_loading, "startup": measure_startup, "growth": measure_growth, "memory": measure_memory,
+    "upscaling": measure_upscaling, "peers": measure_peers, "training": measure_training,
+    "degradation": measure_degradation, "loading": measure_loading, "startup": measure_startup,
+    "growth": measure_growth, "memory": measure_memory,
 }  # fmt: skip
 
 
