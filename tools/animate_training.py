@@ -27,8 +27,9 @@ from torch import Tensor
 
 from engine.data import sample_batch
 from engine.optimizers import AdamFromGrey
-from imaging.console import replacing, run_command
+from imaging.console import run_command
 from imaging.images import from_bytes, psnr, resize, rgb_to_luma
+from imaging.writing import replacing
 from srcnn import SRCNN
 
 TARGET = LESSONS / "pictures" / "training.gif"

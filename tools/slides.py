@@ -24,7 +24,8 @@ if __name__ == "__main__":
 from matplotlib import mathtext
 from matplotlib.font_manager import FontProperties
 
-from imaging.console import note, replacing, run_command
+from imaging.console import note, run_command
+from imaging.writing import replacing
 
 LESSONS = ROOT / "lessons"
 STYLE = """

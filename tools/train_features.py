@@ -32,9 +32,10 @@ from engine.sources import find_sources
 from engine.weights import SMALL_VGG19, randomise
 from esrgan import SMALL_WIDTHS, VGG19Features
 from imaging import distortions
-from imaging.console import note, replacing, run_command
+from imaging.console import note, run_command
 from imaging.files import read_picture
 from imaging.images import resize, to_bytes
+from imaging.writing import replacing
 
 PATCH = 48
 EACH = 4  # patches of a kind of damage in a batch
