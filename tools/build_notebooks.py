@@ -35,7 +35,7 @@ from PIL import Image
 
 NOTEBOOKS = LESSONS / "notebooks"
 LARGEST = 400_000  # bytes
-QUALITIES = (92, 85, 75, 60)  # of JPEG: the first with which a notebook is small enough
+QUALITIES = (92, 85, 75, 60, 45)  # of JPEG: the first with which a notebook is small enough
 
 # The first cell of every notebook. Jupyter starts in the notebook's own folder, Colab in an empty one.
 FIRST_CELL = """\
@@ -134,11 +134,13 @@ def with_outputs(script: Path, executed: nbformat.NotebookNode) -> nbformat.Note
 def _smaller(picture: str, kind: str, quality: int = QUALITIES[0]) -> bytes:
     """A PNG in base64 in full colour, as a PNG without loss or as JPEG: the page must stay small."""
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+    red, green, blue = (channel.tobytes() for channel in image.split())
+    image = image.convert("L") if red == green == blue else image
     file = io.BytesIO()
     if kind == "PNG":
         image.save(file, "PNG", optimize=True)
     else:
-        image.save(file, "JPEG", quality=quality, subsampling=0)
+        image.save(file, "JPEG", quality=quality, subsampling=0, optimize=True)
     return file.getvalue()
 
 
