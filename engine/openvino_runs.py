@@ -104,13 +104,17 @@ def options(device: str, precision: torch.dtype) -> dict:
 
 
 def cache_folder() -> Path:
-    """Where programs keep such things for this user."""
+    """Where programs keep such things for this user; where nothing can be kept if there is no home."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path(os.devnull)
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local"
+        base = os.environ.get("LOCALAPPDATA") or home / "AppData/Local"
     elif sys.platform == "darwin":
-        base = Path.home() / "Library/Caches"
+        base = home / "Library/Caches"
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        base = os.environ.get("XDG_CACHE_HOME") or home / ".cache"
     return Path(base) / "super-resolution-course" / "openvino"
 
 

@@ -120,11 +120,16 @@ def test_what_was_compiled_is_kept_and_what_is_damaged_is_not_used(openvino, mon
     assert len(list(openvino_runs.cache_folder().glob("*"))) == 1
 
 
-def test_a_cache_that_cannot_be_written_breaks_nothing(openvino, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_breaks_nothing(openvino, monkeypatch):
     from engine import openvino_runs
 
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr(openvino_runs, "cache_folder", lambda: tmp_path / "file" / "below")
+    def no_home():
+        raise RuntimeError("could not determine home directory")
+
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    assert not openvino_runs.cache_folder().exists()
     network = OpenVINONetwork(SRVGGNetCompact(2, 4, 1).eval().requires_grad_(False))
     network(torch.rand(1, 3, 8, 8))
     assert network.works
