@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from imaging.frames import Picture
 from imaging.png import read_texts
+from imaging.profiles import EXIF_BOX, XMP_BOX, box_of_jpeg2000
 
 EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005  # where EXIF's inner directories hang
 ORIENTATION, XMP, DESCRIPTION, COLOUR_SPACE = 0x0112, 700, 0x010E, 0xA001
@@ -48,7 +49,7 @@ def set_words(picture: Picture, image: Image.Image, path) -> None:
         picture.remarks.append("has more XMP than one segment of a JPEG takes: only the first part is kept")
     if IPTC_WORDS in segments or _resource(image, 1028):
         picture.remarks.append(IPTC)
-    set_xmp(picture, info.get("xmp") or _resource(image, 1060))
+    set_xmp(picture, info.get("xmp") or _resource(image, 1060) or _box(image, XMP_BOX))
     if image.format == "PNG":
         _set_texts(picture, read_texts(path))
     elif comment := info.get("comment"):
@@ -84,11 +85,16 @@ def _resource(image: Image.Image, number: int) -> bytes:
     return next((data for one, _, data in getattr(image, "resources", []) if one == number), b"")
 
 
+def _box(image: Image.Image, kind: bytes) -> bytes:
+    """Of a JPEG 2000 what its box of that kind holds; of other kinds nothing."""
+    return box_of_jpeg2000(getattr(image, "filename", ""), kind) if image.format == "JPEG2000" else b""
+
+
 def exif_of(image: Image.Image) -> Image.Exif:
     """The EXIF of a file, empty where it is damaged: that is no reason to refuse the picture."""
     try:
         exif = image.getexif()
-        data = _resource(image, 1058)
+        data = _resource(image, 1058) or _box(image, EXIF_BOX)
         if image.format == "PNG" and not len(exif):
             data = raw_profile(getattr(image, "text", {}), "exif", "APP1")
         if data[:6] == b"Exif\0\0" or data[:2] in (b"II", b"MM"):

@@ -1,4 +1,4 @@
-"""Colour profiles that Pillow does not read: those of JPEG 2000 and of BMP."""
+"""What Pillow does not read: colour profiles of JPEG 2000 and of BMP, and JPEG 2000's EXIF and XMP."""
 
 import struct
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from io import BytesIO
 from pathlib import Path
 
 MOST = 2**24  # bytes of a profile
+# What a box of JPEG 2000 holds that is called uuid, by its first bytes; the second are XMP's (ISO 16684-1, part 3).
+EXIF_BOX, XMP_BOX = b"JpgTiffExif->JP2", bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 
 
 def unread_profile(path, kind: str) -> bytes | None:
@@ -29,6 +31,18 @@ def _of_jpeg2000(file) -> bytes | None:
                 if inner == b"colr" and content[:1] in (b"\2", b"\3"):
                     return content[3:]
     return None
+
+
+def box_of_jpeg2000(path, kind: bytes) -> bytes:
+    """What the first box of that kind holds, EXIF_BOX or XMP_BOX; nothing where there is none."""
+    try:
+        with open(path, "rb") as file:
+            for _, data in _boxes(file, Path(path).stat().st_size, wanted=b"uuid"):
+                if data.startswith(kind):
+                    return data.removeprefix(kind)
+    except (struct.error, OSError, ValueError):
+        pass
+    return b""
 
 
 def _boxes(file, end: int, wanted: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -9,7 +9,7 @@ import tifffile
 from corpus import chunk, planes, psd, to_image
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin
 
-from imaging import tiff
+from imaging import profiles, tiff
 from imaging.files import open_picture
 from imaging.frames import Picture
 from imaging.metadata import Words, set_exif, set_xmp
@@ -300,6 +300,20 @@ def test_words_of_a_psd(tmp_path, capsys):
     check(load(picture.exif))
     assert b"Berg" in picture.xmp and picture.dpi == (300, 150) and "IPTC" in capsys.readouterr().err
     assert pixels_of_first(picture).shape[:2] == planes(3).shape[:2]  # it is upright already
+
+
+def test_words_of_a_jpeg_2000(tmp_path):
+    """In boxes called uuid, as exiftool writes them; the first may be of another program."""
+    to_image(planes(3)).save(tmp_path / "x.jp2")
+    assert not open_picture(tmp_path / "x.jp2").exif and not open_picture(tmp_path / "x.jp2").xmp
+    parts = b"another program!", profiles.EXIF_BOX + full_exif().tobytes()[6:], profiles.XMP_BOX + XMP
+    boxes = [struct.pack(">I4s", 8 + len(part), b"uuid") + part for part in parts]
+    whole = (tmp_path / "x.jp2").read_bytes()
+    start = whole.index(b"jp2c") - 4  # before the codestream, whose length may be left open
+    (tmp_path / "y.jp2").write_bytes(whole[:start] + b"".join(boxes) + whole[start:])
+    picture = open_picture(tmp_path / "y.jp2")
+    check(load(picture.exif))
+    assert b"Berg" in picture.xmp
 
 
 def test_more_xmp_than_a_segment_takes_is_told(tmp_path, capsys):
