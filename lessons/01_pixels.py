@@ -4,18 +4,14 @@
 # **Goal.** Measure how far a restored picture is from the **ground truth**, the picture it should be. Know why two
 # people who measure the same two pictures get different numbers.
 #
-# ![One enlarged picture and the four numbers it gets](pictures/01_pixels.png)
-#
-# **You will see:** one picture, four "PSNRs", up to 1.7 dB apart. The step from full-range to studio luma alone is
-# 1.32 ± 0.03 dB.
+# **You will see:** one picture and four "PSNRs" of it, more than a decibel apart.
 #
 # Takes a few seconds. You bring: Python, and tensors from PyTorch.
 
 # %%
-import math
-
 from checks import check, hint
 from course import crop, photograph, promise, seed, show_pictures
+from predictions import outcome, predict
 
 import torch
 import torch.nn.functional as F
@@ -56,13 +52,30 @@ show_pictures([("ground truth", high), ("shrunk to half", low), ("enlarged again
 # %% [markdown]
 # ## PSNR by hand
 #
-# One line of code for one line of formula. We start with all three colours.
+# **Now you.** Replace `raise NotImplementedError` by your code and run the cell. `check` says what is missing. The
+# lesson goes on with your function; while it is not right yet, with the course's own. Stuck? `hint("01b")` gives a
+# first hint, `hint("01b", 2)` says more.
+
+
+# %%
+def psnr_of_each(restored, high):
+    """Two tensors (N, C, H, W) in 0..1 → the PSNR of each of the N pictures, shape (N,). No rounding, no border.
+
+    Difficulty 1 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+psnr_of_each = check("01b", psnr_of_each)
+
+# %% [markdown]
+# We start with all three colours.
 
 
 # %%
 def decibel(one, other):
-    """PSNR of two tensors with values in 0..1."""
-    return 10 * math.log10(1 / (one - other).square().mean())
+    """PSNR of two pictures (1, C, H, W) with values in 0..1."""
+    return psnr_of_each(one, other).item()
 
 
 print(f"RGB: {decibel(restored, high):.2f} dB")
@@ -80,28 +93,44 @@ print(f"RGB: {decibel(restored, high):.2f} dB")
 # Black is 16 and white 235: this is **studio swing**. It comes from analogue television, which needed room at both
 # ends. JPEG stretches the same mixture to 0…255: **full range**. Every difference is then 255/219 times as large.
 #
-# **Predict before you run.** The differences grow by 255/219 = 1.16. By how many dB does the PSNR change, and in
-# which direction?
+# **Predict before you run.** The differences grow by 255/219 = 1.16. By how many dB does the PSNR of full-range luma
+# differ from that of studio luma? Negative, if it is lower.
 
 # %%
-MIXTURE = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+predict("01", None)
+
+# %% [markdown]
+# **Now you.**
 
 
-def studio_luma(picture):
-    return (16 + (MIXTURE * picture).sum(dim=1, keepdim=True)) / 255
+# %%
+def luma_of(rgb):
+    """(N, 3, H, W) RGB in 0..1 → (N, 1, H, W): BT.601 studio swing, divided by 255.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
 
 
+luma_of = check("01a", luma_of)
+
+
+# %%
 def full_range_luma(picture):
-    return (MIXTURE / MIXTURE.sum() * picture).sum(dim=1, keepdim=True)
+    """The studio swing's 16 … 235 stretched to 0 … 255."""
+    return (255 * luma_of(picture) - 16) / 219
 
 
 full_range = decibel(full_range_luma(restored), full_range_luma(high))
-studio = decibel(studio_luma(restored), studio_luma(high))
+studio = decibel(luma_of(restored), luma_of(high))
+apart = (luma_of(high) - images.rgb_to_luma(high)).abs().max().item()
+print(f"images.rgb_to_luma differs from luma_of by {apart:.1e} at most")
+outcome("01", full_range - studio)
 promise("studio minus full range, in dB", studio - full_range, 1.32, 0.03)
 
 # %% [markdown]
-# 20·log₁₀(255/219) = 1.32 dB: full range gives the *lower* number for the same two pictures. It is the commonest
-# reason why somebody "cannot reproduce" a paper.
+# 20·log₁₀(255/219) = 1.32 dB: full range gives the *lower* number for the same two pictures (promised: 1.32 ± 0.03 dB).
+# It is the commonest reason why somebody "cannot reproduce" a paper.
 #
 # ## The protocol
 #
@@ -113,7 +142,7 @@ promise("studio minus full range, in dB", studio - full_range, 1.32, 0.03)
 # %%
 def as_measured(picture):
     """Luma with 8 bits, without a border of two pixels."""
-    return (255 * studio_luma(picture)).round()[..., 2:-2, 2:-2] / 255
+    return (255 * luma_of(picture)).round()[..., 2:-2, 2:-2] / 255
 
 
 by_hand = decibel(as_measured(restored), as_measured(high))
@@ -126,7 +155,7 @@ numbers = {
     "studio luma": studio,
     "the protocol": images.psnr(restored, high, border=2).item(),
 }
-difference = (0.5 + 4 * (studio_luma(restored) - studio_luma(high))).clamp(0, 1)
+difference = (0.5 + 4 * (luma_of(restored) - luma_of(high))).clamp(0, 1)
 four = "\n".join(f"{name} {value:.2f} dB" for name, value in numbers.items())
 show_pictures([("ground truth", high), (four, restored), ("difference of luma × 4\ngrey is none", difference)])
 
@@ -151,7 +180,25 @@ show_pictures([("ground truth", high), (four, restored), ("difference of luma ×
 # soft edges (a Gaussian) over the luma and averages.
 #
 # **Predict before you run.** We damage one picture in three ways, with exactly the same PSNR of 26 dB: brighter
-# everywhere, noise, blur. Order them by SSIM.
+# everywhere, noise, blur. Order them by SSIM, the best first, such as "noise, blur, brighter".
+
+# %%
+predict("01.2", None)
+
+# %% [markdown]
+# **Now you.** One window first.
+
+
+# %%
+def ssim_of_window(x, y):
+    """Two windows of any equal shape in 0..1 → their SSIM by the formula above with p = 1, as one number.
+
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+ssim_of_window = check("01c", ssim_of_window)
 
 # %%
 luma = images.rgb_to_luma(high) * 0.8  # darker, so that no damage is cut off at white
@@ -171,60 +218,31 @@ damaged = {
     "blur": with_error(blurred - luma),
 }
 panels = [("ground truth, luma", luma)]
+similarities = {}
+windows_of_luma = luma.unfold(2, 8, 8).unfold(3, 8, 8).reshape(-1, 8, 8)
 for name, picture in damaged.items():
     decibels = images.psnr(picture, luma).item()
     similarity = images.ssim(picture, luma).item()
     panels.append((f"{name}\n{decibels:.1f} dB, SSIM {similarity:.3f}", picture))
+    similarities[name] = similarity
+    windows = zip(picture.unfold(2, 8, 8).unfold(3, 8, 8).reshape(-1, 8, 8), windows_of_luma, strict=True)
+    by_hand = sum(float(ssim_of_window(one, other)) for one, other in windows) / len(windows_of_luma)
+    print(f"{name}: SSIM by hand {by_hand:.3f}, images.ssim {similarity:.3f}")
 show_pictures(panels)
+outcome("01.2", ", ".join(sorted(similarities, key=similarities.get, reverse=True)))
 
 # %% [markdown]
+# By hand we averaged over squares of 8×8 beside each other, `images.ssim` over soft windows at every pixel: the numbers
+# differ a little, the order does not.
+#
 # Three pictures, one PSNR, three looks. SSIM hardly minds the shift of brightness, which the eye forgives too. It puts
 # the noise last, below the blur. You may prefer the noise, which keeps the face sharp. No single metric tells the whole
 # story: look at the picture *and* at the number.
-#
-# ## Exercises
-#
-# Replace `raise NotImplementedError` by your code and run the cell. `check` says what is missing. `hint("01a")`
-# helps.
-
-
-# %%
-def luma_of(rgb):
-    """(N, 3, H, W) RGB in 0..1 → (N, 1, H, W): BT.601 studio swing, divided by 255.
-
-    Difficulty 1 of 3, 5 minutes.
-    """
-    raise NotImplementedError
-
-
-luma_of = check("01a", luma_of)
-
-
-# %%
-def psnr_of_each(restored, high):
-    """Two tensors (N, C, H, W) in 0..1 → the PSNR of each of the N pictures, shape (N,). No rounding, no border.
-
-    Difficulty 1 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-psnr_of_each = check("01b", psnr_of_each)
-
-
-# %%
-def ssim_of_window(x, y):
-    """Two windows of any equal shape in 0..1 → their SSIM by the formula above with p = 1, as one number.
-
-    Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-ssim_of_window = check("01c", ssim_of_window)
 
 # %% [markdown]
 # ## Recap
+#
+# ![One enlarged picture and the four numbers it gets](pictures/01_pixels.png)
 #
 # - A picture is numbers from 0 to 1. PSNR is the logarithm of their mean squared error.
 # - Luma, its swing, the border and the rounding each move the number. Together they are the protocol.

@@ -4,10 +4,8 @@
 # **Goal.** Build the matrix that resizes a picture, see the false patterns that a careless shrink makes, and know why
 # two libraries shrink the same picture differently.
 #
-# ![A pattern of rings, shrunk with and without anti-aliasing](pictures/02_bicubic.png)
-#
-# **You will see:** the same photograph, shrunk in two ways and enlarged again in one, gets PSNRs that are 0.6 ± 0.05 dB
-# apart. The *worse* way gets the better number.
+# **You will see:** the same photograph, shrunk in four ways and enlarged again in one, gets different PSNRs. Which of
+# them is the highest will surprise you.
 #
 # Takes a few seconds. You bring from [lesson 1](01_pixels.py): PSNR by the protocol.
 
@@ -16,6 +14,7 @@ import math
 
 from checks import check, hint
 from course import crop, photograph, promise, show, show_pictures
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import numpy
@@ -44,18 +43,26 @@ from imaging import images
 # When we shrink, the kernel must be stretched so that every old pixel counts. That is **anti-aliasing**.
 
 
+# %% [markdown]
+# **Now you.** Write the kernel.
+
+
 # %%
-def kernel(x, a=-0.5):
-    x = abs(x)
-    if x <= 1:
-        return (a + 2) * x**3 - (a + 3) * x**2 + 1
-    return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x <= 2 else 0.0
+def cubic_weight(x, a):
+    """Tensor of distances in pixels, any shape → the weights of Keys' kernel with parameter a, the same shape.
+
+    Difficulty 1 of 3, 10 minutes.
+    """
+    raise NotImplementedError
 
 
+cubic_weight = check("02a", cubic_weight)
+
+# %%
 plt.figure(figsize=(6, 2.8))
 points = torch.linspace(-3, 3, 301)
 for a in (-0.5, -0.75):
-    plt.plot(points, [kernel(float(x), a) for x in points], label=f"a = {a}")
+    plt.plot(points, cubic_weight(points, a), label=f"a = {a}")
 plt.gca().set(title="Keys' kernel", xlabel="distance in old pixels", ylabel="weight")
 plt.legend()
 show()
@@ -64,32 +71,53 @@ show()
 # ## The matrix by hand
 #
 # Where does new pixel $i$ lie among the old ones? Both pictures cover the same area, and a pixel's centre is half a
-# pixel from its edge:
+# pixel from its edge. **Now you.** Draw it for four pixels that become two, then write the formula.
+
+
+# %%
+def centres(new_length, scale):
+    """Where the centres of new pixels 0 … new_length − 1 lie, counted in old pixels; shape (new_length,).
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+centres = check("02b", centres)
+
+# %% [markdown]
+# The centre of new pixel $i$, counted in old pixels, at the scale $s$ (2 to double, 0.5 to halve), is
 #
 # $$c_i = \frac{i + 0.5}{s} - 0.5$$
 #
-# - $c_i$: the centre of new pixel $i$, counted in old pixels
-# - $s$: the scale, 2 to double, 0.5 to halve
-#
-# What about old pixels that do not exist, beyond the border? MATLAB mirrors the picture there. The weights of a new
-# pixel are divided by their sum, so that an even grey stays the same grey.
+# What about old pixels that do not exist, beyond the border? MATLAB mirrors the picture there. When it shrinks, the
+# kernel is stretched: distances are divided by $1/s$. And the weights of a new pixel are divided by their sum, so that
+# an even grey stays the same grey. **Now you.**
+
+
+# %%
+def resize_matrix(length, new_length):
+    """The bicubic resize matrix (new_length, length), a = −0.5, anti-aliased, mirrored at the border.
+
+    The same as `by_hand`, with tensors instead of the loops over old pixels.
+
+    Difficulty 3 of 3, 30 minutes. `cubic_weight` and `centres` from above may be called.
+    """
+    raise NotImplementedError
+
+
+resize_matrix = check("02c", resize_matrix)
 
 
 # %%
 def by_hand(length, new_length, antialias=True):
-    """The matrix (new_length, length) that resizes a line of pixels. Slow, and readable."""
-    scale = new_length / length
-    stretch = max(1, 1 / scale) if antialias else 1
-    matrix = torch.zeros(new_length, length)
-    for i in range(new_length):
-        centre = (i + 0.5) / scale - 0.5
-        reach = range(math.floor(centre - 2 * stretch), math.ceil(centre + 2 * stretch) + 1)
-        weights = [kernel((centre - j) / stretch) for j in reach]
-        for j, weight in zip(reach, weights, strict=True):
-            mirrored = j % (2 * length)  # picture and mirrored picture, again and again
-            mirrored = mirrored if mirrored < length else 2 * length - 1 - mirrored
-            matrix[i, mirrored] += weight / sum(weights)
-    return matrix
+    """Your matrix; without anti-aliasing, the same from a kernel that is never stretched."""
+    if antialias:
+        return torch.as_tensor(resize_matrix(length, new_length)).float()
+    positions = torch.arange(-length, 2 * length)
+    weights = cubic_weight(centres(new_length, new_length / length)[:, None] - positions, -0.5)
+    left, middle, right = (weights / weights.sum(dim=1, keepdim=True)).split(length, dim=1)
+    return middle + left.flip(1) + right.flip(1)
 
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.9), width_ratios=[12, 12, 8])
@@ -119,10 +147,14 @@ print("largest difference from images.resize:", (half - images.resize(high, 1 / 
 # %% [markdown]
 # ## Aliasing
 #
-# The rings below get finer towards the right and lower edge. Shrunk to a quarter, the fine ones cannot be shown any
-# more: they should fade to grey.
+# The rings below get finer towards the right and lower edge: at the distance $r$ from the upper left corner one ring
+# comes every $560/r$ pixels. Shrunk to a quarter, the fine ones cannot be shown any more: they should fade to grey.
 #
-# **Predict before you run.** What do you see instead when each new pixel looks at four old ones only?
+# **Predict before you run.** What do you see instead when each new pixel looks at four old ones only? And from which
+# distance $r$ on, in old pixels, is what you see false?
+
+# %%
+predict("02", None)
 
 # %% tags=["cover"]
 row = torch.arange(192.0)
@@ -144,10 +176,14 @@ show_pictures(
     ],
 )
 
+# %%
+outcome("02", 70)
+
 # %% [markdown]
-# False rings, and grass turned to noise: this is **aliasing**. Stripes that repeat within less than two new pixels do
-# not vanish by themselves. They come back as a pattern that was never there. A network trained on such pictures learns
-# to undo damage that no real camera does.
+# From $r = 70$ on, where a ring comes every 8 old pixels, that is every two new ones: false rings, and grass turned to
+# noise: this is **aliasing**. Stripes that repeat within less than two new pixels do not vanish by themselves. They
+# come back as a pattern that was never there. A network trained on such pictures learns to undo damage that no real
+# camera does.
 #
 # **Why.** Take a grating with $f$ waves per new pixel and look at it only where new pixels lie, at $n = 0, 1, 2, …$:
 #
@@ -179,7 +215,13 @@ show()
 #
 # ## Why libraries disagree
 #
-# We shrink one photograph by half in four ways and enlarge it each time by `images.resize`.
+# We shrink one photograph by half in four ways and enlarge it each time by `images.resize`: MATLAB's way, PyTorch's
+# with `antialias=True`, Pillow's, and PyTorch's default, which does not anti-alias.
+#
+# **Predict before you run.** Which of the four gets the highest PSNR?
+
+# %%
+predict("02.2", None)
 
 # %%
 bytes_of_high = images.to_image(high)
@@ -199,6 +241,7 @@ for name, small in halves.items():
     apart = (0.5 + 3 * (small - reference)).clamp(0, 1)
     panels.append((f"{name}\n{decibels[name]:.2f} dB", apart))
 show_pictures(panels)
+outcome("02.2", max(decibels, key=decibels.get))
 gap = decibels["PyTorch's default, OpenCV's"] - decibels["MATLAB's, images.resize"]
 promise("without anti-aliasing, in dB", gap, 0.6, 0.05)
 
@@ -207,8 +250,8 @@ promise("without anti-aliasing, in dB", gap, 0.6, 0.05)
 # first is plain. PyTorch with `antialias=True` and Pillow differ only along the border: they leave missing pixels out
 # instead of mirroring. Look at the lower edge. Without anti-aliasing, and with $a$ = −0.75, the whole picture differs.
 #
-# Now look at the numbers. Without anti-aliasing, the PSNR at ×2 is *higher*: the jagged small picture keeps more
-# detail. Two things differ in the last of the four, so we separate them, at ×2 and at ×4:
+# Now look at the numbers. Without anti-aliasing, the PSNR at ×2 is *higher* (promised: by 0.6 ± 0.05 dB): the jagged
+# small picture keeps more detail. Two things differ in the last of the four, so we separate them, at ×2 and at ×4:
 
 # %%
 for scale in (2, 4):
@@ -225,49 +268,11 @@ for scale in (2, 4):
 # At ×2 nearly all of it is the anti-aliasing. At ×4 the parameter $a$ costs 0.2 dB more. And what is a gain at ×2 is a
 # loss at ×4, where the false patterns weigh more than the detail. **A PSNR tells nothing until you know how the picture
 # was shrunk.** Papers shrink by MATLAB's bicubic, and so does `degrade.bicubic`.
-#
-# ## Exercises
-
-
-# %%
-def cubic_weight(x, a):
-    """Tensor of distances in pixels, any shape → the weights of Keys' kernel with parameter a, the same shape.
-
-    Difficulty 1 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-cubic_weight = check("02a", cubic_weight)
-
-
-# %%
-def centres(new_length, scale):
-    """Where the centres of new pixels 0 … new_length − 1 lie, counted in old pixels; shape (new_length,).
-
-    Difficulty 1 of 3, 5 minutes.
-    """
-    raise NotImplementedError
-
-
-centres = check("02b", centres)
-
-
-# %%
-def resize_matrix(length, new_length):
-    """The bicubic resize matrix (new_length, length), a = −0.5, anti-aliased, mirrored at the border.
-
-    The same as `by_hand`, with tensors instead of the loops over old pixels.
-
-    Difficulty 3 of 3, 30 minutes. `cubic_weight` and `centres` from above may be called.
-    """
-    raise NotImplementedError
-
-
-resize_matrix = check("02c", resize_matrix)
 
 # %% [markdown]
 # ## Recap
+#
+# ![A pattern of rings, shrunk with and without anti-aliasing](pictures/02_bicubic.png)
 #
 # - Resizing is a matrix: one row of weights for each new pixel.
 # - Shrinking needs a stretched kernel. Without it, fine detail returns as false patterns.

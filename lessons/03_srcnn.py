@@ -6,7 +6,7 @@
 # ![A held-out photograph: bicubic, SRCNN, the ground truth](pictures/03_srcnn.png)
 #
 # **You will see:** after a minute of training, photographs that the network has never seen come out 2.25 ± 0.15 dB
-# better than by bicubic interpolation.
+# better than by bicubic interpolation. How it gets there is for you to predict.
 #
 # Takes about a minute on two cores. You bring from [lesson 2](02_bicubic.py): how the degraded picture is made.
 
@@ -15,10 +15,10 @@ import math
 
 from checks import check, hint
 from course import FAST, crop, photograph, promise, seed, show, show_pictures
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import degrade
@@ -46,23 +46,46 @@ from srcnn import SRCNN
 # Colour stays bicubic. The weights $W$ and $b$ are found by **gradient descent**: compare $R$ with the ground truth,
 # and change every weight a little in the direction that makes the squared difference smaller.
 
+# %% [markdown]
+# **Now you.** Three convolutions, as above.
+
+
 # %%
-by_hand = nn.Sequential(
-    nn.Conv2d(1, 64, 9),
-    nn.ReLU(),
-    nn.Conv2d(64, 32, 5),
-    nn.ReLU(),
-    nn.Conv2d(32, 1, 5),
-)
+def build_srcnn(kernels):
+    """Sides of the filters → SRCNN as an nn.Module for luma, 64 and 32 features, valid convolutions.
+
+    Difficulty 1 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+build_srcnn = check("03b", build_srcnn)
+
+# %%
+by_hand = build_srcnn((9, 5, 5))
 print("weights and biases:", sum(parameter.numel() for parameter in by_hand.parameters()))
 print("33×33 pixels become", tuple(by_hand(torch.zeros(1, 1, 33, 33)).shape[-2:]))
 
 # %% [markdown]
 # 57,281 numbers to learn: 57,184 weights, which the paper counts, and 97 biases.
 #
-# A **valid** convolution gives an output only where its filter fits, so the picture loses 8 pixels on every side. The
-# pixels that one output pixel depends on are its **receptive field**. Here it reaches 8 pixels to each side: that is
-# its radius. A gradient measures it: which input pixels move the one in the middle?
+# A **valid** convolution gives an output only where its filter fits, so the picture becomes smaller. The pixels that
+# one output pixel depends on are its **receptive field**. How far it reaches to each side is its radius. **Now you.**
+
+
+# %%
+def receptive_radius(kernels):
+    """Sides of the filters, such as (9, 5, 5) → how many pixels the receptive field reaches in each direction.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+receptive_radius = check("03a", receptive_radius)
+
+# %% [markdown]
+# A gradient measures it: which input pixels move the one in the middle?
 
 # %%
 picture = torch.rand(1, 1, 33, 33, generator=seed(), requires_grad=True)
@@ -71,6 +94,8 @@ plt.figure(figsize=(3.4, 3.2))
 plt.imshow(picture.grad[0, 0].abs(), cmap="magma")
 plt.title("receptive field of the middle pixel")
 show()
+rows = (picture.grad[0, 0] != 0).any(dim=1).sum().item()
+print(f"measured radius {(rows - 1) // 2}, by your function {receptive_radius((9, 5, 5))}")
 
 # %% [markdown]
 # The real module, `SRCNN` in `srcnn.py`, has the same three layers. With the same weights it gives the same pixels. Its
@@ -131,8 +156,28 @@ print(f"bicubic {quality(None):.2f} dB")
 # We train twice. One network starts from PyTorch's random weights. The other starts as `SRCNN` does: its first filters
 # hand the picture through, so it begins as bicubic.
 #
-# **Predict before you run.** What PSNR has each of them before its first step? Does the better start still lead at
-# the end?
+# **Predict before you run.** What PSNR, in dB, has the network of random weights before its first step? (Bicubic's is
+# printed above.) And which of the two starts leads at the end, "random" or "bicubic"?
+
+# %%
+predict("03", None)
+predict("03.2", None)
+
+# %% [markdown]
+# **Now you.** The loss. Of a network that loses a border, only the middle of the target can be compared.
+
+
+# %%
+def valid_loss(network, low, high):
+    """The mean squared error of network(low) against the part of `high` that it shows.
+
+    network(low) is smaller than `high`: a border is missing on every side. Compute it from the shapes; it may be 0.
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+valid_loss = check("03c", valid_loss)
 
 # %%
 STEPS = 20 if FAST else 900
@@ -146,12 +191,11 @@ def train(network):
     )
     generator = seed()
     curve = [quality(network)]
-    border = network.radius
     for step in range(STEPS):
         chosen = torch.randint(len(training), (16,), generator=generator).tolist()
         batch = sample_batch([training[index] for index in chosen], 33, generator)
         low, high = (rgb_to_luma(from_bytes(part)) for part in batch)
-        loss = F.mse_loss(network.forward_valid(low), high[..., border:-border, border:-border])
+        loss = valid_loss(network.forward_valid, low, high)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -179,6 +223,8 @@ plt.legend(loc="center right")  # where no curve is
 show()
 for name, curve in curves.items():
     print(f"{name}: {curve[0]:.2f} dB before the first step, {curve[-1]:.2f} dB at the end")
+outcome("03", curves["from random weights"][0])
+outcome("03.2", max(curves, key=lambda name: curves[name][-1]).split()[1])
 promise("better than bicubic by, in dB", quality(from_bicubic) - quality(None), 2.25, 0.15)
 
 # %% [markdown]
@@ -188,14 +234,29 @@ promise("better than bicubic by, in dB", quality(from_bicubic) - quality(None), 
 #
 # ## Colour
 #
-# Beside its luma Y, a pixel has two numbers for its colour, Cb and Cr: the **chroma**. `upscaling.upscale` sends luma
-# through the network and leaves the chroma bicubic.
+# Beside its luma Y, a pixel has two numbers for its colour, Cb and Cr: the **chroma**. Only luma goes through the
+# network; the chroma stays bicubic. **Now you.**
+
+
+# %%
+def upscale_colour(network, low, scale):
+    """(1, 3, h, w) RGB → (1, 3, scale·h, scale·w) in 0..1: luma through the network, chroma by bicubic.
+
+    `network` takes enlarged luma and keeps its size. Import `rgb_to_ycbcr` and `ycbcr_to_rgb` from imaging.images:
+    channel 0 is the luma.
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+upscale_colour = check("03d", upscale_colour)
 
 # %% tags=["cover"]
 high = crop(photograph("astronaut.png"), 30, 170, 88)
 low = degrade.bicubic(high, SCALE)
 bicubic = resize(low, SCALE).clamp(0, 1)
-restored = upscale(from_bicubic, low, SCALE)
+with torch.no_grad():
+    restored = upscale_colour(from_bicubic, low, SCALE)
 show_pictures(
     [
         (f"bicubic ×2, {psnr(bicubic, high, SCALE).item():.2f} dB", bicubic),
@@ -203,6 +264,7 @@ show_pictures(
         ("ground truth", high),
     ]
 )
+print("largest difference from upscaling.upscale:", (restored - upscale(from_bicubic, low, SCALE)).abs().max().item())
 
 # %% [markdown]
 # ## What the filters learn
@@ -241,59 +303,6 @@ print(f"{rarely} of 64 filters let through less than 1% of the held-out pixels")
 #
 # And the black squares? Every weight was pushed down until the ReLU gave 0 nearly everywhere. A ReLU that gives 0 has
 # no gradient, so such a filter hardly learns any more: it is **dead**. One that is evenly grey was dead from the start.
-#
-# ## Exercises
-
-
-# %%
-def receptive_radius(kernels):
-    """Sides of the filters, such as (9, 5, 5) → how many pixels the receptive field reaches in each direction.
-
-    Difficulty 1 of 3, 5 minutes.
-    """
-    raise NotImplementedError
-
-
-receptive_radius = check("03a", receptive_radius)
-
-
-# %%
-def build_srcnn(kernels):
-    """Sides of the filters → SRCNN as an nn.Module for luma, 64 and 32 features, valid convolutions.
-
-    Difficulty 1 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-build_srcnn = check("03b", build_srcnn)
-
-
-# %%
-def valid_loss(network, low, high):
-    """The mean squared error of network(low) against the part of `high` that it shows.
-
-    network(low) is smaller than `high`: a border is missing on every side. Compute it from the shapes; it may be 0.
-    Difficulty 2 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-valid_loss = check("03c", valid_loss)
-
-
-# %%
-def upscale_colour(network, low, scale):
-    """(1, 3, h, w) RGB → (1, 3, scale·h, scale·w) in 0..1: luma through the network, chroma by bicubic.
-
-    `network` takes enlarged luma and keeps its size. Import `rgb_to_ycbcr` and `ycbcr_to_rgb` from imaging.images:
-    channel 0 is the luma.
-    Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-upscale_colour = check("03d", upscale_colour)
 
 # %% [markdown]
 # ## Recap

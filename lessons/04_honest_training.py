@@ -4,10 +4,7 @@
 # **Goal.** Tell learning from memorising, choose a learning rate and a loss, and know what a healthy curve looks
 # like.
 #
-# ![Two curves: training patches get better, held-out photographs get worse](pictures/04_honest_training.png)
-#
-# **You will see:** a network that learns two patches by heart. On them it becomes excellent; on new photographs it
-# ends below bicubic. Between the two lies a gap of 19.5 ± 3 dB.
+# **You will see:** a network that learns two patches by heart, and what that is worth on new photographs.
 #
 # Takes a minute on two cores. You bring from [lesson 3](03_srcnn.py): SRCNN and its loop.
 
@@ -16,15 +13,16 @@ import math
 
 from checks import check, hint
 from course import FAST, photograph_pairs, promise, seed, show
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from engine.data import sample_batch
+from engine.data import sample_batch, split_by_photograph
 from engine.optimizers import AdamFromGrey
 from engine.training import validate
-from imaging.images import from_bytes, rgb_to_luma
+from imaging.images import from_bytes, psnr, rgb_to_luma
 from srcnn import SRCNN
 
 # %% [markdown]
@@ -64,7 +62,43 @@ bicubic = validate(Unchanged(), held_out, 2)
 print(f"bicubic on the held-out photographs: {bicubic:.2f} dB")
 
 # %% [markdown]
-# One loop serves all experiments. `sample` gives the patches of a step. The learning rate falls along half a cosine.
+# A held-out set comes in batches, and the last of them may be smaller. **Now you.**
+
+
+# %%
+def mean_of_batches(batches):
+    """A list of tensors, the PSNR of each picture in each batch → the mean over all pictures.
+
+    The last batch may be smaller. Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+mean_of_batches = check("04d", mean_of_batches)
+
+# %%
+lumas = [[rgb_to_luma(picture) for picture in pair.pictures()] for pair in training + held_out]
+decibels = torch.cat([psnr(low, high, 2) for low, high in lumas])
+print(f"nine photographs, in batches of four: {mean_of_batches(decibels.split(4)):.3f} dB, ", end="")
+print(f"by validate: {validate(Unchanged(), training + held_out, 2):.3f} dB")
+
+# %% [markdown]
+# The **learning rate** rises at first and then falls to zero along half a cosine. **Now you.** The fall.
+
+
+# %%
+def cosine_rate(step, steps, learning_rate):
+    """The rate of a step from 0 to steps − 1: `learning_rate` at step 0, half of it half-way, near 0 at the end.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+cosine_rate = check("04b", cosine_rate)
+
+# %% [markdown]
+# One loop serves all experiments. `sample` gives the patches of a step.
 # Where nothing else is said, the middle layer is 1×1, which is faster, and the weights are those of seed 0.
 
 
@@ -88,7 +122,7 @@ def run(sample, steps, learning_rate=1e-3, loss=F.mse_loss, kernels=(9, 1, 5), w
     steps = 16 if FAST else steps
     optimizer = AdamFromGrey(network, lr=learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1, 10 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer, lambda step: min(1, 10 * (step + 1) / steps) * cosine_rate(step, steps, 1.0)
     )
     border = network.radius
     own, new = [], []
@@ -111,8 +145,11 @@ def run(sample, steps, learning_rate=1e-3, loss=F.mse_loss, kernels=(9, 1, 5), w
 #
 # We show SRCNN the same two patches 400 times. And all that four times, from other random weights.
 #
-# **Predict before you run.** Where do the curves go? Do the held-out ones stay above bicubic? Which of them differ more
-# from run to run?
+# **Predict before you run.** Where do the curves go? By how many dB do the held-out photographs end above bicubic, or
+# below it (then negative), in the mean of the four runs? Which curves differ more from run to run?
+
+# %%
+predict("04", None)
 
 # %% tags=["cover"]
 two = luma_patches(training, 2, seed(0))
@@ -132,18 +169,45 @@ plt.gca().set(xlabel="step", ylabel="PSNR (dB)", title="57,281 numbers learn two
 plt.legend()
 show()
 print("held-out against bicubic, in dB:", *(f"{gain:+.1f}" for gain in (new[:, -1] - bicubic).tolist()))
+outcome("04", (new[:, -1] - bicubic).mean().item())
 promise("generalisation gap, mean of four, in dB", (own - new)[:, -1].mean().item(), 19.5, 3)
 
 # %% [markdown]
 # The training curves alone look splendid: 21 dB above bicubic. The held-out ones are below bicubic after the first 50
-# steps and stay there. How far below is a matter of chance: the two patches say nothing about what the network should
-# do elsewhere. It has learnt these two and little else. If you see only one curve, ask for the other one.
+# steps and stay there: between the two lies a gap (promised: 19.5 ± 3 dB). How far below is a matter of chance: the two
+# patches say nothing about what the network should do elsewhere. It has learnt these two and little else. If you see
+# only one curve, ask for the other one.
 #
 # A loop that *cannot* overfit two patches has a bug. That makes this the first test of every new network.
 #
 # ## Split by photograph
 #
-# Now the same mistake in its usual form. We train on the left two thirds of one photograph, the brick wall. Then we
+# Now the same mistake in its usual form: patches are split, not photographs. **Now you.** Split as it should be.
+
+
+# %%
+def split(names, held_out_count, seed):
+    """The photograph of each patch, such as ["cat", "cat", "wall"] → (training, held_out), lists of patch indices.
+
+    `held_out_count` photographs, sampled at random, are held out with all their patches. `seed` is a number; the same
+    one gives the same split. Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+split = check("04a", split)
+
+# %%
+names = [pair.photograph for pair in training + held_out for _ in range(3)]  # three patches of each
+kept, apart = split(names, 2, 0)
+print("held out:", sorted({names[index] for index in apart}))
+patches = [pair for pair in training + held_out for _ in range(3)]
+real = split_by_photograph(patches, {names[index] for index in apart})
+own = [[patches[index] for index in sorted(side)] for side in (kept, apart)]
+print("engine.data.split_by_photograph splits alike:", all(map(lambda a, b: [*map(id, a)] == [*map(id, b)], own, real)))
+
+# %% [markdown]
+# What if we do not? We train on the left two thirds of one photograph, the brick wall. Then we
 # measure the gain over bicubic on two held-out sets: the rest of that wall, and two other photographs.
 
 # %%
@@ -167,8 +231,11 @@ for name, gain in gains.items():
 #
 # ## The learning rate
 #
-# **Predict before you run.** Five learning rates, from 0.00001 to 0.03. Which curve is best, and what do the two
-# extremes look like?
+# **Predict before you run.** Five learning rates: 0.03, 0.01, 0.001, 0.0001, 0.00001. Which of them ends best, and what
+# do the two extremes look like?
+
+# %%
+predict("04.2", None)
 
 # %%
 LEARNING_RATES = (3e-2, 1e-2, 1e-3, 1e-4, 1e-5)
@@ -187,6 +254,7 @@ plt.axhline(bicubic, color="grey", linestyle="--", label="bicubic")
 plt.gca().set(ylim=(29.5, 32.9), xlabel="step", ylabel="held-out PSNR (dB)", title="Five learning rates")
 plt.legend(fontsize=8, ncols=2)
 show()
+outcome("04.2", max(curves, key=lambda rate: curves[rate][-1]))
 inside = sum(least <= value <= most for value, (least, most) in zip(curves[1e-3], BAND, strict=True))
 print(f"{inside} of 8 points of your curve lie in the expected band")
 
@@ -202,52 +270,15 @@ print(f"{inside} of 8 points of your curve lie in the expected band")
 #
 # ## L1 and L2
 #
-# The mean squared difference is called **L2**, the mean absolute one **L1**. Suppose that a pixel is 0 in seven of
-# ten equally plausible pictures, and 1 in three. What should a network answer?
+# The mean squared difference is called **L2**, the mean absolute one **L1**. Suppose that a pixel is 0 in seven of ten
+# equally plausible pictures, and 1 in three. **Predict before you run.** What should a network answer that learns by
+# L1, and what by L2? Write down the one for L1.
 
 # %%
-plausible = torch.tensor([0.0] * 7 + [1.0] * 3)
-guesses = torch.linspace(0, 1, 101)
-apart = guesses[:, None] - plausible
-plt.figure(figsize=(6.4, 3))
-for name, loss in (("L2", apart.square().mean(dim=1)), ("L1", apart.abs().mean(dim=1))):
-    plt.plot(guesses, loss, label=f"{name}, least at {guesses[loss.argmin()]:.2f}")
-plt.gca().set(xlabel="guess", ylabel="loss", title="Seven zeros and three ones")
-plt.legend()
-show()
+predict("04.3", None)
 
 # %% [markdown]
-# L2 answers the **mean**. L1 answers the **median**, the middle one of the sorted values. L2 minds large errors more
-# and is what PSNR measures, so SRCNN uses it. L1 is less ruled by rare, large errors. Deep networks train better with
-# it, and ESRGAN's first stage uses it. Either way the answer is a compromise between pictures: see [lesson
-# 7](07_blur.py).
-#
-# ## Exercises
-
-
-# %%
-def split(names, held_out_count, seed):
-    """The photograph of each patch, such as ["cat", "cat", "wall"] → (training, held_out), lists of patch indices.
-
-    `held_out_count` photographs, sampled at random, are held out with all their patches. `seed` is a number; the same
-    one gives the same split. Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-split = check("04a", split)
-
-
-# %%
-def cosine_rate(step, steps, learning_rate):
-    """The rate of a step from 0 to steps − 1: `learning_rate` at step 0, half of it half-way, near 0 at the end.
-
-    Difficulty 1 of 3, 5 minutes.
-    """
-    raise NotImplementedError
-
-
-cosine_rate = check("04b", cosine_rate)
+# **Now you.** The numbers, for any values.
 
 
 # %%
@@ -261,20 +292,29 @@ def best_guess(plausible, loss):
 
 best_guess = check("04c", best_guess)
 
-
 # %%
-def mean_of_batches(batches):
-    """A list of tensors, the PSNR of each picture in each batch → the mean over all pictures.
+plausible = torch.tensor([0.0] * 7 + [1.0] * 3)
+guesses = torch.linspace(0, 1, 101)
+apart = guesses[:, None] - plausible
+plt.figure(figsize=(6.4, 3))
+for name, loss in (("L2", apart.square().mean(dim=1)), ("L1", apart.abs().mean(dim=1))):
+    lines = plt.plot(guesses, loss, label=f"{name}, least at {guesses[loss.argmin()]:.2f}")
+    plt.axvline(float(best_guess(plausible, name)), color=lines[0].get_color(), linestyle=":")
+plt.gca().set(xlabel="guess", ylabel="loss", title="Seven zeros and three ones; dotted: yours")
+plt.legend()
+show()
+outcome("04.3", float(best_guess(plausible, "L1")))
 
-    The last batch may be smaller. Difficulty 1 of 3, 5 minutes.
-    """
-    raise NotImplementedError
-
-
-mean_of_batches = check("04d", mean_of_batches)
+# %% [markdown]
+# L2 answers the **mean**. L1 answers the **median**, the middle one of the sorted values. L2 minds large errors more
+# and is what PSNR measures, so SRCNN uses it. L1 is less ruled by rare, large errors. Deep networks train better with
+# it, and ESRGAN's first stage uses it. Either way the answer is a compromise between pictures: see [lesson
+# 7](07_blur.py).
 
 # %% [markdown]
 # ## Recap
+#
+# ![Two curves: training patches get better, held-out photographs get worse](pictures/04_honest_training.png)
 #
 # - Overfit a few patches once, on purpose: it tests the loop. Then never again.
 # - Hold out by photograph. Show the training curve and the held-out curve.

@@ -4,10 +4,8 @@
 # **Goal.** Let the network enlarge the picture itself, in three ways, and see which of them leaves **checkerboard
 # artifacts**. Then let it learn only what is missing.
 #
-# ![A flat grey input through three kinds of upsampling, before training](pictures/05_upsampling.png)
-#
-# **You will see:** after the same short training, a network that adds its output to the enlarged input is 4.0 ± 0.5 dB
-# ahead of one that must make the whole picture.
+# **You will see:** three ways to enlarge, of which not all give a flat picture for a flat one; and how much sooner a
+# network learns that need not make the whole picture.
 #
 # Takes half a minute on two cores. You bring from [lesson 4](04_honest_training.py): held-out photographs and curves.
 
@@ -16,6 +14,7 @@ import math
 
 from checks import check, hint
 from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import torch
@@ -46,33 +45,52 @@ from imaging.images import from_bytes
 # %% [markdown]
 # ## Pixel shuffle by hand
 #
-# Four channels of one pixel become one channel of 2×2. The order of the axes is everything.
+# Four channels of one pixel become one channel of 2×2: the first two make the upper row. The order of the axes is
+# everything. **Now you.**
 
 
 # %%
-def by_hand(x, scale):
-    """(N, C·scale², H, W) → (N, C, scale·H, scale·W), one pixel after the other. Slow, and readable."""
-    count, channels, height, width = x.shape
-    large = torch.empty(count, channels // scale**2, scale * height, scale * width)
-    for channel in range(large.shape[1]):
-        for y in range(large.shape[2]):
-            for x_place in range(large.shape[3]):
-                part = scale * (y % scale) + x_place % scale  # which of the scale² channels
-                large[:, channel, y, x_place] = x[:, channel * scale**2 + part, y // scale, x_place // scale]
-    return large
+def shuffle(x, scale):
+    """(N, C·scale², H, W) → (N, C, scale·H, scale·W) as F.pixel_shuffle does, by `view` and `permute`, without a loop.
+
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
 
 
-print(by_hand(torch.tensor([1.0, 2, 3, 4]).view(1, 4, 1, 1), 2))
+shuffle = check("05a", shuffle)
+
+# %%
+print(shuffle(torch.tensor([1.0, 2, 3, 4]).view(1, 4, 1, 1), 2))
 several = torch.rand(2, 12, 3, 5)
-print("as PyTorch's:", torch.equal(by_hand(several, 2), F.pixel_shuffle(several, 2)))
+print("as PyTorch's:", torch.equal(shuffle(several, 2), F.pixel_shuffle(several, 2)))
 
 # %% [markdown]
 # ## Checkerboard artifacts
 #
-# A filter of 3 pixels, stamped every 2 pixels: some places get one stamp, some two, some four.
-#
-# **Predict before you run.** We send a flat grey picture through three untrained upsamplers. Which of them give back
-# a flat picture?
+# A filter of 3 pixels, stamped every 2 pixels: how many stamps does each place get? **Now you**, in one dimension.
+
+
+# %%
+def stamps(length, kernel, stride):
+    """How many of `length` pixels reach each pixel that a transposed convolution gives; no padding, one dimension.
+
+    A tensor of (length − 1)·stride + kernel counts. Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+stamps = check("05b", stamps)
+
+# %%
+print(stamps(8, 3, 2))
+
+# %% [markdown]
+# **Predict before you run.** We send a flat grey picture through three untrained upsamplers: "transposed 3, stride 2",
+# "pixel shuffle" and "nearest + convolution". Which of them give back a flat picture?
+
+# %%
+predict("05", None)
 
 # %% tags=["cover"]
 torch.manual_seed(0)
@@ -85,13 +103,19 @@ upsamplers = {
     ),
 }
 flat = torch.full((1, FEATURES, 24, 24), 0.5)
-counts = F.conv_transpose2d(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 3, 3), stride=2)[..., 1:-1, 1:-1]
+line = torch.as_tensor(stamps(8, 3, 2)).float()
+counts = torch.outer(line, line)[None, None, 1:-1, 1:-1]
+real = F.conv_transpose2d(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 3, 3), stride=2)[..., 1:-1, 1:-1]
+print("stamps as PyTorch lays them:", torch.equal(counts, real))
+swing = {}
 panels = [("stamps of 3, stride 2: dark 1, white 4", counts / 4)]
 for name, make in upsamplers.items():
     with torch.no_grad():
         large = make()(flat)[:, :1, 16:32, 16:32]
     panels.append((name, 0.5 + 2 * (large - large.mean())))
+    swing[name] = large.std().item()
 show_pictures(panels)
+outcome("05", " and ".join(name for name, value in swing.items() if value < 1e-5))
 
 # %% [markdown]
 # Only nearest + convolution is flat by construction: equal pixels meet equal weights. The patterns of the other two are
@@ -100,6 +124,30 @@ show_pictures(panels)
 # al., 2016, as "sub-pixel convolution"); Real-ESRGAN's small network uses it. It can start without a pattern, too, if
 # the filters of a square start equal: that is **ICNR** (Aitken et al., 2017), one of the exercises below.
 #
+# A pixel shuffle need not begin with a pattern. **Now you.** With which weights does it start flat?
+
+
+# %%
+def flat_start(weight, scale):
+    """(C, inputs, 3, 3) → the weight (C·scale², inputs, 3, 3) of the convolution before a pixel shuffle, such that
+    convolution + shuffle starts without a pattern: like `weight` followed by nearest enlargement.
+
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+flat_start = check("05c", flat_start)
+
+# %%
+with torch.no_grad():
+    quiet = upsamplers["pixel shuffle"]()
+    quiet[0].weight.copy_(flat_start(quiet[0].weight[:FEATURES], 2))
+    quiet[0].bias.zero_()
+    large = quiet(flat)[:, :1, 16:32, 16:32]
+print(f"pixel shuffle swings by {swing['pixel shuffle']:.3f}, with equal filters in each square by {large.std():.0e}")
+
+# %% [markdown]
 # ## The same small network, three times
 
 # %%
@@ -178,8 +226,11 @@ show_pictures([("small picture", low), *panels])
 #
 # ## Residual learning
 #
-# **Predict before you run.** The same network must now make the whole picture, without the enlarged input. How far
-# behind is it after 30 steps, and after 300?
+# **Predict before you run.** The same network must now make the whole picture, without the enlarged input. By how many
+# dB is it behind after 300 steps? And after 30?
+
+# %%
+predict("05.2", None)
 
 # %%
 curves = {}
@@ -192,61 +243,16 @@ for name, curve in curves.items():
 plt.gca().set(xlabel="step", ylabel="held-out PSNR (dB)", title="What is left to learn")
 plt.legend()
 show()
+outcome("05.2", curves["residual"][-1] - curves["whole picture"][-1])
 promise("the residual is ahead by, in dB", curves["residual"][-1] - curves["whole picture"][-1], 4.0, 0.5)
 
 # %% [markdown]
+# Promised: 4.0 ± 0.5 dB. To learn the whole picture is to learn first what is known already.
+#
 # ## The real modules
 #
 # `SRVGGNetCompact` is this lesson's idea and nothing more: convolutions on the small picture, pixel shuffle, plus the
-# nearest enlargement. `RRDBNet` enlarges twice by nearest + convolution. Its residual lies around its deep part, which
-# is the next lesson.
-
-# %%
-real = SRVGGNetCompact(scale=2, features=8, convolutions=1)
-with torch.no_grad():
-    by_parts = F.pixel_shuffle(real.body(low), 2) + F.interpolate(low, scale_factor=2)
-    print("largest difference:", (real(low) - by_parts).abs().max().item())
-print([name for name, _ in RRDBNet(4).named_children()])
-
-# %% [markdown]
-# ## Exercises
-
-
-# %%
-def shuffle(x, scale):
-    """(N, C·scale², H, W) → (N, C, scale·H, scale·W) as F.pixel_shuffle does, by `view` and `permute`, without a loop.
-
-    Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-shuffle = check("05a", shuffle)
-
-
-# %%
-def stamps(length, kernel, stride):
-    """How many of `length` pixels reach each pixel that a transposed convolution gives; no padding, one dimension.
-
-    A tensor of (length − 1)·stride + kernel counts. Difficulty 2 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-stamps = check("05b", stamps)
-
-
-# %%
-def flat_start(weight, scale):
-    """(C, inputs, 3, 3) → the weight (C·scale², inputs, 3, 3) of the convolution before a pixel shuffle, such that
-    convolution + shuffle starts without a pattern: like `weight` followed by nearest enlargement.
-
-    Difficulty 2 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-flat_start = check("05c", flat_start)
+# nearest enlargement. **Now you.**
 
 
 # %%
@@ -261,7 +267,21 @@ def residual_forward(body, low, scale):
 residual_forward = check("05d", residual_forward)
 
 # %% [markdown]
+# `RRDBNet` enlarges twice by nearest + convolution. Its residual lies around its deep part, which
+# is the next lesson.
+
+# %%
+real = SRVGGNetCompact(scale=2, features=8, convolutions=1)
+with torch.no_grad():
+    by_parts = residual_forward(real.body, low, 2)
+    print("largest difference:", (real(low) - by_parts).abs().max().item())
+print([name for name, _ in RRDBNet(4).named_children()])
+
+
+# %% [markdown]
 # ## Recap
+#
+# ![A flat grey input through three kinds of upsampling, before training](pictures/05_upsampling.png)
 #
 # - Computing on the small picture saves $s^2$ times the work.
 # - Transposed convolutions stamp unevenly where the stride does not divide the filter: checkerboard artifacts.

@@ -4,10 +4,7 @@
 # **Goal.** Build the block that ESRGAN's generator is made of, and break each of its safety devices to see what it is
 # for.
 #
-# ![How strong the signal is after each of 23 blocks, for four kinds of network](pictures/06_rrdb.png)
-#
-# **You will see:** without its two safety devices the signal becomes 10 to the power of 16 ± 3 times as strong on its
-# way through 23 blocks.
+# **You will see:** what becomes of the signal on its way through 23 blocks, with two safety devices and without them.
 #
 # Takes half a minute on two cores. You bring from [lesson 5](05_upsampling.py): residuals and upsampling.
 
@@ -16,6 +13,7 @@ from unittest.mock import patch
 
 from checks import check, hint
 from course import FAST, photograph_pairs, promise, seed, show
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import torch
@@ -46,24 +44,42 @@ from imaging.images import from_bytes
 
 # %% [markdown]
 # ## A dense block by hand
+#
+# **Now you.** First the sizes, then the block.
+
+
+# %%
+def dense_inputs(features, growth):
+    """How many channels each of the five convolutions of a dense block takes in, a list.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+dense_inputs = check("06a", dense_inputs)
+
+
+# %%
+def dense_block(x, convolutions, beta):
+    """(N, features, H, W) and the five convolutions, callable → what the dense block gives.
+
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+dense_block = check("06b", dense_block)
 
 # %%
 FEATURES, GROWTH = 16, 8
-convolutions = [nn.Conv2d(FEATURES + i * GROWTH, GROWTH if i < 4 else FEATURES, 3, padding=1) for i in range(5)]
-
-
-def by_hand(x):
-    known = x
-    for convolution in convolutions[:4]:
-        known = torch.cat((known, F.leaky_relu(convolution(known), 0.2)), dim=1)
-    return x + 0.2 * convolutions[4](known)
-
-
+outputs = [GROWTH] * 4 + [FEATURES]
+convolutions = [nn.Conv2d(i, o, 3, padding=1) for i, o in zip(dense_inputs(FEATURES, GROWTH), outputs, strict=True)]
 real = DenseBlock(FEATURES, GROWTH)
 for own, original in zip(convolutions, real.children(), strict=True):
     own.load_state_dict(original.state_dict())
 x = torch.randn(1, FEATURES, 20, 20, generator=seed())
-print("largest difference from esrgan.DenseBlock:", (by_hand(x) - real(x)).abs().max().item())
+print("largest difference from esrgan.DenseBlock:", (dense_block(x, convolutions, 0.2) - real(x)).abs().max().item())
 
 # %%
 import diagrams
@@ -89,6 +105,40 @@ plt.gca().set(xlabel="channel", ylabel="convolution", title="What each convoluti
 show()
 
 # %% [markdown]
+# **Now you.** Three of them, with a shortcut around; and how many weights that takes.
+
+
+# %%
+def residual_in_residual(x, blocks, beta):
+    """x and three dense blocks, callable → what the RRDB around them gives.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+residual_in_residual = check("06c", residual_in_residual)
+
+
+# %%
+def weights_of_rrdb(features, growth):
+    """How many weights one RRDB has, biases included, by a formula of your own.
+
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+weights_of_rrdb = check("06d", weights_of_rrdb)
+
+# %%
+real = RRDB(FEATURES, GROWTH)
+apart = (residual_in_residual(x, list(real.children()), 0.2) - real(x)).abs().max().item()
+print("largest difference from esrgan.RRDB:", apart)
+print("weights of the paper's RRDB:", weights_of_rrdb(64, 32), "counted in esrgan.RRDB:", end=" ")
+print(sum(parameter.numel() for parameter in RRDB(64, 32).parameters()))
+
+# %% [markdown]
 # ## Two safety devices
 #
 # **Small initialisation**: the weights start ten times smaller than **He's initialisation** says (He et al., 2015).
@@ -106,8 +156,11 @@ show()
 #
 # **Residual scaling**: only a fifth of what a block computes is added.
 #
-# **Predict before you run.** With neither of them, how much stronger is the signal after 23 blocks? Which of the two
-# matters more at the start?
+# **Predict before you run.** With neither of them, by which power of ten is the signal stronger after 23 blocks (3 for
+# a thousand times)? Which of the two matters more at the start?
+
+# %%
+predict("06", None)
 
 
 # %%
@@ -141,13 +194,14 @@ plt.gca().set(xlabel="block", ylabel="standard deviation", title="The signal on 
 plt.legend()
 show()
 growth = torch.tensor(strengths["neither"][-1]).log10().item()
+outcome("06", growth)
 promise("without both it grows by 10 to the power of", growth, 16, 3)
 
 # %% [markdown]
-# Even as published the signal grows, 1.2 times in a block: the three inner blocks hand x on, and a fifth of that is
-# added to x again. 1.2²³ is 66, which does no harm. Without the scaling every block gives x + x, and 2²³ is eight
-# million. With the scaling, a large initialisation alone does little. With both devices gone, each makes the other
-# worse.
+# Promised: 10 to the power of 16 ± 3. Even as published the signal grows, 1.2 times in a block: the three inner blocks
+# hand x on, and a fifth of that is added to x again. 1.2²³ is 66, which does no harm. Without the scaling every block
+# gives x + x, and 2²³ is eight million. With the scaling, a large initialisation alone does little. With both devices
+# gone, each makes the other worse.
 #
 # What the blocks add beyond x is small at first. So a deep network starts as little more than its shortcuts, and every
 # block can learn a small correction.
@@ -163,8 +217,13 @@ promise("without both it grows by 10 to the power of", growth, 16, 3)
 # (`sample_batch` cuts the same random patches of both pictures of a pair. `patch.object` of Python's unittest replaces
 # a constant of esrgan.py for a while, here β.)
 #
-# **Predict before you run.** Order the four by their loss after eighty steps. Then: which of them restores a patch
-# differently when it comes alone, without the others of its batch?
+# **Predict before you run.** Which of the four has the least loss after eighty steps: "as published", "small
+# initialisation everywhere", "batch norm" or "neither"? Then: which of them restores a patch differently when it comes
+# alone, without the others of its batch?
+
+# %%
+predict("06.2", None)
+predict("06.3", None)
 
 # %%
 training, _ = photograph_pairs(2, enlarge=False)
@@ -207,14 +266,20 @@ def overfit(kind, optimizer_of=lambda network: torch.optim.Adam(network.paramete
 
 
 kinds = ("as published", "small initialisation everywhere", "batch norm", "neither")
+last, changes = {}, {}
 plt.figure(figsize=(6.4, 3.6))
 for kind in kinds:
-    losses, change = overfit(kind)
+    losses, changes[kind] = overfit(kind)
+    last[kind] = losses[-1]
     plt.semilogy(range(1, STEPS + 1), losses, label=kind)
-    print(f"{kind}: {losses[0]:.2f} at first, {losses[-1]:.3f} at the end; a patch alone differs by {change:.1f}")
+    print(
+        f"{kind}: {losses[0]:.2f} at first, {losses[-1]:.3f} at the end; a patch alone differs by {changes[kind]:.1f}"
+    )
 plt.gca().set(xlabel="step", ylabel="L1 on the batch", title="Overfitting one batch")
 plt.legend()
 show()
+outcome("06.2", min(last, key=last.get))
+outcome("06.3", max(changes, key=changes.get))
 
 # %% [markdown]
 # - **Neither**: the signal of the first step is so large that training spends its time bringing it down.
@@ -240,10 +305,15 @@ print("singular values, of the largest:", *(f"{length:.3f}" for length in length
 # steps along $UV^\top$: the same directions, all of one length. [`engine/optimizers.py`](../engine/optimizers.py) finds
 # it by a few products of matrices.
 #
-# **Predict before you run.** Both optimisers take steps of about the same length here. Which one is ahead after eighty?
+# **Predict before you run.** Both optimisers take steps of about the same length here. Which one is ahead after eighty,
+# "Adam" or "Muon"?
+
+# %%
+predict("06.4", None)
 
 # %%
 LEARNING_RATE = 3e-3
+last = {}
 optimizers = {
     "Adam": lambda network: torch.optim.Adam(network.parameters(), LEARNING_RATE),
     "Muon": lambda network: Muon(network, lr=LEARNING_RATE),
@@ -251,68 +321,22 @@ optimizers = {
 plt.figure(figsize=(6.4, 3.4))
 for name, optimizer_of in optimizers.items():
     losses, _ = overfit("as published", optimizer_of)
+    last[name] = losses[-1]
     plt.semilogy(range(1, STEPS + 1), losses, label=name)
     print(f"{name}: {losses[-1]:.4f} at the end")
 plt.gca().set(xlabel="step", ylabel="L1 on the batch", title="The same network, two optimisers")
 plt.legend()
 show()
+outcome("06.4", min(last, key=last.get))
 
 # %% [markdown]
 # On many photographs the lead is larger. In 300 updates, the RRDB that this project trains reached 30.2 dB on held-out
 # photographs by Muon, and 29.2 to 29.6 dB by Adam at two learning rates.
-#
-# ## Exercises
-
-
-# %%
-def dense_inputs(features, growth):
-    """How many channels each of the five convolutions of a dense block takes in, a list.
-
-    Difficulty 1 of 3, 5 minutes.
-    """
-    raise NotImplementedError
-
-
-dense_inputs = check("06a", dense_inputs)
-
-
-# %%
-def dense_block(x, convolutions, beta):
-    """(N, features, H, W) and the five convolutions, callable → what the dense block gives.
-
-    Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-dense_block = check("06b", dense_block)
-
-
-# %%
-def residual_in_residual(x, blocks, beta):
-    """x and three dense blocks, callable → what the RRDB around them gives.
-
-    Difficulty 1 of 3, 5 minutes.
-    """
-    raise NotImplementedError
-
-
-residual_in_residual = check("06c", residual_in_residual)
-
-
-# %%
-def weights_of_rrdb(features, growth):
-    """How many weights one RRDB has, biases included, by a formula of your own.
-
-    Difficulty 2 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-weights_of_rrdb = check("06d", weights_of_rrdb)
 
 # %% [markdown]
 # ## Recap
+#
+# ![How strong the signal is after each of 23 blocks, for four kinds of network](pictures/06_rrdb.png)
 #
 # - Dense: every convolution sees all that is known. Residual in residual: a shortcut inside, and a shortcut around.
 # - Start small inside the blocks, and add only a fifth. Then depth is no danger.

@@ -4,10 +4,7 @@
 # **Goal.** See why a network that is trained on pixels must blur: it gives the average of all pictures that could be
 # right.
 #
-# ![One small patch, several sharp patches that shrink to it, and their average](pictures/07_blur.png)
-#
-# **You will see:** of many plausible sharp pictures, one chosen at random lies 3.0 ± 0.2 dB *below* their blurred
-# average.
+# **You will see:** many plausible sharp pictures of one small one, and which answer is nearest to all of them.
 #
 # Takes half a minute on two cores. You bring from [lesson 4](04_honest_training.py) that L2 answers the mean, and
 # from [lesson 6](06_rrdb.py) the RRDB generator.
@@ -15,6 +12,7 @@
 # %%
 from checks import check, hint
 from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures, trained
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import torch
@@ -40,38 +38,76 @@ from imaging.images import from_bytes, psnr, resize, rgb_to_luma
 #
 # $$\mathbf{E}\,(g-h)^2 = (g-\mathbf{E}h)^2 + \mathrm{Var}\,h$$
 #
-# The mean pays the variance once. A plausible sharp picture pays it twice: for the ground truth and for itself. Twice
-# the error is 3 dB less.
+# - $\mathrm{Var}\,h$: the variance, the mean squared distance of the possible pictures from their mean
 
 # %% [markdown]
 # ## Plausible pictures, made by hand
 #
 # Can we find many sharp patches that shrink to the same small one? A trick: every patch is what its small version
 # shows, plus the detail that was lost. Take the small version of *one* patch of grass and the lost detail of *another*.
+# **Now you.**
 
 
 # %%
-def lost_detail(high):
-    """What shrinking by 4 takes away."""
-    return high - resize(resize(high, 1 / 4), 4)
+def with_foreign_detail(high, other, scale):
+    """A patch that shrinks (nearly) like `high` but has the lost detail of `other`; both (N, C, H, W).
+
+    Difficulty 1 of 3, 10 minutes. Use `resize` of imaging.images.
+    """
+    raise NotImplementedError
 
 
+with_foreign_detail = check("07a", with_foreign_detail)
+
+# %%
 grass = rgb_to_luma(photograph("grass.png"))
 high = crop(grass, 200, 200, 64)
 low = resize(high, 1 / 4)
 places = torch.randint(512 - 64, (300, 2), generator=seed(1)).tolist()
 others = torch.cat([crop(grass, top, left, 64) for top, left in places])
-plausible = resize(low, 4) + lost_detail(others)
+plausible = with_foreign_detail(high.expand_as(others), others, 4)
 for _ in range(5):  # shrinking and enlarging are not exact opposites: take off what does not agree
     plausible = plausible + resize(low - resize(plausible, 1 / 4), 4)
 print(f"they shrink to the same small patch within {255 * (resize(plausible, 1 / 4) - low).abs().mean():.2f} levels")
 
 # %% [markdown]
-# **Predict before you run.** What does the average of all 300 look like? Which has the higher PSNR against the ground
-# truth, the average or a sharp one?
+# **Predict before you run.** What does the average of all 300 look like? And by how many dB is the PSNR of a sharp one,
+# chosen at random, above that of the average, or below it (then negative)?
+
+# %%
+predict("07", None)
+
+# %% [markdown]
+# **Now you.** The answer with the least expected error, for any probabilities; and that error.
+
+
+# %%
+def best_answer(plausible, probabilities):
+    """n plausible pictures (n, C, H, W) with their probabilities (n,), which sum to 1 → the picture (1, C, H, W) with
+    the least expected squared error.
+
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+best_answer = check("07c", best_answer)
+
+
+# %%
+def expected_error(guess, plausible):
+    """A guess (1, C, H, W) and n plausible pictures (n, C, H, W) → the expected mean squared error, a number.
+
+    Without a loop. Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+expected_error = check("07b", expected_error)
 
 # %% tags=["cover"]
-average = plausible.mean(dim=0, keepdim=True)
+average = best_answer(plausible, torch.full((300,), 1 / 300))
+print("largest difference from the plain mean:", (average - plausible.mean(dim=0)).abs().max().item())
 of_the_average = psnr(average, high, 4).item()
 decibels = psnr(plausible, high.expand_as(plausible), 4)
 show_pictures(
@@ -80,11 +116,15 @@ show_pictures(
 )
 
 # Any of the 300 may be the ground truth. The error of the average, and that of another one chosen at random:
-of_average = (plausible - average).square().mean()
+of_average = torch.as_tensor(expected_error(average, plausible))
 of_sharp = (plausible - plausible.roll(1, dims=0)).square().mean()
+outcome("07", -10 * (of_sharp / of_average).log10().item())
 promise("the average is ahead by, in dB", 10 * (of_sharp / of_average).log10().item(), 3.0, 0.2)
 
 # %% [markdown]
+# Promised: 3.0 ± 0.2 dB for the average. It pays the variance once. A plausible sharp picture pays it twice, for the
+# ground truth and for itself, and twice the error is 3 dB less.
+#
 # The average is the most faithful and the least like grass. No network, no better training and no larger data set can
 # change that: it lies in the question. "Which pixels have the least squared error?" The blur *is* the right answer.
 #
@@ -164,48 +204,11 @@ show()
 # Left of the dashed line the network agrees with the ground truth. Right of it lies what the small picture does not
 # say, and there the network adds little. For sharp grass we must ask another question than "which pixels?". That begins
 # in the next lesson.
-#
-# ## Exercises
-
-
-# %%
-def with_foreign_detail(high, other, scale):
-    """A patch that shrinks (nearly) like `high` but has the lost detail of `other`; both (N, C, H, W).
-
-    Difficulty 1 of 3, 10 minutes. Use `resize` of imaging.images.
-    """
-    raise NotImplementedError
-
-
-with_foreign_detail = check("07a", with_foreign_detail)
-
-
-# %%
-def expected_error(guess, plausible):
-    """A guess (1, C, H, W) and n plausible pictures (n, C, H, W) → the expected mean squared error, a number.
-
-    Without a loop. Difficulty 1 of 3, 5 minutes.
-    """
-    raise NotImplementedError
-
-
-expected_error = check("07b", expected_error)
-
-
-# %%
-def best_answer(plausible, probabilities):
-    """n plausible pictures (n, C, H, W) with their probabilities (n,), which sum to 1 → the picture (1, C, H, W) with
-    the least expected squared error.
-
-    Difficulty 2 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-best_answer = check("07c", best_answer)
 
 # %% [markdown]
 # ## Recap
+#
+# ![One small patch, several sharp patches that shrink to it, and their average](pictures/07_blur.png)
 #
 # - Many sharp pictures shrink to the same small one. A pixel loss answers with their mean, or their median.
 # - The mean has the best PSNR. It is blurred wherever the sharp ones differ.

@@ -4,10 +4,8 @@
 # **Goal.** Train a network against a **discriminator**, a second network that learns beside it. Compare four losses on
 # a toy that can be plotted. Then look at a discriminator of pictures at work.
 #
-# ![Four adversarial losses, and what each generator has learnt: arcs of a circle](pictures/08_discriminators.png)
-#
-# **You will see:** the squared error answers with the middle of the circle, 0.39 from everything real. The relativistic
-# average loss ends near the circle, 0.1 ± 0.05 from it.
+# **You will see:** five generators that learn the same circle by five losses. With the relativistic average loss the
+# answers end near it, at a distance of 0.1 ± 0.05.
 #
 # Takes half a minute on two cores. You bring from [lesson 7](07_blur.py): the average of all plausible pictures is
 # none of them.
@@ -15,6 +13,7 @@
 # %%
 from checks import check, hint
 from course import FAST, crop, photograph, photograph_pairs, promise, seed, show, show_pictures
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import torch
@@ -50,7 +49,11 @@ from imaging.images import from_bytes, resize
 # Here a "picture" is a point on a circle, two numbers. Shrinking keeps the first and loses the second. Nearly every
 # small picture has two plausible large ones: above and below.
 #
-# **Predict before you run.** What does a generator learn that minimises the squared error?
+# **Predict before you run.** What does a generator learn that minimises the squared error? How far from the circle do
+# its answers lie on average? (The circle's radius is 1.)
+
+# %%
+predict("08", None)
 
 
 # %%
@@ -88,22 +91,74 @@ for _ in range(20 if FAST else 400):
     optimizer.step()
 restored = restore(blurred, circle(500, seed(1)), seed(2))
 print(f"squared error alone: {distance_from_circle(restored):.2f} from the circle")
+outcome("08", distance_from_circle(restored))
 
 # %% [markdown]
 # ## Four adversarial losses
 #
-# Each is a pair: the discriminator's loss and the generator's, both of logits for real and fake. The first three are
-# written out here; ESRGAN's is in `esrgan.py`.
+# Each is a pair: the discriminator's loss and the generator's, both of logits for real and fake.
 #
 # - **Standard** (2014): the logarithms above. `softplus(x)` is $\log(1+e^x)$, the same without overflow.
 # - **Least squares**: real should be 1, fake 0, and the distance is squared.
 # - **Hinge**: real should be above 1, fake below −1. Logits beyond these limits cost nothing.
 # - **Relativistic average**: the real ones enter the generator's loss too.
+#
+# **Now you.** The discriminator's standard, hinge and relativistic loss, and the generator's relativistic one.
+
+
+# %%
+def standard_loss(real, fake):
+    """Logits for real and fake, any shape → the discriminator's standard loss, a number.
+
+    Logits of ±200 must do no harm. Difficulty 1 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+standard_loss = check("08a", standard_loss)
+
+
+# %%
+def hinge_loss(real, fake):
+    """Logits for real and fake → the discriminator's hinge loss, a number.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+hinge_loss = check("08b", hinge_loss)
+
+
+# %%
+def relativistic_loss(real, fake):
+    """Logits for real and fake → the discriminator's relativistic average loss, a number.
+
+    It is the mean of the two terms, as in esrgan.py. Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+relativistic_loss = check("08c", relativistic_loss)
+
+
+# %%
+def relativistic_for_generator(real, fake):
+    """Logits for real and fake → the generator's relativistic average loss, a number.
+
+    It is the discriminator's with real and fake exchanged: both terms, and their mean.
+
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+relativistic_for_generator = check("08d", relativistic_for_generator)
 
 
 # %%
 def standard(real, fake):
-    return F.softplus(-real).mean() + F.softplus(fake).mean(), F.softplus(-fake).mean()
+    return standard_loss(real, fake), F.softplus(-fake).mean()
 
 
 def least_squares(real, fake):
@@ -111,11 +166,17 @@ def least_squares(real, fake):
 
 
 def hinge(real, fake):
-    return F.relu(1 - real).mean() + F.relu(1 + fake).mean(), -fake.mean()
+    return hinge_loss(real, fake), -fake.mean()
 
 
 def relativistic(real, fake):
-    return esrgan.relativistic_discriminator_loss(real, fake), esrgan.relativistic_generator_loss(real, fake)
+    return relativistic_loss(real, fake), relativistic_for_generator(real, fake)
+
+
+logits = torch.randn(2, 16, 1, generator=seed())
+own = relativistic(*logits)
+real = esrgan.relativistic_discriminator_loss(*logits), esrgan.relativistic_generator_loss(*logits)
+print("largest difference from esrgan.py:", max(abs(a - b).item() for a, b in zip(own, real, strict=True)))
 
 
 def train(losses):
@@ -247,61 +308,11 @@ show_pictures([("right half enlarged ×4", half_degraded), ("discriminator's out
 # certain everywhere, its logits hardly depend on the picture, and the generator gets no direction. That is why ESRGAN
 # starts its second stage from a *good* first stage. It is also why `main.py train` shows the discriminator's mean
 # logits for real and restored pictures.
-#
-# ## Exercises
-
-
-# %%
-def standard_loss(real, fake):
-    """Logits for real and fake, any shape → the discriminator's standard loss, a number.
-
-    Logits of ±200 must do no harm. Difficulty 1 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-standard_loss = check("08a", standard_loss)
-
-
-# %%
-def hinge_loss(real, fake):
-    """Logits for real and fake → the discriminator's hinge loss, a number.
-
-    Difficulty 1 of 3, 5 minutes.
-    """
-    raise NotImplementedError
-
-
-hinge_loss = check("08b", hinge_loss)
-
-
-# %%
-def relativistic_loss(real, fake):
-    """Logits for real and fake → the discriminator's relativistic average loss, a number.
-
-    It is the mean of the two terms, as in esrgan.py. Difficulty 2 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-relativistic_loss = check("08c", relativistic_loss)
-
-
-# %%
-def relativistic_for_generator(real, fake):
-    """Logits for real and fake → the generator's relativistic average loss, a number.
-
-    It is the discriminator's with real and fake exchanged: both terms, and their mean.
-
-    Difficulty 2 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-relativistic_for_generator = check("08d", relativistic_for_generator)
 
 # %% [markdown]
 # ## Recap
+#
+# ![Four adversarial losses, and what each generator has learnt: arcs of a circle](pictures/08_discriminators.png)
 #
 # - A discriminator asks "could this be real?", not "are these the right pixels?".
 # - Against it, a generator chooses one plausible answer instead of the average.

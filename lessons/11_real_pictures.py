@@ -6,8 +6,7 @@
 #
 # ![A sharp picture on its way through two rounds of blur, resize, noise and JPEG](pictures/11_real_pictures.png)
 #
-# **You will see:** the network of lesson 7 takes noise for detail. It comes out 1.4 ± 0.15 times as strong as it went
-# in, where bicubic would have weakened it.
+# **You will see:** what the network of lesson 7 makes of noise, and of a photograph that was saved too often.
 #
 # Takes a quarter of a minute. You bring from [lesson 2](02_bicubic.py) how bicubic shrinks, and the PSNR-oriented
 # network of [lesson 7](07_blur.py).
@@ -17,6 +16,7 @@ import math
 
 from checks import check, hint
 from course import FAST, crop, photograph, promise, seed, show, show_pictures, trained
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import torch
@@ -46,8 +46,11 @@ from imaging.images import psnr, resize
 # %% [markdown]
 # ## What goes wrong
 #
-# **Predict before you run.** A small picture gets noise of σ = 10 levels. How strong is the noise after bicubic has
-# enlarged it ×4? After the network?
+# **Predict before you run.** A small picture gets noise of σ = 10 levels. How many times as strong is the noise after
+# the network has enlarged the picture ×4? And after bicubic?
+
+# %%
+predict("11", None)
 
 # %%
 _, checkpoint = trained(model="rrdb", scale=4, degradation="bicubic")
@@ -78,12 +81,13 @@ def strength(enlarge):
 
 
 print(f"bicubic: {strength(lambda picture: resize(picture, 4)):.2f} of the noise comes out")
+outcome("11", strength(lambda picture: upscale(network, picture, 4)))
 promise("through the network", strength(lambda picture: upscale(network, picture, 4)), 1.4, 0.15)
 
 # %% [markdown]
-# On the clean picture the network leads by more than two decibels. On the JPEG it is no better than bicubic: it draws
-# the borders of the blocks with care. It takes noise for fine detail that must be brought out, for all fine detail that
-# it was trained on was real.
+# Promised: through the network 1.4 ± 0.15 times as strong, where bicubic weakens it. On the clean picture the network
+# leads by more than two decibels. On the JPEG it is no better than bicubic: it draws the borders of the blocks with
+# care. It takes noise for fine detail that must be brought out, for all fine detail that it was trained on was real.
 #
 # ## Blur
 #
@@ -95,6 +99,20 @@ promise("through the network", strength(lambda picture: upscale(network, picture
 #
 # - $\sigma_1, \sigma_2$: widths in pixels, along axes that may be turned; $\beta$: the shape, 1 for the plain Gaussian
 # - $\propto$: divided by the sum, so that brightness stays
+#
+# **Now you.** The plateau.
+
+
+# %%
+def plateau_kernel(reach, sigma, beta):
+    """The plateau kernel with one width for both axes, (2·reach + 1, 2·reach + 1); its sum is 1.
+
+    Difficulty 2 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+plateau_kernel = check("11a", plateau_kernel)
 
 
 # %%
@@ -115,9 +133,11 @@ kernels = {
     "Gaussian": distortions.generalised_gaussian_kernels(*settings_of((2.0, 2.0), 1.0)),
     "turned": distortions.generalised_gaussian_kernels(*settings_of((4.0, 1.2), 1.0, 0.6)),
     "peaked, β = 0.5": distortions.generalised_gaussian_kernels(*settings_of((2.0, 2.0), 0.5)),
-    "plateau, β = 2": distortions.plateau_kernels(*settings_of((3.0, 3.0), 2.0)),
+    "plateau, β = 2": torch.as_tensor(plateau_kernel(10, 3.0, 2.0)).float()[None],
     "sinc: rings": distortions.sinc_kernels(torch.tensor([21]), torch.tensor([math.pi / 3])),
 }
+real = distortions.plateau_kernels(*settings_of((3.0, 3.0), 2.0))
+print("plateau, largest difference:", (kernels["plateau, β = 2"] - real).abs().max().item())
 part = crop(high, 30, 30, 96)
 show_pictures(
     [(name, (kernel / kernel.max()).clamp(0, 1)[None]) for name, kernel in kernels.items()],
@@ -136,6 +156,20 @@ show_pictures([(name, distortions.filter_each(part, kernel)) for name, kernel in
 # $$\sigma = s\,\sqrt{b / P}$$
 #
 # - $b$: brightness from 0 to 1; $P$: the photons of white, here 256; $s$: a strength
+#
+# **Now you.** Count them.
+
+
+# %%
+def counted(picture, photons, generator):
+    """A picture in 0..1 → as it looks when photons are counted, `photons` of them at white; not clipped.
+
+    `torch.poisson(expected, generator=generator)` counts. Difficulty 1 of 3, 10 minutes.
+    """
+    raise NotImplementedError
+
+
+counted = check("11b", counted)
 
 # %%
 ramp = torch.linspace(0, 1, 256).view(1, 1, 1, 256).expand(1, 3, 2000, 256)
@@ -143,7 +177,8 @@ grey = torch.tensor([False])
 gaussian = distortions.gaussian_noise(ramp, torch.tensor([16 / 255]), grey, seed())
 poisson = distortions.poisson_noise(ramp, torch.tensor([1.0]), grey, seed())
 plt.figure(figsize=(6.4, 3))
-for name, picture in (("Gaussian, σ = 16", gaussian), ("Poisson, s = 1", poisson)):
+photons = counted(ramp, 256, seed())
+for name, picture in (("Gaussian, σ = 16", gaussian), ("Poisson, s = 1", poisson), ("yours, not cut off", photons)):
     plt.plot(255 * ramp[0, 0, 0], 255 * (picture - ramp)[0, 0].std(dim=0), label=name)
 plt.plot(255 * ramp[0, 0, 0], 255 * (ramp[0, 0, 0] / 256).sqrt(), "k--", label="the formula")
 plt.gca().set(xlabel="brightness", ylabel="σ of the noise, levels", title="Weaker at the ends, where 0..1 is cut off")
@@ -155,6 +190,9 @@ show()
 #
 # JPEG writes every block of 8×8 pixels as 64 cosine waves, each with a number for how much of it there is. It divides
 # the numbers by the **steps** of a table and rounds. Fine waves have large steps, so most of their numbers become 0.
+#
+# The cosines are the rows of a matrix $D$: the numbers of a block $B$ are $D\,B\,D^\top$, and
+# $D^\top$ (numbers) $D$ gives it back.
 
 
 # %%
@@ -167,13 +205,30 @@ def dct_matrix():
     return matrix
 
 
+# %% [markdown]
+# **Now you.** One block, there and back.
+
+
+# %%
+def quantised(block, steps):
+    """A block (8, 8) of levels from 0 to 255 and the table of steps (8, 8) → the block as JPEG gives it back.
+
+    Not rounded and not clipped at the end. Use dct_matrix() from above. Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+quantised = check("11c", quantised)
+
+
+# %%
 def jpeg_by_hand(grey, quality):
     """Whole levels (H, W), sides that divide by 8 → as JPEG gives them back, and the rounded numbers of all blocks."""
-    steps = distortions.quantisation_tables(torch.tensor([quality]))[0, 0]
+    steps = distortions.quantisation_tables(torch.tensor([quality]))[0, 0].float()
+    blocks = grey.unfold(0, 8, 8).unfold(1, 8, 8)  # (rows, columns, 8, 8)
+    back = torch.stack([torch.stack([quantised(block, steps) for block in row]) for row in blocks])
     dct = dct_matrix()
-    blocks = (grey - 128).unfold(0, 8, 8).unfold(1, 8, 8)  # (rows, columns, 8, 8)
-    numbers = (dct @ blocks @ dct.T / steps).round()
-    back = dct.T @ (numbers * steps) @ dct + 128
+    numbers = (dct @ (back - 128) @ dct.T / steps).round()
     return back.transpose(1, 2).reshape(grey.shape).clamp(0, 255).round(), numbers
 
 
@@ -192,6 +247,32 @@ show_pictures(panels)
 # A number that became zero is gone. What is left of a block does not fit its neighbour: these are the **block
 # artifacts** that the network drew so carefully. (JPEG also stores colour at half the size, with larger steps.)
 #
+# Now a camera, from its lens to its file. **Now you.** In which order?
+
+
+# %%
+def as_the_camera_does(high, kernel, scale, sigma, quality, generator):
+    """A picture (1, 3, H, W) → degraded by one first-order round.
+
+    It is filtered by `kernel` (1, K, K), shrunk by bicubic, gets Gaussian noise in colour (`sigma` from 0 to 1), and is
+    saved as JPEG. Everything is in imaging.distortions, and `resize` in imaging.images. Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+as_the_camera_does = check("11d", as_the_camera_does)
+
+# %%
+kernel = kernels["Gaussian"]
+camera = as_the_camera_does(high, kernel, 4, 0.03, 60, seed())
+noise = torch.tensor([0.03]), torch.tensor([False])
+by_steps = distortions.jpeg(
+    distortions.gaussian_noise(resize(distortions.filter_each(high, kernel), 1 / 4), *noise, seed()), torch.tensor([60])
+)
+print("largest difference from the functions of the module, in this order:", (camera - by_steps).abs().max().item())
+show_pictures([("scene", high), ("by the camera", camera), ("bicubic alone", low)])
+
+# %% [markdown]
 # ## One round, to turn by hand
 #
 # Blur, shrink, noise, JPEG: in a notebook with the package ipywidgets three sliders stand under the pictures.
@@ -229,8 +310,11 @@ show_pictures(stages[:6], stages[6:], side=96)
 # %% [markdown]
 # Above each picture stands what was sampled for it. On the way, a picture may be smaller or larger than at the end.
 #
-# **Predict before you run.** Bicubic gives one small picture. Fifty times we degrade the same picture at random. How
-# far apart, in decibels, are the best and the worst?
+# **Predict before you run.** Bicubic gives one small picture. Fifty times we degrade the same picture at random, in two
+# rounds. How far apart, in decibels, are the best and the worst?
+
+# %%
+predict("11.2", None)
 
 # %%
 count = 5 if FAST else 50
@@ -239,6 +323,7 @@ for name, method in (("first order", degrade.first_order), ("second order", degr
     lows = [method(high, 4, seed(number)) for number in range(count)]
     decibels[name] = [psnr(resize(picture, 4), high, 4).item() for picture in lows]
     print(f"{name}: {min(decibels[name]):.1f} to {max(decibels[name]):.1f} dB")
+outcome("11.2", max(decibels["second order"]) - min(decibels["second order"]))
 plt.figure(figsize=(6.4, 2.8))
 plt.hist(decibels.values(), bins=20, label=list(decibels))
 plt.axvline(psnr(resize(low, 4), high, 4).item(), color="black", linestyle="--", label="bicubic alone")
@@ -249,57 +334,6 @@ show()
 # %% [markdown]
 # One network must now restore all of them. It can no longer count on one kind of degradation, so it learns what they
 # have in common. The price: on clean pictures it is worse than a network trained on bicubic alone.
-#
-# ## Exercises
-
-
-# %%
-def plateau_kernel(reach, sigma, beta):
-    """The plateau kernel with one width for both axes, (2·reach + 1, 2·reach + 1); its sum is 1.
-
-    Difficulty 2 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-plateau_kernel = check("11a", plateau_kernel)
-
-
-# %%
-def counted(picture, photons, generator):
-    """A picture in 0..1 → as it looks when photons are counted, `photons` of them at white; not clipped.
-
-    `torch.poisson(expected, generator=generator)` counts. Difficulty 1 of 3, 10 minutes.
-    """
-    raise NotImplementedError
-
-
-counted = check("11b", counted)
-
-
-# %%
-def quantised(block, steps):
-    """A block (8, 8) of levels from 0 to 255 and the table of steps (8, 8) → the block as JPEG gives it back.
-
-    Not rounded and not clipped at the end. Use dct_matrix() from above. Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-quantised = check("11c", quantised)
-
-
-# %%
-def as_the_camera_does(high, kernel, scale, sigma, quality, generator):
-    """A picture (1, 3, H, W) → degraded by one first-order round.
-
-    It is filtered by `kernel` (1, K, K), shrunk by bicubic, gets Gaussian noise in colour (`sigma` from 0 to 1), and is
-    saved as JPEG. Everything is in imaging.distortions, and `resize` in imaging.images. Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-as_the_camera_does = check("11d", as_the_camera_does)
 
 # %% [markdown]
 # ## Recap

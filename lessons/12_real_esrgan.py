@@ -4,8 +4,6 @@
 # **Goal.** Take apart the four devices that make ESRGAN work on real pictures: a pool of training pairs, sharpened
 # targets, a discriminator that answers for every pixel and cannot be too steep, and averaged weights (EMA).
 #
-# ![The resize factors in each batch: all alike as made, all different from the pool](pictures/12_real_esrgan.png)
-#
 # **You will see:** the mean of a batch of six swings 2.4 ± 0.3 times less when the pool has mixed the batches.
 #
 # Takes a quarter of a minute on two cores. You bring from [lesson 11](11_real_pictures.py) the second-order
@@ -14,6 +12,7 @@
 # %%
 from checks import check, hint
 from course import FAST, crop, photograph, promise, seed, show, show_pictures, trained
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import torch
@@ -63,7 +62,27 @@ from imaging.images import resize
 # places to the new ones. Here a "picture" is only the factor of the first resize: `PairPool` in `engine/data.py` does
 # not mind.
 #
-# **Predict before you run.** Six pictures leave the pool together. From how many different batches do they come?
+# **Predict before you run.** Six pictures leave the pool together. From how many different batches do they come on
+# average?
+
+# %%
+predict("12", None)
+
+# %% [markdown]
+# **Now you.** The same for lists.
+
+
+# %%
+def pooled(pool, size, batch, generator):
+    """A list of pairs, its largest length, and a list of new pairs → the pairs to learn from, as many as are new.
+
+    While there is room in the pool, the new pairs join it and are also the answer. When it is full, as many pairs leave
+    it, sampled at random, none twice; the new ones take their places. Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+pooled = check("12a", pooled)
 
 
 # %%
@@ -75,13 +94,21 @@ def factors(count, generator):
 
 pool = PairPool(180)
 generator = seed()
-made, mixed = [], []
+made, mixed, batches, own_pool = [], [], [], []
+alike = True
+twin = torch.Generator()  # of the pool's own random numbers
 for number in range(900):
     new = factors(6, generator)
-    old, _ = pool.exchange(new, torch.full_like(new, number), generator)
+    twin.set_state(generator.get_state())
+    old, origin = pool.exchange(new, torch.full_like(new, number), generator)
+    own = pooled(own_pool, 180, [(factor, number) for factor in new.flatten().tolist()], twin)
+    alike &= own == list(zip(old.flatten().tolist(), origin.flatten().tolist(), strict=True))
     if number >= 100:  # by then the pool is full
         made.append(new.flatten())
         mixed.append(old.flatten())
+        batches.append(len({number for _, number in own}))
+print("the same pictures as from PairPool, which samples by torch.randperm:", alike)
+outcome("12", sum(batches) / len(batches))
 made, mixed = torch.stack(made), torch.stack(mixed)
 
 # %% tags=["cover"]
@@ -102,27 +129,38 @@ promise("so many times less", (made.mean(dim=1).std() / mixed.mean(dim=1).std())
 # ## Sharpened targets
 #
 # **Unsharp masking** (USM) takes what a wide blur removes and adds half of it once more. It does so only where that is
-# more than 10 levels, so that noise in flat places stays as it is.
+# more than 10 levels, so that noise in flat places stays as it is. **Now you.**
 
 
 # %%
-def usm_by_hand(high):
+def sharpened_like_usm(high, blur, weight, threshold):
+    """Pictures in 0..1 → the same, sharpened by unsharp masking.
+
+    `blur(pictures)` is the wide blur; `threshold` is in levels, 0 to 255.
+
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+sharpened_like_usm = check("12b", sharpened_like_usm)
+
+
+# %%
+def wide_blur(pictures):
+    """A Gaussian of 51 pixels, σ = 8, of each colour and each picture by itself."""
     taps = torch.arange(51.0) - 25
     gaussian = torch.exp(-(taps**2) / (2 * 8**2))
     gaussian = gaussian / gaussian.sum()
-
-    def blurred(picture):
-        padded = F.pad(picture, (25, 25, 25, 25), mode="reflect").transpose(0, 1)  # each colour by itself
-        return F.conv2d(F.conv2d(padded, gaussian.view(1, 1, 51, 1)), gaussian.view(1, 1, 1, 51)).transpose(0, 1)
-
-    detail = high - blurred(high)
-    mask = blurred((255 * detail.abs() > 10).float())
-    return high + mask * ((high + 0.5 * detail).clamp(0, 1) - high)
+    padded = F.pad(pictures, (25, 25, 25, 25), mode="reflect").flatten(0, 1)[:, None]
+    rows = F.conv2d(F.conv2d(padded, gaussian.view(1, 1, 51, 1)), gaussian.view(1, 1, 1, 51))
+    return rows.view_as(pictures)
 
 
 high = crop(photograph("astronaut.png"), 20, 150, 192)
 sharpened = distortions.usm_sharpen(high)
-print("largest difference from distortions.usm_sharpen:", (usm_by_hand(high) - sharpened).abs().max().item())
+by_hand = sharpened_like_usm(high, wide_blur, 0.5, 10.0)
+print("largest difference from distortions.usm_sharpen:", (by_hand - sharpened).abs().max().item())
 added = (0.5 + 4 * (sharpened - high)).clamp(0, 1)
 show_pictures([("ground truth", high), ("sharpened", sharpened), ("what was added, × 4", added)])
 
@@ -131,7 +169,19 @@ show_pictures([("ground truth", high), ("sharpened", sharpened), ("what was adde
 #
 # To find $\sigma(W)$ without decomposing $W$, send a vector through $W$ and back, again and again. The direction that
 # is stretched most wins. This is **power iteration**. PyTorch does *one* round at each update and remembers the vector.
-# $W$ changes little, so the vector is never far off.
+# $W$ changes little, so the vector is never far off. **Now you.** One round.
+
+
+# %%
+def normalised_by_stretch(weight, u):
+    """A convolution's weight (out, in, K, K) and a vector u (out,) → (weight/σ, the next u), by one power iteration.
+
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+normalised_by_stretch = check("12c", normalised_by_stretch)
 
 # %%
 torch.manual_seed(0)
@@ -140,13 +190,11 @@ matrix = layer.weight_orig.detach().flatten(1)  # one row for each channel that 
 u = layer.weight_u.clone()
 stretches = []
 for _ in range(30):
-    v = F.normalize(matrix.T @ u, dim=0)
-    u = F.normalize(matrix @ v, dim=0)
-    stretches.append((u @ matrix @ v).item())
+    normalised, u = normalised_by_stretch(layer.weight_orig.detach(), u)
+    stretches.append((layer.weight_orig.norm() / normalised.norm()).item())
     if len(stretches) == 1:
         layer(torch.zeros(1, 8, 3, 3))  # a forward pass: PyTorch's one round
-        own = layer.weight_orig / stretches[0]
-        print("after one round, largest difference from PyTorch:", (own - layer.weight).abs().max().item())
+        print("after one round, largest difference from PyTorch:", (normalised - layer.weight).abs().max().item())
 print(f"σ after 1, 5 and 30 rounds: {stretches[0]:.4f}, {stretches[4]:.4f}, {stretches[29]:.4f}")
 print(f"the largest singular value: {torch.linalg.matrix_norm(matrix, 2):.4f}")
 
@@ -155,7 +203,10 @@ print(f"the largest singular value: {torch.linalg.matrix_norm(matrix, 2):.4f}")
 # pushes a restored number upwards.
 #
 # **Predict before you run.** Which discriminator is right more often, the one with spectral norm or the one without?
-# How hard does each push?
+# And how many times as hard does the one without push a number at −1?
+
+# %%
+predict("12.2", None)
 
 
 # %%
@@ -177,6 +228,7 @@ def trained_discriminator(bounded):
     return discriminator.eval()
 
 
+pushes = []
 line = torch.linspace(-1.5, 1.5, 200)[:, None].requires_grad_()
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.8))
 for name, bounded in (("spectral norm", True), ("without", False)):
@@ -186,6 +238,8 @@ for name, bounded in (("spectral norm", True), ("without", False)):
     axes[0].plot(line.detach(), logits.detach(), label=name)
     axes[1].plot(line.detach(), -push, label=name)
     print(f"{name}: steepest {slope.max():.2f}; at −1 the generator is pushed by {-push[33, 0]:.4f}")
+    pushes.append(-push[33, 0].item())
+outcome("12.2", pushes[1] / pushes[0])
 axes[0].set(xlabel="number", ylabel="C", title="Logit of the discriminator")
 axes[1].set(xlabel="number", ylabel="gradient", title="How hard a generator is pushed upwards")
 axes[0].legend()
@@ -277,50 +331,11 @@ show_pictures([*panels, ("ground truth", high)])
 # looks like spots: it is trained on pixels alone, and where it cannot know, it blurs. The second stage, with features
 # and the discriminator (`python main.py train -m esrgan -d real`), brings firm edges and a grain back. It makes a
 # painting of a face as small as this one. What it puts there need not be true: it is what such pictures usually have.
-#
-# ## Exercises
-
-
-# %%
-def pooled(pool, size, batch, generator):
-    """A list of pairs, its largest length, and a list of new pairs → the pairs to learn from, as many as are new.
-
-    While there is room in the pool, the new pairs join it and are also the answer. When it is full, as many pairs leave
-    it, sampled at random, none twice; the new ones take their places. Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-pooled = check("12a", pooled)
-
-
-# %%
-def sharpened_like_usm(high, blur, weight, threshold):
-    """Pictures in 0..1 → the same, sharpened by unsharp masking.
-
-    `blur(pictures)` is the wide blur; `threshold` is in levels, 0 to 255.
-
-    Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-sharpened_like_usm = check("12b", sharpened_like_usm)
-
-
-# %%
-def normalised_by_stretch(weight, u):
-    """A convolution's weight (out, in, K, K) and a vector u (out,) → (weight/σ, the next u), by one power iteration.
-
-    Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-normalised_by_stretch = check("12c", normalised_by_stretch)
 
 # %% [markdown]
 # ## Recap
+#
+# ![The resize factors in each batch: all alike as made, all different from the pool](pictures/12_real_esrgan.png)
 #
 # - The pictures of a batch share one size, so their degradations are alike. A pool mixes the batches.
 # - Aim at sharpened pictures, but show the discriminator real ones.

@@ -4,10 +4,8 @@
 # **Goal.** Take a trained network where it is needed: to pictures larger than the memory, to fast arithmetic, to
 # several machines and to a phone. Know each time whether the result is the same, or by how much it differs.
 #
-# ![A cat in tiles: seams without a margin, none with eight pixels](pictures/13_into_use.png)
-#
-# **You will see:** the shipped RRDB in tiles without a margin is wrong by up to 24 ± 3 of 255 levels at the seams.
-# With a margin as wide as its receptive field reaches, nothing differs.
+# **You will see:** the shipped RRDB in tiles without a margin is wrong by up to 24 ± 3 of 255 levels at the seams. How
+# wide a margin it needs is for you to predict.
 #
 # Takes a quarter of a minute on two cores. You bring from [lesson 3](03_srcnn.py) the receptive field, and from
 # [lesson 6](06_rrdb.py) RRDB.
@@ -18,6 +16,7 @@ import time
 
 from checks import check, hint
 from course import crop, photograph, promise, seed, show, show_pictures
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import torch
@@ -49,6 +48,23 @@ from srcnn import SRCNN
 # paper's.
 
 
+# %% [markdown]
+# **Now you.** Along one line: which pixels must a tile be given?
+
+
+# %%
+def window(start, stop, length, margin, fold):
+    """A tile makes the pixels start … stop − 1 of a line of `length` → the pair (first, last) that it must be given.
+
+    It gets the pixels first … last − 1, with at least `margin` more on each side, except at the ends of the line.
+    `first` is a multiple of `fold`, and so is `last` unless the line ends there. Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+window = check("13a", window)
+
+
 # %%
 def by_hand(network, picture, side, margin, scale=1):
     """The network over tiles of `side` pixels: (1, C, H, W) → (1, C, scale·H, scale·W)."""
@@ -57,9 +73,10 @@ def by_hand(network, picture, side, margin, scale=1):
     for top in range(0, height, side):
         for left in range(0, width, side):
             bottom, right = min(top + side, height), min(left + side, width)
-            first_row, first_column = max(0, top - margin), max(0, left - margin)
+            first_row, last_row = window(top, bottom, height, margin, 1)
+            first_column, last_column = window(left, right, width, margin, 1)
             with torch.no_grad():
-                tile = network(picture[..., first_row : bottom + margin, first_column : right + margin])
+                tile = network(picture[..., first_row:last_row, first_column:last_column])
             rows = slice(scale * (top - first_row), scale * (bottom - first_row))
             columns = slice(scale * (left - first_column), scale * (right - first_column))
             large[..., scale * top : scale * bottom, scale * left : scale * right] = tile[..., rows, columns]
@@ -81,8 +98,11 @@ for margin in (0, 7, 8):
 #
 # Now the network that ships with the program, which enlarges ×4.
 #
-# **Predict before you run.** Its receptive field reaches 94 pixels. How wide a margin do you need until no eye finds
-# the seams? And until no computer does?
+# **Predict before you run.** Its receptive field reaches 94 pixels. How wide a margin do you need until the result is
+# wrong by less than half a level, so that an 8-bit file hardly differs? And until no computer finds the seams?
+
+# %%
+predict("13", None)
 
 # %% tags=["cover"]
 rrdb = networks.load_network(checkpoints.load_checkpoint(checkpoints.PRETRAINED / "rrdb_x4.pt"))
@@ -100,6 +120,7 @@ strip = resize(crop(photograph("coffee.png"), 120, 80, 48, 400), 1 / 2)  # 24×2
 whole = rrdb(strip)
 margins = (0, 1, 2, 4, 8, 16, 32, rrdb.radius)
 errors = [255 * (by_hand(rrdb, strip, 100, margin, scale=4) - whole).abs().max().item() for margin in margins]
+outcome("13", f"at most {next(margin for margin, error in zip(margins, errors, strict=True) if error < 0.5)}")
 for margin, error in zip(margins, errors, strict=True):
     print(f"margin {margin:2}: {error:.6f} levels")
 plt.figure(figsize=(6, 3))
@@ -167,7 +188,19 @@ print("float16 ends at 65504: 70000 becomes", torch.tensor(70000.0).half().item(
 #
 # The processor has a peak of operations a second, its memory a peak of bytes a second. Divide each count by its peak:
 # the larger quotient is the shortest time to hope for. As peaks we take what a very wide convolution and a large copy
-# reach.
+# reach. **Now you.**
+
+
+# %%
+def cost(inputs, outputs, kernel, height, width):
+    """(operations, bytes) of a convolution that keeps height and width, in float32, by the formulas above.
+
+    Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+cost = check("13b", cost)
 
 
 # %%
@@ -196,8 +229,8 @@ bytes_a_second = 2 * long.nbytes / seconds_of(lambda: target.copy_(long))
 print(f"one core here: {operations_a_second / 1e9:.0f} billion operations and {bytes_a_second / 1e9:.0f} GB a second")
 for inputs, outputs, side in ((64, 64, 3), (16, 16, 3), (64, 64, 1), (32, 1, 5)):
     layer, features = convolution(inputs, outputs, side)
-    by_operations = 2e3 * layer.weight.numel() * 128**2 / operations_a_second
-    by_bytes = 4e3 * ((inputs + outputs) * 128**2 + layer.weight.numel()) / bytes_a_second
+    operations, traffic = cost(inputs, outputs, side, 128, 128)
+    by_operations, by_bytes = 1e3 * operations / operations_a_second, 1e3 * traffic / bytes_a_second
     measured = 1e3 * seconds_of(lambda layer=layer, features=features: layer(features))
     print(f"{side}×{side}, {inputs} → {outputs}: operations {by_operations:.2f} ms, bytes {by_bytes:.2f} ms; "
           f"measured {measured:.2f} ms")  # fmt: skip
@@ -255,79 +288,7 @@ for name, network in candidates.items():
 # %% [markdown]
 # **Fold what was only for training.** A convolution is linear, so the sum of several side by side is *one* convolution.
 # A 3×3, a 1×1 and the identity learn better together than a 3×3 alone (RepVGG, Ding et al., 2021). What ships is a
-# single 3×3. Here we fold a 1×1 beside the middle layer of SRCNN 9-3-5:
-
-# %%
-network = SRCNN((9, 3, 5))
-beside = nn.Conv2d(64, 32, 1)
-picture = torch.rand(1, 1, 40, 40, generator=seed())
-with torch.no_grad():
-    features = network.extract(picture).relu()
-    two = network.map(features) + beside(features)[..., 1:-1, 1:-1]  # valid: the 3×3 has lost a pixel on each side
-    expected = network.reconstruct(two.relu())
-    network.map.weight += F.pad(beside.weight, [1] * 4)  # a 1×1 filter is a 3×3 with zeros around
-    network.map.bias += beside.bias
-    print(f"folded into a plain SRCNN: {(network.forward_valid(picture) - expected).abs().max():.1e} apart")
-
-# %% [markdown]
-# Two convolutions one after the other fold as well, if nothing stands between them. A 1×1 that widens and a 3×3 that
-# narrows again become `einsum("omyx,mi->oiyx", three, one)` of their weights. ECBSR (Zhang et al., 2021), made for
-# phones, trains such a pair beside its 3×3, and fixed edge filters too.
-#
-# **Eight bits a weight.** Each weight becomes a whole number $q$ from −127 to 127, each filter gets a step $s$, and
-# $w \approx s\,q$. That is a quarter of the memory, and phones have fast units for it.
-#
-# **Predict before you run.** With how many bits do you see it?
-
-# %%
-BITS = (8, 6, 5, 4, 3)
-versions = {32: exact}
-for bits in BITS:
-    rounded = copy.deepcopy(rrdb)
-    for layer in rounded.modules():
-        if isinstance(layer, nn.Conv2d):
-            step = layer.weight.abs().amax(dim=(1, 2, 3), keepdim=True) / (2 ** (bits - 1) - 1)
-            layer.weight.copy_((layer.weight / step).round() * step)
-    versions[bits] = rounded(low)
-show_pictures([
-    (f"{bits} bits\n{psnr(restored, high, 4).item():.2f} dB", restored[..., 60:124, 24:88])
-    for bits, restored in versions.items()
-])  # fmt: skip
-
-# %% [markdown]
-# Eight bits cost nothing. With four the colours are wrong, and three destroy the picture. Here only weights are
-# rounded. To *compute* in eight bits, the features must be rounded too, and their range must first be measured on
-# pictures.
-#
-# SRCNN minds more. Three that we trained for 200 steps, as in lesson 3, lost 0.2 to 0.4 dB by eight bits. In each layer
-# one weight of about 1 hands the picture through, and the step that suits it is coarse for its neighbours.
-#
-# ## Exercises
-
-
-# %%
-def window(start, stop, length, margin, fold):
-    """A tile makes the pixels start … stop − 1 of a line of `length` → the pair (first, last) that it must be given.
-
-    It gets the pixels first … last − 1, with at least `margin` more on each side, except at the ends of the line.
-    `first` is a multiple of `fold`, and so is `last` unless the line ends there. Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-window = check("13a", window)
-
-
-# %%
-def cost(inputs, outputs, kernel, height, width):
-    """(operations, bytes) of a convolution that keeps height and width, in float32, by the formulas above.
-
-    Difficulty 1 of 3, 5 minutes.
-    """
-    raise NotImplementedError
-
-
-cost = check("13b", cost)
+# single 3×3. **Now you.**
 
 
 # %%
@@ -340,6 +301,22 @@ def folded(weight3, bias3, weight1, bias1):
 
 
 folded = check("13c", folded)
+
+# %%
+three, one = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 16, 1)
+features = torch.rand(1, 16, 40, 40, generator=seed())
+with torch.no_grad():
+    branches = three(features) + one(features) + features
+    weight, bias = folded(three.weight, three.bias, one.weight, one.bias)
+    print(f"folded: {(F.conv2d(features, weight, bias, padding=1) - branches).abs().max():.1e} apart")
+
+# %% [markdown]
+# Two convolutions one after the other fold as well, if nothing stands between them. A 1×1 that widens and a 3×3 that
+# narrows again become `einsum("omyx,mi->oiyx", three, one)` of their weights. ECBSR (Zhang et al., 2021), made for
+# phones, trains such a pair beside its 3×3, and fixed edge filters too.
+#
+# **Eight bits a weight.** Each weight becomes a whole number $q$ from −127 to 127, each filter gets a step $s$, and
+# $w \approx s\,q$. That is a quarter of the memory, and phones have fast units for it. **Now you.**
 
 
 # %%
@@ -354,20 +331,43 @@ def to_8_bits(weight):
 to_8_bits = check("13d", to_8_bits)
 
 # %% [markdown]
-# ## Moving pictures
+# **Predict before you run.** With 8, 6, 5, 4 and 3 bits a weight: which is the largest number of bits that costs more
+# than half a decibel?
+
+# %%
+predict("13.2", None)
+
+# %%
+BITS = (8, 6, 5, 4, 3)
+versions = {32: exact}
+for bits in BITS:
+    rounded = copy.deepcopy(rrdb)
+    for layer in rounded.modules():
+        if isinstance(layer, nn.Conv2d):
+            numbers, steps = to_8_bits(layer.weight.detach())
+            coarser = 127 / (2 ** (bits - 1) - 1)  # with fewer bits the steps are larger; with eight this is 1
+            exact_numbers = numbers if bits == 8 else layer.weight / steps
+            layer.weight.copy_((exact_numbers / coarser).round() * coarser * steps)
+    versions[bits] = rounded(low)
+lost = {bits: psnr(exact, high, 4).item() - psnr(versions[bits], high, 4).item() for bits in BITS}
+outcome("13.2", next(bits for bits in BITS if lost[bits] > 0.5))
+show_pictures([
+    (f"{bits} bits\n{psnr(restored, high, 4).item():.2f} dB", restored[..., 60:124, 24:88])
+    for bits, restored in versions.items()
+])  # fmt: skip
+
+# %% [markdown]
+# Eight bits cost nothing. With four the colours are wrong, and three destroy the picture. Here only weights are
+# rounded. To *compute* in eight bits, the features must be rounded too, and their range must first be measured on
+# pictures.
 #
-# `python main.py upscale -i clip.mp4` takes a film picture by picture. That is most of it, and what is missing can be
-# seen: two pictures in a row differ a little, by noise or by half a pixel of movement, and a network that invents
-# texture invents another one for each. Leaves and hair then **flicker**. A network that learnt to be right on average
-# (RRDB, SRVGG) flickers less than one that learnt to look real (ESRGAN). Networks that look at several pictures at once
-# (BasicVSR, Chan et al., 2021) are steady, and are another course.
-#
-# The rest is about not breaking what was whole (`engine/video.py`): a film says at which moment each picture is shown,
-# and these moments are copied, not counted, else the sound drifts away from the lips. It stores luma and, at half the
-# size, colours. SRCNN gets the luma as it is.
+# SRCNN minds more. Three that we trained for 200 steps, as in lesson 3, lost 0.2 to 0.4 dB by eight bits. In each layer
+# one weight of about 1 hands the picture through, and the step that suits it is coarse for its neighbours.
 
 # %% [markdown]
 # ## Recap
+#
+# ![A cat in tiles: seams without a margin, none with eight pixels](pictures/13_into_use.png)
 #
 # - A margin as wide as the receptive field reaches makes tiles exact. Networks look less far than they can see.
 # - Measure what a lower precision costs, in levels and dB.

@@ -4,10 +4,8 @@
 # **Goal.** Find ten mistakes that run without an error, all of kinds that public programs have, and mend them. Learn to
 # know each by its symptom.
 #
-# ![A cat's eye, once as it should be and once as two ghosts between stripes](pictures/14_bug_museum.png)
-#
-# **You will see:** a careless line costs bicubic itself up to 2.8 ± 0.3 dB. Mend it, and this promise is broken: so it
-# should be.
+# **You will see:** ten symptoms. One careless line costs bicubic itself up to 2.8 ± 0.3 dB. Mend it, and this promise
+# is broken: so it should be.
 #
 # Takes a quarter of a minute on two cores. You bring from [lesson 1](01_pixels.py) how pictures are measured, from
 # [lesson 3](03_srcnn.py) training.
@@ -20,6 +18,7 @@ from pathlib import Path
 
 from checks import check, hint
 from course import crop, photograph, promise, show, show_pictures
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import numpy
@@ -51,8 +50,13 @@ from srcnn import SRCNN
 # and run both cells again. `check` says *not yet* while nothing has changed. When only a part is mended, it says what
 # is still wrong.
 #
-# **Predict before you run.** Read each function first, and write down what the symptom will be.
-#
+# **Predict before you run.** Read each function first, and write down what the symptom will be. And in c: by how many
+# levels of 255 is a picture too bright on average in the file, or too dark (then negative)?
+
+# %%
+predict("14", None)
+
+# %% [markdown]
 # ### a. The night
 #
 # A photograph taken at night, stored with 16 bits, comes out as bright as day.
@@ -69,10 +73,10 @@ def as_floats(pixels):
 
 
 # %%
+check("14a", as_floats)
 rocket = crop(photograph("rocket.jpg"), 60, 220, 160, 240)
 day, night = ((most * rocket).round().numpy().astype(numpy.uint16) for most in (65535, 250))
 show_pictures([(name, torch.from_numpy(as_floats(one))) for name, one in (("day", day), ("night", night))])
-check("14a", as_floats)
 
 # %% [markdown]
 # ### b. The ghosts
@@ -91,13 +95,13 @@ def in_rows(values, size):
 
 
 # %% tags=["cover"]
+check("14b", in_rows)
 cat = rgb_to_luma(photograph("chelsea.png"))
 panels = []
 for side in (180, 270):
     part = crop(cat, 60, 110, 180, side)
     panels.append((f"{side}×180", in_rows(part.flatten(), (side, 180))[None, None]))
 show_pictures(panels)
-check("14b", in_rows)
 
 # %% [markdown]
 # ### c. The black snow
@@ -115,12 +119,14 @@ def as_bytes(picture):
 
 
 # %%
+check("14c", as_bytes)
 stars = (1.6 * crop(rgb_to_luma(photograph("coffee.png")), 20, 300, 120)).clamp(0, 1)
 enlarged = resize(resize(stars, 1 / 2), 2)
 show_pictures([("before", enlarged), ("in the file", from_bytes(as_bytes(enlarged)))])
 dimmed = 0.9 * rocket
-print(f"mean error of a dimmed picture: {(as_bytes(dimmed) - 255 * dimmed).mean():+.2f} of 255 levels")
-check("14c", as_bytes)
+mean_error = (as_bytes(dimmed) - 255 * dimmed).mean().item()
+outcome("14", mean_error)
+print(f"mean error of a dimmed picture: {mean_error:+.2f} of 255 levels")
 
 # %% [markdown]
 # ### d. A table under bicubic
@@ -140,14 +146,14 @@ def baseline(high, scale):
 
 
 # %%
+check("14d", baseline)
 sides = range(192, 209)
-decibels = [baseline(crop(photograph("coffee.png"), 100, 100, side), 4).item() for side in sides]
+decibels = [float(baseline(crop(photograph("coffee.png"), 100, 100, side), 4)) for side in sides]
 plt.figure(figsize=(6, 2.8))
 plt.plot(sides, decibels, marker=".")
 plt.gca().set(xlabel="side of the photograph (pixels)", ylabel="PSNR (dB)", title="Bicubic ×4", xticks=sides[::4])
 show()
 promise("a few pixels more or less cost, in dB", decibels[0] - min(decibels[:4]), 2.8, 0.3)
-check("14d", baseline)
 
 # %% [markdown]
 # ### e. The wrong partners
@@ -165,6 +171,7 @@ def pair_up(lows, highs):
 
 
 # %%
+check("14e", pair_up)
 names = ("astronaut", "camera", "chelsea", "coffee")
 panels = []
 for low, high in pair_up([f"{name}_x4.png" for name in names if name != "camera"], [f"{name}.png" for name in names]):
@@ -172,7 +179,6 @@ for low, high in pair_up([f"{name}_x4.png" for name in names if name != "camera"
     one = resize(resize(one, 1 / 4), 4)
     panels.append((f"{low} with {high}: {psnr(one, other, 4).item():.1f} dB", torch.cat((one, other), dim=3)))
 show_pictures(panels, side=320)
-check("14e", pair_up)
 
 # %% [markdown]
 # ### f. The tile that is there twice
@@ -197,6 +203,7 @@ def run_tiles(network, tiles):
 
 
 # %%
+check("14f", run_tiles)
 done = []
 
 
@@ -212,7 +219,6 @@ try:
     show_pictures([("four tiles", torch.cat(run_tiles(busy, list(crop(cat, 60, 110, 160, 240).split(60, dim=3))), 3))])
 except RuntimeError as error:
     print("it stops, and says why:", error)
-check("14f", run_tiles)
 
 # %% [markdown]
 # ### g. The dark fringe
@@ -231,6 +237,9 @@ def enlarge(rgba, scale):
 
 
 # %%
+check("14g", enlarge)
+
+
 def laid_on(rgba, ground):
     return rgba[:, :3] * rgba[:, 3:] + ground * (1 - rgba[:, 3:])
 
@@ -241,7 +250,6 @@ sign = torch.stack([1.0 * (opacity > 0), 0.8 * (opacity > 0), 0 * opacity, opaci
 expected = resize(laid_on(sign, 1.0), 6).clamp(0, 1)
 actual = laid_on(enlarge(sign, 6), 1.0)
 show_pictures([("laid on white, then enlarged", expected), ("enlarged, then laid on white", actual)])
-check("14g", enlarge)
 
 # %% [markdown]
 # ### h. The file that does things
@@ -259,6 +267,9 @@ def save(network, path):
 
 
 # %%
+check("14h", save)
+
+
 class Stranger:
     def __reduce__(self):
         return print, ("This line was printed by a file that was only to be opened.",)
@@ -271,7 +282,6 @@ with tempfile.TemporaryDirectory() as folder:
         print(list(torch.load(Path(folder) / "weights.pt", weights_only=True))[:2])
     except pickle.UnpicklingError as error:
         print("refused:", str(error).split(".")[0])
-check("14h", save)
 
 # %% [markdown]
 # ### i. The ruler that bends
@@ -289,6 +299,7 @@ def to_be_learnt(network, features):
 
 
 # %%
+check("14i", to_be_learnt)
 torch.manual_seed(0)
 high = crop(cat, 60, 150, 48)
 low = resize(resize(high, 1 / 3), 3)
@@ -311,7 +322,6 @@ for curve, name in zip(zip(*curves, strict=True), ("the loss", "the same by unto
 plt.gca().set(xlabel="step", ylabel="share of the first", ylim=(0, None), title="Perceptual loss")
 plt.legend()
 show()
-check("14i", to_be_learnt)
 
 # %% [markdown]
 # ### j. The jump
@@ -330,6 +340,9 @@ def resume(checkpoint, network, optimizer):
 
 
 # %%
+check("14j", resume)
+
+
 def train(network, optimizer, first, last):
     losses = []
     for step in range(first, last):
@@ -362,10 +375,11 @@ plt.semilogy(whole, label="never stopped")
 plt.gca().set(xlabel="step", ylabel="loss", title="Resuming")
 plt.legend(fontsize=8)
 show()
-check("14j", resume)
 
 # %% [markdown]
 # ## Recap
+#
+# ![A cat's eye, once as it should be and once as two ghosts between stripes](pictures/14_bug_museum.png)
 #
 # | symptom | known beforehand |
 # |---|---|

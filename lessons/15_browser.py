@@ -4,10 +4,7 @@
 # **Goal.** Make a network small enough for thirty pictures a second, and take it out of Python: fold its branches,
 # count its work, round its numbers to eight bits, and write it down as a file that other programs run.
 #
-# ![A picture's corner folded with the right border, with the wrong one, and the difference](pictures/15_browser.png)
-#
-# **You will see:** a fold that forgets how the border is padded is right inside the picture, and wrong by up to
-# 48 ± 3 of 255 levels at its edge.
+# **You will see:** a fold that forgets one thing, and where that is wrong, by up to 48 ± 3 of 255 levels.
 #
 # Takes a quarter of a minute on two cores. You bring from [lesson 13](13_into_use.py) how a 1×1 beside a 3×3 folds, and
 # what eight bits a weight cost.
@@ -18,6 +15,7 @@ import importlib.util
 
 from checks import check, hint
 from course import crop, photograph, promise, show, show_pictures
+from predictions import outcome, predict
 
 import matplotlib.pyplot as plt
 import torch
@@ -64,6 +62,28 @@ print(f"bicubic {psnr(resize(low, 2), high, 2).item():.2f} dB, ECBSR {psnr(resto
 # %% [markdown]
 # ## Folding by hand
 #
+# First the chain alone: a 1×1, then a 3×3. **Now you.**
+
+
+# %%
+def collapsed(expand, bias1, squeeze, bias3):
+    """Weights (M, C, 1, 1) and (O, M, 3, 3) and biases (M,), (O,) → (weight (O, C, 3, 3), bias (O,)) of one 3×3.
+
+    It must give conv3(conv1(x)), with x padded by zeros before the 1×1. Difficulty 3 of 3, 20 minutes.
+    """
+    raise NotImplementedError
+
+
+collapsed = check("15a", collapsed)
+
+# %%
+block = next(layer for layer in branched.body if isinstance(layer, EdgeBlock))
+weight, bias = collapsed(block.expand.weight, block.expand.bias, block.squeeze.weight, block.squeeze.bias)
+x = torch.rand(1, weight.shape[1], 8, 9)
+chain = block.squeeze(block.expand(F.pad(x, [1] * 4)))
+print(f"the chain of a shipped block, folded: {(F.conv2d(x, weight, bias, padding=1) - chain).abs().max():.1e} apart")
+
+# %% [markdown]
 # The branches one by one, as the paper draws them. One thing is easily overlooked: between expand and squeeze the
 # picture has a border, too. A 1×1 makes its **bias** of the zeros beyond the border, so it is this bias that the 3×3
 # must find there, not zeros.
@@ -104,13 +124,19 @@ def with_border(border):
 
 
 # %% [markdown]
-# **Predict before you run.** The folded network is compared with both. Where will they differ, and how far inwards?
+# **Predict before you run.** The folded network is compared with both. Where will the one with zeros differ, and how
+# many pixels far inwards?
+
+# %%
+predict("15", None)
 
 # %% tags=["cover"]
 right, wrong = (with_border(border) for border in ("bias", "zeros"))
 apart = 255 * (wrong - restored).abs()
 print(f"padded by the bias: {255 * (right - restored).abs().max():.5f} levels apart, by zeros: {apart.max():.1f}")
 print(f"inside, 12 pixels from the edge: {apart[..., 12:-12, 12:-12].max():.5f}")
+columns = (apart.amax(dim=(0, 1)) > 1e-2).nonzero()
+outcome("15", int(torch.minimum(columns, torch.tensor(apart.shape[-2:]) - 1 - columns).amin(dim=1).max()) + 1)
 show_pictures([
     ("folded", restored[..., -48:, :48]),
     ("branches, padded by zeros", wrong[..., -48:, :48]),
@@ -129,7 +155,20 @@ promise("levels at the edge, padded by zeros", apart.max().item(), 48, 3)
 # ## Thirty pictures a second
 #
 # A convolution takes $k^2\,c_{in}\,c_{out}$ products at every pixel that it makes. Layers of the small picture are
-# cheaper by scale² than layers of the large one.
+# cheaper by scale² than layers of the large one. **Now you.**
+
+
+# %%
+def frames_a_second(weights, width, height, speed):
+    """How many pictures of width×height small pixels a second, if `speed` products are computed a second.
+
+    `weights` are the sides of the filters, (outputs, inputs, k, k) each, of convolutions that all work on the small
+    picture. Difficulty 1 of 3, 5 minutes.
+    """
+    raise NotImplementedError
+
+
+frames_a_second = check("15b", frames_a_second)
 
 # %%
 WIDTH, HEIGHT = 640, 360  # of the small picture; twice as large is 720p
@@ -143,6 +182,8 @@ for name, (network, pixels) in candidates.items():
     products = sum(layer.weight.numel() * enlarged.get(which, pixels) for which, layer in layers)
     work[name] = products * WIDTH * HEIGHT * 30 / 1e9
     print(f"{name}: {products:,} products for each small pixel, {work[name]:,.0f} billion a second")
+sides = [tuple(layer.weight.shape) for layer in plain.modules() if isinstance(layer, nn.Conv2d)]
+print(f"ECBSR with 10¹² products a second: {frames_a_second(sides, WIDTH, HEIGHT, 1e12):.0f} pictures a second")
 plt.figure(figsize=(7, 2.6))
 plt.barh(list(work), list(work.values()))
 plt.xscale("log")
@@ -158,6 +199,20 @@ show()
 #
 # Lesson 13 rounded weights. To *compute* with eight bits, what flows between the layers must be rounded as well: 256
 # values from the least to the greatest that occurs. Which these are, is seen on photographs: that is **calibration**.
+# **Now you.** Eight bits, with a number that stands for zero.
+
+
+# %%
+def to_bytes_with_zero(x):
+    """x, with values of both signs → (numbers of type torch.uint8, step, zero): x ≈ step · (numbers − zero).
+
+    The range goes from the least to the greatest value, in 255 steps, and `zero` is a whole number: 0 stays exactly 0.
+    Difficulty 2 of 3, 15 minutes.
+    """
+    raise NotImplementedError
+
+
+to_bytes_with_zero = check("15c", to_bytes_with_zero)
 
 # %%
 ranges = {}
@@ -186,6 +241,12 @@ def enlarge_rounded(bits, whole):
     return F.pixel_shuffle(x, 2) + F.interpolate(low, scale_factor=2, mode="nearest")
 
 
+with torch.no_grad():
+    x = plain.body[0](low)
+    numbers, step, zero = to_bytes_with_zero(x)
+    own = step * (numbers.float() - zero)
+print(f"the first map: yours differs from `rounded` by {(own - rounded(x, *ranges[0], 8)).abs().max():.1e}, ", end="")
+print(f"and from the map itself by {(own - x).abs().max() / step:.2f} steps")
 for bits in (10, 8, 6, 4):
     figures = [psnr(enlarge_rounded(bits, whole), high, 2).item() for whole in (True, False)]
     print(f"{bits} bits: all maps {figures[0]:.2f} dB, all but the outermost {figures[1]:.2f} dB")
@@ -215,49 +276,11 @@ else:
 # %% [markdown]
 # The page in `web/` runs these files in a browser, the camera through ECBSR. It does what `engine/upscaling.py` does,
 # and a test compares every pixel: an exported network is right only together with what is done before and after it.
-#
-# ## Exercises
-
-
-# %%
-def collapsed(expand, bias1, squeeze, bias3):
-    """Weights (M, C, 1, 1) and (O, M, 3, 3) and biases (M,), (O,) → (weight (O, C, 3, 3), bias (O,)) of one 3×3.
-
-    It must give conv3(conv1(x)), with x padded by zeros before the 1×1. Difficulty 3 of 3, 20 minutes.
-    """
-    raise NotImplementedError
-
-
-collapsed = check("15a", collapsed)
-
-
-# %%
-def frames_a_second(weights, width, height, speed):
-    """How many pictures of width×height small pixels a second, if `speed` products are computed a second.
-
-    `weights` are the sides of the filters, (outputs, inputs, k, k) each, of convolutions that all work on the small
-    picture. Difficulty 1 of 3, 5 minutes.
-    """
-    raise NotImplementedError
-
-
-frames_a_second = check("15b", frames_a_second)
-
-
-# %%
-def to_bytes_with_zero(x):
-    """x, with values of both signs → (numbers of type torch.uint8, step, zero): x ≈ step · (numbers − zero).
-
-    The range goes from the least to the greatest value, in 255 steps, and `zero` is a whole number: 0 stays exactly 0.
-    Difficulty 2 of 3, 15 minutes.
-    """
-    raise NotImplementedError
-
-
-to_bytes_with_zero = check("15c", to_bytes_with_zero)
 
 # %% [markdown]
 # ## Recap
+#
+# ![A picture's corner folded with the right border, with the wrong one, and the difference](pictures/15_browser.png)
 #
 # - What is linear folds: learn in branches, use one convolution.
 # - Test a fold at the border, where padding shows.

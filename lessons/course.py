@@ -43,7 +43,7 @@ from imaging.images import to_image
 
 FAST = os.environ.get("SR_FAST") == "1"
 FIGURES = Path(os.environ.get("SR_FIGURES") or LESSONS / "figures")
-ANSWERS = Path(os.environ.get("SR_ANSWERS") or LESSONS / "answers")  # yours, or a folder that a class shares
+ANSWERS = Path(os.environ.get("SR_ANSWERS") or LESSONS / "answers")
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(1)  # threads that wait for each other cost a busy machine many times what they save here
 plt.rcParams |= {"figure.dpi": 72, "savefig.dpi": 72, "axes.titlesize": 11, "figure.constrained_layout.use": True}

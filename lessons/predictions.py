@@ -4,12 +4,13 @@
     ...
     outcome("03", 29.3)               # what came out, beside what was predicted, by you and by the class
 
-A guess is a number, or words. Guesses are kept in lessons/answers/predictions/NAME.json; where there are several such
-files, from one shared folder or handed in, that is the class. A guess that was told its answer stays as it was.
+A guess is a number, or words. Guesses are kept in lessons/answers/predictions/NAME.json, or in a folder that a class
+shares, SR_CLASS=FOLDER. Several such files are the class. A guess that was told its answer stays as it was.
 """
 
 import getpass
 import json
+import os
 import statistics
 import sys
 from collections import Counter
@@ -70,7 +71,7 @@ def _as_number(text: str):
 
 
 def _folder() -> Path:
-    return ANSWERS / "predictions"
+    return Path(os.environ.get("SR_CLASS") or ANSWERS / "predictions")
 
 
 def _own_file() -> Path:

@@ -175,6 +175,32 @@ def test_a_lesson_has_its_parts(script):
     assert len(idea.split()) <= 200  # 150 words, and the signs of the formula
 
 
+def cells_of(script: Path) -> list[str]:
+    return re.split(r"^# %%", script.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "script", [one for one in SCRIPTS if one.name[:2] not in ("09", "10")], ids=lambda path: path.stem
+)
+def test_a_lesson_is_predicted_then_written_then_run(script):
+    cells = cells_of(script)
+    code = [cell if not cell.startswith(" [markdown]") else "" for cell in cells]
+    asked = [
+        (number, question) for number, cell in enumerate(code) for question in re.findall(r'predict\("(.+?)"', cell)
+    ]
+    assert asked
+    for number, question in asked:
+        assert "**Predict before you run.**" in cells[number - 1] + cells[number - 2], question
+        told = [at for at, cell in enumerate(code) if f'outcome("{question}"' in cell]
+        assert told and min(told) > number, question
+    for identity in (one for one in IDENTITIES if one[:2] == script.name[:2] != "14"):
+        name = grading.answer_name(identity)
+        written = next(number for number, cell in enumerate(code) if f'{name} = check("{identity}"' in cell)
+        used = [number for number, cell in enumerate(code) if re.search(rf"(?<![.\w]){name}\(", cell)]
+        assert min(used) == written, f"{name} is used before it is written"
+        assert max(used) > written, f"the lesson does not run on {name}"
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_lessons_promise_is_the_one_in_the_text_and_in_the_readme(script):
     calls = [node for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]

@@ -29,6 +29,7 @@ def answers(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr("grading.ANSWERS", folder)
     monkeypatch.setattr("predictions.ANSWERS", folder)
+    monkeypatch.delenv("SR_CLASS", raising=False)
     monkeypatch.setattr("course.FIGURES", tmp_path)
     return folder
 
@@ -176,9 +177,10 @@ def test_a_prediction_is_kept_and_told_its_answer(answers, capsys, monkeypatch):
         predictions.predict("01", [1])
 
 
-def test_the_spread_of_a_class(answers, capsys):
-    folder = answers / "predictions"
+def test_the_spread_of_a_class(answers, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "class"
     folder.mkdir()
+    monkeypatch.setenv("SR_CLASS", str(folder))
     for number, guess in enumerate([1, 2, 3, 30]):
         kept = {"05": {"guess": guess, "told": False}, "02": {"guess": "Rings ", "told": False}}
         (folder / f"student{number}.json").write_text(json.dumps(kept), encoding="utf-8")

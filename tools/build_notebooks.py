@@ -92,7 +92,7 @@ def run(script: Path) -> nbformat.NotebookNode:
     notebook = notebook_of(script)
     client = nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(NOTEBOOKS)}})
     with tempfile.TemporaryDirectory() as nobody:  # whose answers and predictions nobody shall read in it
-        client.execute(env={**os.environ, "SR_ANSWERS": nobody})
+        client.execute(env={**os.environ, "SR_ANSWERS": nobody, "SR_CLASS": nobody})
     covers = [cell for cell in notebook.cells if "cover" in cell.metadata.get("tags", [])]
     cover = next(output.data["image/png"] for output in covers[0].outputs if "image/png" in output.get("data", {}))
     (LESSONS / "pictures" / f"{script.stem}.png").write_bytes(_smaller(cover, "PNG"))
