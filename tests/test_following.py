@@ -36,14 +36,14 @@ def table(path):
 
 
 def test_lines_are_means_over_steps_and_begin_anew_after_what_was_saved(place, monkeypatch):
-    watch = Watch([], place / "x.pt", RunState({}, {}), False, False)
+    watch = Watch([], place / "x.pt", RunState({}, {}), Following())
     for step in range(1, 26):
         watch.step(step, 1e-3 * step, {"loss": float(step), **({"margin": 2.0} if step % 2 else {})})
     first, second = table(place / "x.steps.csv")
     assert (first["step"], first["loss"], first["margin"], first["style"]) == ("10", "5.5", "2.0", "")
     assert float(second["learning_rate"]) == pytest.approx(0.02) and second["loss"] == "15.5"
     assert math.isfinite(float(first["seconds"])) and tuple(first) == COLUMNS
-    again = Watch([], place / "x.pt", RunState({}, {}, step=12), False, False)
+    again = Watch([], place / "x.pt", RunState({}, {}, step=12), Following())
     for step in range(13, 21):
         again.step(step, 0.5, {"loss": 100.0})
     assert [row["loss"] for row in table(place / "x.steps.csv")] == ["5.5", "100.0"]
@@ -53,7 +53,7 @@ def test_lines_are_means_over_steps_and_begin_anew_after_what_was_saved(place, m
 
 def test_a_table_that_cannot_be_written_is_told_once(place, capsys):
     (place / "x.steps.csv").mkdir()
-    watch = Watch([], place / "y.pt", RunState({}, {}), False, False)
+    watch = Watch([], place / "y.pt", RunState({}, {}), Following())
     watch.path = place / "x.steps.csv"
     for step in range(1, 31):
         watch.step(step, 1e-3, {"loss": 1.0})
@@ -120,10 +120,10 @@ def test_tensorboard_where_it_is_installed_and_where_not(photographs, monkeypatc
         patch.setitem(sys.modules, "torch.utils.tensorboard", None)
         patch.setattr(training, "find_run", lambda *_: pytest.fail("it began"))
         with pytest.raises(UserError, match="pip install tensorboard"):
-            train(TINY, [photographs], 1, ANEW, CPU, tensorboard=True)
+            train(TINY, [photographs], 1, ANEW, CPU, following=Following(tensorboard=True))
     pytest.importorskip("tensorboard")
     monkeypatch.setattr(following, "EVERY", 1)
-    path = train(TINY, [photographs], 1, ANEW, CPU, tensorboard=True)
+    path = train(TINY, [photographs], 1, ANEW, CPU, following=Following(tensorboard=True))
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(path.with_suffix(".tensorboard"))).Reload()
