@@ -35,7 +35,8 @@ from PIL import Image
 
 NOTEBOOKS = LESSONS / "notebooks"
 LARGEST = 400_000  # bytes
-QUALITIES = (92, 85, 75, 60, 45)  # of JPEG: the first with which a notebook is small enough
+# Quality of JPEG, and size: the first with which a notebook is small enough.
+STEPS = ((92, 1.0), (85, 1.0), (75, 1.0), (60, 1.0), (60, 0.8), (60, 0.65), (50, 0.5))
 
 # The first cell of every notebook. Jupyter starts in the notebook's own folder, Colab in an empty one.
 FIRST_CELL = """\
@@ -103,11 +104,11 @@ def run(script: Path) -> nbformat.NotebookNode:
 
 def with_small_pictures(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The same, each picture as PNG or JPEG, whichever is smaller, and as good as there is room."""
-    for quality in QUALITIES:
+    for step in STEPS:
         small = copy.deepcopy(notebook)
         for output in (output for cell in small.cells for output in cell.get("outputs", [])):
             if picture := output.get("data", {}).pop("image/png", None):
-                kind, file = min(((kind, _smaller(picture, kind, quality)) for kind in ("PNG", "JPEG")), key=_size)
+                kind, file = min(((kind, _smaller(picture, kind, *step)) for kind in ("PNG", "JPEG")), key=_size)
                 output.data[f"image/{kind.lower()}"] = base64.b64encode(file).decode()
         if len(nbformat.writes(small).encode()) <= LARGEST:
             break
@@ -131,11 +132,13 @@ def with_outputs(script: Path, executed: nbformat.NotebookNode) -> nbformat.Note
     return notebook
 
 
-def _smaller(picture: str, kind: str, quality: int = QUALITIES[0]) -> bytes:
+def _smaller(picture: str, kind: str, quality: int = 92, size: float = 1.0) -> bytes:
     """A PNG in base64 in full colour, as a PNG without loss or as JPEG: the page must stay small."""
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
     red, green, blue = (channel.tobytes() for channel in image.split())
     image = image.convert("L") if red == green == blue else image
+    if size < 1:
+        image = image.resize((round(size * image.width), round(size * image.height)), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     if kind == "PNG":
         image.save(file, "PNG", optimize=True)
