@@ -123,7 +123,7 @@ def test_flags_are_checked_before_any_picture_is_read(photographs, place, monkey
     monkeypatch.setattr("engine.data.read_pairs", lambda *_: pytest.fail("read pictures"))
     for start, told in ((place / "none.pt", "none.pt"), (photographs / "1.png", r"1\.png")):
         with pytest.raises(UserError, match=told):
-            train(TINY, [photographs], 1, ANEW, CPU, start)
+            train(TINY, [photographs], 1, Start(True, start), CPU)
     command = f"train -m esrgan -n -i {photographs} --perceptual none.pth --cpu"
     assert main.main(command.split()) == 2
 
