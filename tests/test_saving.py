@@ -12,7 +12,7 @@ from engine.checkpoints import load_checkpoint
 from engine.data import Data
 from engine.saving import Saver, Upkeep, kept_folder
 from engine.settings import Settings
-from engine.starting import ANEW, Start
+from engine.starting import Start
 from engine.training import train
 from imaging.console import UsageError, UserError
 from imaging.images import resize
