@@ -146,10 +146,8 @@ def kill_and_go_on(model: str, generator: random.Random) -> dict:
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "model",
-    ["srcnn", *(pytest.param(one, marks=SLOW) for one in ("srcnn-packed", "rrdb", "esrgan", "esrgan-real"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["srcnn", "srcnn-packed", "rrdb", "esrgan", "esrgan-real"])
 def test_a_killed_run_goes_on_to_the_same_weights(photographs, model):
     finish(start(model, "-n"))
     whole = newest(model)[1]

@@ -209,7 +209,8 @@ def test_the_same_seed_gives_the_same_weights(samples):
 
 
 @pytest.mark.parametrize(
-    ("settings", "stop_after"), [(TINY, 1), (TINY, 4), (RRDB, 5), (ADVERSARIAL, 2), (ADVERSARIAL, 4)]
+    ("settings", "stop_after"),
+    [(TINY, 1), (TINY, 4), (RRDB, 5), pytest.param(ADVERSARIAL, 2, marks=pytest.mark.slow), (ADVERSARIAL, 4)],
 )
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(photographs, monkeypatch, capsys, settings, stop_after):
     samples = [photographs]
@@ -619,6 +620,7 @@ def test_an_interrupted_epoch_took_the_time_of_both_parts(photographs, monkeypat
     assert first["seconds"] < 100 and 1000 < second["seconds"] < 1100
 
 
+@pytest.mark.slow
 def test_a_run_that_an_older_version_began_goes_on_to_the_same_weights(photographs, monkeypatch):
     """Its settings, parts and figures have the names of then."""
     whole = load_checkpoint(train(ADVERSARIAL, [photographs], 2, ANEW, CPU))
