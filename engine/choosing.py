@@ -31,7 +31,7 @@ BEST_FIRST = (
 )  # fmt: skip
 
 # From this quality on a JPEG counts as clean, and so does what shows less of JPEG's blocks. Of Set5 at quality 90 the
-# network for photographs makes 29.6 dB and the clean one 29.7, with dots along dark edges; at 85 it is 29.2 and 28.9.
+# network for photographs makes 29.5 dB and the clean one 29.7, with dots along dark edges; at 85 it is 29.2 and 28.9.
 SOUND_QUALITY, SOUND_BLOCKS = 91, 1.1
 
 

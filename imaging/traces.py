@@ -30,13 +30,18 @@ class Traces:
     """What can be told of a picture."""
 
     quality: int | None  # of the JPEG that it is, 1 to 100
-    blocks: float  # the step of luma at the edges of JPEG's blocks, over that elsewhere
-    noise: float  # σ of luma's in 8-bit levels, where it lies over all of the picture; else 0
-    drawn: bool  # it has few colours, as drawings and text have, and no photograph
+    blocks: float = 1.0  # the step of luma at the edges of JPEG's blocks, over that elsewhere
+    noise: float = 0.0  # σ of luma's in 8-bit levels, where it lies over all of the picture; else 0
+    drawn: bool = False  # it has few colours, as drawings and text have, and no photograph
 
 
 def look_at(picture: Picture) -> Traces:
-    """The traces in the middle of a picture's first frame; transparency does not count."""
+    """The traces in the middle of a picture's first frame; transparency does not count.
+
+    A JPEG's own tables tell all that is asked: its pixels are not looked at.
+    """
+    if picture.quality is not None:
+        return Traces(picture.quality)
     frame = picture.frames[0]
     height, width = frame_size(frame)
     # From a multiple of a block on, so that it is known where the blocks are.
@@ -44,7 +49,7 @@ def look_at(picture: Picture) -> Traces:
     pixels = read_window(frame, top, min(height, top + SIDE), left, min(width, left + SIDE))
     pixels = pixels[:, :3] if pixels.shape[1] > 2 else pixels[:, :1].expand(-1, 3, -1, -1)
     luma = rgb_to_luma(pixels)
-    return Traces(picture.quality, blockiness(luma), noisiness(luma), is_drawn(pixels))
+    return Traces(None, blockiness(luma), noisiness(luma), is_drawn(pixels))
 
 
 def jpeg_quality(table: list[int]) -> int:
