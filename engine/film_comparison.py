@@ -8,7 +8,8 @@ import numpy
 from PIL import Image
 
 from imaging import film_colours
-from imaging.film_writing import CONTAINERS, Form, write_piece
+from imaging.film_copying import CONTAINERS
+from imaging.film_writing import Form, write_piece
 from imaging.films import Film, Planes, open_film, read_pictures
 from imaging.images import to_image
 from imaging.sheets import write_slider

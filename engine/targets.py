@@ -17,7 +17,7 @@ from pathlib import Path
 from engine.checkpoints import model_name, now
 from engine.settings import UpscaleSettings
 from imaging.console import UsageError, note
-from imaging.film_writing import CONTAINERS
+from imaging.film_copying import CONTAINERS
 from imaging.films import SUFFIXES, is_film
 from imaging.folders import find_pictures, picture_suffixes
 from imaging.saving import WRITTEN_FORMATS

@@ -33,7 +33,8 @@ from engine.settings import UpscaleSettings
 from engine.upscaling import Tiling, upscale, upscale_luma
 from imaging import film_colours
 from imaging.console import UserError, note, one_line
-from imaging.film_writing import CONTAINERS, Form, check_container, chosen_form, join, piece_suffix, write_piece
+from imaging.film_copying import CONTAINERS
+from imaging.film_writing import Form, check_container, chosen_form, join, piece_suffix, write_piece
 from imaging.films import Film, Planes, between, read_pictures
 from imaging.images import resize
 from imaging.writing import MAX_NAME, InUseError, locked, replacing, shortened

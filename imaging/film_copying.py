@@ -11,6 +11,9 @@ from pathlib import Path
 from imaging.console import note, printable
 from imaging.films import video_library
 
+CONTAINERS = {
+    ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi", ".ts": "mpegts"
+}  # fmt: skip
 ITS_OWN = {"encoder", "software", "duration", "major_brand", "minor_version", "compatible_brands"}
 WITH_CHAPTERS = {"mp4", "mov", "matroska", "webm"}
 # What FFmpeg would write into these too, players would not find.
@@ -87,8 +90,8 @@ def copy_metadata(output, old, path: Path) -> None:
 
 def tell_left_out(output, path: Path, what: str) -> None:
     """In one line."""
-    suffix = {"matroska": "mkv", "mpegts": "ts"}.get(output.format.name, output.format.name)
-    note(f"{path}: its {what} cannot be in .{suffix}: left out")
+    suffix = next(suffix for suffix, container in CONTAINERS.items() if container == output.format.name)
+    note(f"{path}: its {what} cannot be in {suffix}: left out")
 
 
 def other_packets(old, streams: dict, zero: Fraction, end: Fraction | None) -> Iterator[tuple]:

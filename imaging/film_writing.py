@@ -16,13 +16,10 @@ import numpy
 
 from imaging.console import UsageError, UserError, note
 from imaging.film_colours import FilmColours
-from imaging.film_copying import copied_streams, copy_chapters, copy_metadata, other_packets
+from imaging.film_copying import CONTAINERS, copied_streams, copy_chapters, copy_metadata, other_packets
 from imaging.films import Film, Planes, opened, video_library, video_stream
 
 ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "ffv1": "ffv1", "prores": "prores_ks"}
-CONTAINERS = {
-    ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi", ".ts": "mpegts"
-}  # fmt: skip
 UNFIT = {  # what a container cannot hold, or hardly anything would read
     ".mp4": {"ffv1", "prores"}, ".m4v": {"ffv1", "prores"}, ".mov": {"ffv1", "av1"},
     ".webm": {"h264", "h265", "ffv1", "prores"}, ".ts": {"ffv1", "av1", "prores"}, ".avi": {"prores", "h265", "av1"},
