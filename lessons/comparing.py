@@ -1,5 +1,6 @@
 """What the checks of the exercises compare answers with: `compare`, and `Mismatch`, which says what is wrong."""
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -34,8 +35,8 @@ def compare(actual, expected, what: str, mistakes: dict | None = None, tolerance
         return
     if expected.ndim == 0:
         raise Mismatch(f"{what}: {actual.item():.6g}, but it should be {expected.item():.6g}.")
-    worst = (actual - expected).abs().argmax()
-    place = ", ".join(str(int(index)) for index in torch.unravel_index(worst, expected.shape))
+    worst = int((actual - expected).abs().argmax())
+    place = ", ".join(map(str, numpy.unravel_index(worst, expected.shape)))  # torch's takes seconds at its first call
     raise Mismatch(
         f"{what}: it differs most at [{place}], where it is {actual.flatten()[worst]:.6g} and should be "
         f"{expected.flatten()[worst]:.6g}.",
@@ -43,7 +44,28 @@ def compare(actual, expected, what: str, mistakes: dict | None = None, tolerance
     )
 
 
+def compare_gradients(actual, expected: Tensor, of: list[Tensor], what: str, mistakes: dict | None = None):
+    """Raise Mismatch unless the sums of `actual` and `expected` have the same gradient for the tensors in `of`.
+
+    `mistakes` maps an explanation to a tensor whose sum has the gradient that this mistake gives.
+    """
+    if not getattr(actual, "requires_grad", False):
+        raise Mismatch(
+            f"{what}: what comes back is right, but its gradient is lost: nothing could be learnt. Keep it a tensor, "
+            "and detach nothing."
+        )
+
+    def gradient(value: Tensor) -> Tensor:
+        parts = torch.autograd.grad(value.sum(), of, retain_graph=True, materialize_grads=True)
+        return torch.cat([part.flatten() for part in parts])
+
+    wrong = {explanation: gradient(value) for explanation, value in (mistakes or {}).items()}
+    compare(gradient(actual), gradient(expected), f"{what}: what comes back is right, its gradient is not", wrong, 1e-4)
+
+
 def _as_tensor(value, what: str) -> Tensor:
+    if isinstance(value, numpy.ndarray):
+        value = numpy.ascontiguousarray(value)  # PyTorch takes no array that runs backwards
     try:
         return torch.as_tensor(value).detach().double()
     except (TypeError, ValueError, RuntimeError) as error:
