@@ -21,6 +21,11 @@ TRIED = {
         ("(16 + (weights * rgb).sum(dim=1, keepdim=True)) / 255", "rgb.mean(dim=1, keepdim=True)", "plain mean"),
         ("(16 + (weights * rgb)", "(1 + (weights * rgb)", ""),
         ("* rgb).sum(dim=1, keepdim=True)", "* rgb).sum(dim=1, keepdim=True).clamp(0, 100)", ""),
+        ("weights = torch.tensor([65.481, 128.553, 24.966])", "weights = 219 * torch.tensor([0.299, 0.587, 0.114])", RIGHT),
+        ("*", "def luma_of(rgb):\n    return torch.nn.functional.conv2d(rgb, torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1) / 255, torch.tensor([16 / 255]))", RIGHT),
+        ("*", "def luma_of(rgb):\n    import numpy\n    return (16 + numpy.einsum('nchw,c->nhw', rgb.numpy(), [65.481, 128.553, 24.966])[:, None]) / 255", RIGHT),
+        ("weights * rgb", "weights * rgb.permute(0, 1, 3, 2)", ""),
+        ("65.481, 128.553, 24.966", "46.742, 157.243, 15.874", ""),
     ],
     "01b": [
         ("dim=(1, 2, 3))", "dim=(1, 2, 3)).double()", RIGHT),
@@ -32,6 +37,10 @@ TRIED = {
         ("10 * torch.log10(1", "20 * torch.log10(1", "not 20 times"),
         ("1 / error", "error", "sign is wrong"),
         (".mean(dim=(1, 2, 3))", ".sum(dim=(1, 2, 3))", "summed, not averaged"),
+        ("10 * torch.log10(1 / error)", "[-10 * float(one.log10()) for one in error]", RIGHT),
+        ("10 * torch.log10(1 / error)", "10 * torch.log10(high.max() ** 2 / error)", ""),
+        ("(restored - high)", "(restored.clamp(0, 1) - high)", ""),
+        (".mean(dim=(1, 2, 3))", ".mean(dim=(0, 2, 3))", ""),
     ],
     "01c": [
         ("variance_x = (x * x).mean() - mean_x**2", "variance_x = x.var(correction=0)", RIGHT),
@@ -43,6 +52,12 @@ TRIED = {
         ("0.01**2, 0.03**2", "0.03**2, 0.01**2", "exchanged"),
         ("(x * y).mean() - mean_x * mean_y", "(x * y).mean()", "covariance lacks"),
         ("(variance_x + variance_y + c2)", "(variance_x**0.5 + variance_y**0.5 + c2)", "standard deviations"),
+        ("*", "def ssim_of_window(x, y):\n    (a, b), c = (x.mean(), y.mean()), torch.cov(torch.stack((x.flatten(), y.flatten())), correction=0)\n"
+              "    return (2 * a * b + 1e-4) * (2 * c[0, 1] + 9e-4) / ((a * a + b * b + 1e-4) * (c.trace() + 9e-4))", RIGHT),
+        ("0.01**2, 0.03**2", "0, 0.03**2", "c₁ is missing"),
+        ("0.01**2, 0.03**2", "0.01**2, 0", "c₂ is missing"),
+        ("(x * y).mean() - mean_x * mean_y", "((x * y).mean() - mean_x * mean_y).abs()", "may be negative"),
+        ("return numerator / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))", "return (numerator / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))).clamp(0, 1)", "may be negative"),
     ],
     "02a": [
         ("torch.where(x <= 2, far, 0.0)", "far * (x < 2)", RIGHT),
