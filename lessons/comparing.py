@@ -65,7 +65,7 @@ def compare_gradients(actual, expected: Tensor, of: list[Tensor], what: str, mis
 
 def _as_tensor(value, what: str) -> Tensor:
     if isinstance(value, numpy.ndarray):
-        value = numpy.ascontiguousarray(value)  # PyTorch takes no array that runs backwards
+        value = numpy.array(value)  # PyTorch takes no array that runs backwards
     try:
         return torch.as_tensor(value).detach().double()
     except (TypeError, ValueError, RuntimeError) as error:

@@ -67,6 +67,8 @@ TRIED = {
         ("x = x.abs()", "x = x.abs_()", "changes what it was given"),
         ("torch.where(x <= 2, far, 0.0)", "far", "beyond the distance 2"),
         ("8 * a * x - 4 * a", "8 * a * x + 4 * a", ""),
+        ("*", "def cubic_weight(x, a):\n    x = x.abs().clamp(max=2)\n    return torch.where(x < 1, ((a + 2) * x - (a + 3)) * x * x + 1, a * (x - 1) * (x - 2) ** 2)", RIGHT),
+        ("(a + 2) * x**3 - (a + 3) * x**2 + 1", "1.5 * x**3 - 2.5 * x**2 + 1", ""),
     ],
     "02b": [
         ("*", "def centres(new_length, scale):\n    return [(i + 0.5) / scale - 0.5 for i in range(new_length)]", RIGHT),
@@ -76,6 +78,10 @@ TRIED = {
         ("+ 0.5)", "+ 1)", ""),
         ("torch.arange(new_length)", "torch.arange(1, new_length + 1)", ""),
         ("torch.arange(new_length)", "torch.arange(new_length + 1)", "the shape is"),
+        ("*", "def centres(new_length, scale):\n    import numpy\n    return (2 * numpy.arange(new_length) + 1) / (2 * scale) - 0.5", RIGHT),
+        ("(torch.arange(new_length) + 0.5) / scale", "(torch.arange(new_length) + 0.5) * int(new_length / scale) / new_length", "need not be whole"),
+        ("/ scale", "/ (round(scale) if scale > 1 else 1 / round(1 / scale))", "need not be whole"),
+        ("return (torch.arange(new_length) + 0.5) / scale - 0.5", "return ((torch.arange(new_length) + 0.5) / scale - 0.5).clamp(min=0)", ""),
     ],
     "02c": [
         ("weights = weights / weights.sum(dim=1, keepdim=True)", "weights = weights / stretch", "only for some ratios"),
@@ -84,6 +90,11 @@ TRIED = {
         ("return middle + left.flip(1) + right.flip(1)", "return (middle + left.flip(1) + right.flip(1)).tolist()", RIGHT),
         ("return middle + left.flip(1) + right.flip(1)", "return middle + left + right", ""),
         ("-0.5)\n", "-0.75)\n", ""),
+        ("return middle + left.flip(1) + right.flip(1)", "return middle + left.flip(1).roll(1, 1) + right.flip(1).roll(-1, 1)", "the border pixel itself"),
+        ("stretch = max(1, 1 / scale)", "stretch = 1 / scale", "never narrower"),
+        ("stretch = max(1, 1 / scale)", "stretch = max(1, length // new_length)", "From 12 to 7"),
+        ("/ stretch, -0.5", "/ stretch, -0.75", "OpenCV"),
+        ("scale = new_length / length", "scale = (new_length - 1) / (length - 1)", ""),
     ],
     "03a": [
         ("(kernel - 1) // 2", "(kernel - 1) / 2", RIGHT),
