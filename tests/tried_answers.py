@@ -104,6 +104,9 @@ TRIED = {
         ("sum((kernel - 1) // 2 for kernel in kernels)", "sum(kernels) - len(kernels) + 1", "whole receptive field"),
         ("sum((kernel - 1) // 2 for kernel in kernels)", "8", ""),
         ("in kernels)", "in kernels[:3])", ""),
+        ("*", "def receptive_radius(kernels):\n    field = 1\n    for kernel in kernels:\n        field += kernel - 1\n    return field // 2", RIGHT),
+        ("sum((kernel - 1) // 2 for kernel in kernels)", "(sum(kernels) - 3) // 2", "three filters"),
+        ("in kernels)", "in set(kernels))", ""),
     ],
     "03b": [
         ("nn.ReLU(),\n        nn.Conv2d(64", "nn.LeakyReLU(0.0),\n        nn.Conv2d(64", RIGHT),
@@ -112,6 +115,12 @@ TRIED = {
         ("kernels[1]", "5", "the weights have the shapes"),
         ("nn.ReLU(),\n        nn.Conv2d(64", "nn.Identity(),\n        nn.Conv2d(64", ""),
         ("nn.Conv2d(32, 1, kernels[2])", "nn.Conv2d(32, 3, kernels[2])", "the weights have the shapes"),
+        ("*", "def build_srcnn(kernels):\n    class Net(nn.Module):\n        def __init__(self):\n            super().__init__()\n            self.last, self.middle = nn.Conv2d(32, 1, kernels[2]), nn.Conv2d(64, 32, kernels[1])\n"
+              "            self.first = nn.Conv2d(1, 64, kernels[0])\n        def forward(self, x):\n            return self.last(self.middle(self.first(x).relu()).relu())\n    return Net()", RIGHT),
+        ("nn.Conv2d(1, 64", "nn.LazyConv2d(64", RIGHT),
+        ("nn.ReLU(),\n        nn.Conv2d(64", "nn.ReLU6(),\n        nn.Conv2d(64", ""),
+        ("nn.ReLU(),\n        nn.Conv2d(64", "nn.LeakyReLU(),\n        nn.Conv2d(64", ""),
+        ("nn.Conv2d(32, 1, kernels[2]),", "nn.Conv2d(32, 1, kernels[2]), nn.Hardtanh(0, 1),", ""),
     ],
     "03c": [
         ("(restored - high[..., top : top + height, left : left + width]).square().mean()", "nn.functional.mse_loss(restored, high[..., top : top + height, left : left + width])", RIGHT),
@@ -119,6 +128,13 @@ TRIED = {
         ("high[..., top : top + height, left : left + width]", "nn.functional.pad(high, [-left, -left, -top, -top])", RIGHT),
         (".square().mean()", ".square().mean().sqrt()", "root of the mean"),
         ("top, left = (high.shape[-2] - height) // 2, (high.shape[-1] - width) // 2", "top = left = 6", ""),
+        ("*", "def valid_loss(network, low, high):\n    restored = network(low)\n    border = (high.shape[-1] - restored.shape[-1]) // 2\n"
+              "    if border:\n        high = high[:, :, border:-border, border:-border]\n    return ((restored - high) ** 2).mean(dim=(1, 2, 3)).mean()", RIGHT),
+        (".square().mean()", ".square().mean().item()", "Keep it a tensor"),
+        ("restored = network(low)", "restored = network(low).detach().requires_grad_()", "gradient is not"),
+        ("restored = network(low)", "restored = network(low).clamp(0, 1)", "cut off at 0 and 1"),
+        (".square().mean()", ".square().mean() / 2", ""),
+        ("network(low)", "network(high)", ""),
     ],
     "03d": [
         (".clamp(0, 1)", "", "leaves 0..1"),
@@ -126,6 +142,12 @@ TRIED = {
         (".clamp(0, 1)", ".clip(0, 1)", RIGHT),
         ("rgb_to_ycbcr(resize(low, scale))", "resize(rgb_to_ycbcr(low), scale)", RIGHT),
         ("resize(low, scale)", "resize(low, 2)", "The same, ×3"),
+        ("*", "def upscale_colour(network, low, scale):\n    large = resize(low, scale)\n    luma = rgb_to_ycbcr(large)[:, :1]\n    return (large + (network(luma) - luma) * 255 / 219).clamp(0, 1)", RIGHT),
+        ("= network(ycbcr[:, :1])", "= network(ycbcr[:, :1]).clamp(0, 1)", RIGHT),
+        ("resize(low, scale)", "resize(low, size=(scale * low.shape[-1],) * 2)", ""),
+        (".clamp(0, 1)", ".clamp(max=1)", "leaves 0..1"),
+        (".clamp(0, 1)", ".clamp(min=0)", "leaves 0..1"),
+        ("resize(low, scale)", "nn.functional.interpolate(low, scale_factor=scale, mode='bicubic')", ""),
     ],
     "04a": [
         ("return training, [index", "return torch.tensor(training), [index", RIGHT),
