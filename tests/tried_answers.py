@@ -218,6 +218,9 @@ TRIED = {
         ("scale, scale, height, width)", "2, 2, height, width)", "It stops with"),
         ("(0, 1, 4, 2, 5, 3)", "(0, 1, 5, 2, 4, 3)", ""),
         ("(0, 1, 4, 2, 5, 3)", "(0, 1, 4, 5, 2, 3)", ""),
+        ("*", "def shuffle(x, scale):\n    n, c, h, w = x.shape\n    return torch.einsum('ncijhw->nchiwj', x.view(n, c // scale**2, scale, scale, h, w)).reshape(n, -1, scale * h, scale * w)", RIGHT),
+        ("*", "def shuffle(x, scale):\n    return torch.pixel_shuffle(x, scale)", "is what you should write"),
+        ("channels // scale**2, scale, scale, height", "3, scale, scale, height", "It stops with"),
     ],
     "05b": [
         ("*", "def stamps(length, kernel, stride):\n    return F.conv_transpose1d(torch.ones(1, 1, length), torch.ones(1, 1, kernel), stride=stride)[0, 0]", RIGHT),
@@ -228,6 +231,8 @@ TRIED = {
         ("counts[i * stride : i * stride + kernel] += 1", "counts[i * stride : (i + 1) * stride] += 1", ""),
         ("+= 1", "+= 1 / kernel", ""),
         ("torch.zeros(", "torch.ones(", ""),
+        ("*", "def stamps(length, kernel, stride):\n    return torch.bincount((torch.arange(length)[:, None] * stride + torch.arange(kernel)).flatten())", RIGHT),
+        ("return counts", "return counts.clamp(min=1)", ""),
     ],
     "05c": [
         ("weight.repeat_interleave(scale**2, dim=0)", "torch.stack([weight] * scale**2, dim=1).flatten(0, 1)", RIGHT),
@@ -238,6 +243,8 @@ TRIED = {
         ("dim=0", "dim=1", "the shape is"),
         ("weight.repeat_interleave(scale**2, dim=0)", "weight", "the shape is"),
         ("weight.repeat_interleave(scale**2, dim=0)", "weight.mul_(1.1).repeat_interleave(scale**2, dim=0)", "changes what it was given"),
+        ("weight.repeat_interleave(scale**2, dim=0)", "weight.numpy().repeat(scale**2, axis=0)", RIGHT),
+        ("scale**2, dim", "2 * scale, dim", "scale 3"),
     ],
     "05d": [
         ("F.interpolate(low, scale_factor=scale)", "low.repeat_interleave(scale, 2).repeat_interleave(scale, 3)", RIGHT),
@@ -248,6 +255,11 @@ TRIED = {
         ("return F.pixel_shuffle(body(low), scale) +", "return", ""),
         ("body(low), scale", "body(low), 2", "It stops with"),
         ("F.pixel_shuffle(body(low), scale)", "2 * F.pixel_shuffle(body(low), scale)", ""),
+        ("F.pixel_shuffle(body(low), scale) + F.interpolate(low, scale_factor=scale)", "F.pixel_shuffle(body(low) + low.repeat_interleave(scale**2, dim=1), scale)", RIGHT),
+        ("body(low)", "body(low).detach()", "gradient is lost"),
+        ("return", "with torch.no_grad():\n        return", "gradient is lost"),
+        ("F.interpolate(low, scale_factor=scale)", "F.pixel_shuffle(low.repeat(1, scale**2, 1, 1), scale)", "colours of the small picture are mixed"),
+        ("return F.pixel_shuffle(body(low), scale) + F.interpolate(low, scale_factor=scale)", "return (F.pixel_shuffle(body(low), scale) + F.interpolate(low, scale_factor=scale)).clamp(0, 1)", "cut off at 0 and 1"),
     ],
     "06a": [
         ("*", "def dense_inputs(features, growth):\n    return list(range(features, features + 5 * growth, growth))", RIGHT),
