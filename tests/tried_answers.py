@@ -270,6 +270,9 @@ TRIED = {
         ("features + i * growth", "features * (i + 1)", ""),
         ("[features + i * growth for i in range(5)]", "[64, 96, 128, 160, 192]", ""),
         ("features + i * growth for", "(features if i == 0 else 0) + i * growth for", "never replaced"),
+        ("[features + i * growth for i in range(5)]", "__import__('numpy').arange(features + 4 * growth, features - 1, -growth)[::-1]", RIGHT),
+        ("features + i * growth", "(i + 2) * growth", "10 features"),
+        ("features + i * growth", "features + i * features // 2", "10 features"),
     ],
     "06b": [
         ("F.leaky_relu(convolution(known), 0.2)", "torch.nn.LeakyReLU(0.2)(convolution(known))", RIGHT),
@@ -279,6 +282,13 @@ TRIED = {
         ("return x +", "return", "shortcut is missing"),
         ("convolutions[:4]", "convolutions[:3]", ""),
         ("F.leaky_relu(convolution(known), 0.2)", "F.relu(convolution(known))", "plain ReLU"),
+        ("*", "def dense_block(x, convolutions, beta):\n    known = [x]\n    for convolution in convolutions[:-1]:\n        y = convolution(torch.cat(known, 1))\n        known.append(torch.where(y > 0, y, y / 5))\n"
+              "    return x + beta * convolutions[-1](torch.cat(known, 1))", RIGHT),
+        ("    return", "    last = convolutions.pop()\n    return x + beta * last(known)\n    return", "changes what it was given"),
+        ("(convolution(known), 0.2)", "(convolution(known), beta)", "slope below zero is beta"),
+        ("torch.cat((known, F.leaky_relu(convolution(known), 0.2)), dim=1)", "F.leaky_relu(torch.cat((known, convolution(known)), dim=1), 0.2)", "everything known once more"),
+        ("known = x", "known = x.detach()", "gradient is not"),
+        ("return x + beta", "return (1 - beta) * x + beta", "x must stay whole"),
     ],
     "06c": [
         ("*", "def residual_in_residual(x, blocks, beta):\n    return x + beta * blocks[2](blocks[1](blocks[0](x)))", RIGHT),
@@ -288,6 +298,11 @@ TRIED = {
         ("return x +", "return", "outer shortcut is missing"),
         ("in blocks", "in reversed(blocks)", "reverse order"),
         ("in blocks", "in blocks[:2]", ""),
+        ("*", "def residual_in_residual(x, blocks, beta):\n    return torch.lerp(x, x + torch.nn.Sequential(*blocks)(x), beta)", RIGHT),
+        ("*", "def residual_in_residual(x, blocks, beta):\n    for block in blocks:\n        x = block(x)\n    return x + beta * x", "x that came in"),
+        ("return x +", "return (1 - beta) * x +", "x must stay whole"),
+        ("beta * inner", "beta * inner.detach()", "gradient is not"),
+        ("for block in blocks:\n        inner = block(inner)", "while blocks:\n        inner = blocks.pop(0)(inner)", "changes what it was given"),
     ],
     "06d": [
         ("9 * i * o + o", "o * (9 * i + 1)", RIGHT),
@@ -298,6 +313,9 @@ TRIED = {
         ("9 * i", "3 * i", ""),
         ("return 3 * block", "return 3 * block + features", ""),
         ("+ o for", "+ 1 for", ""),
+        ("return 3 * block", "return 3 * (9 * (6 * growth**2 + 8 * features * growth + features**2) + 4 * growth + features)", RIGHT),
+        ("9 * i * o + o", "9 * i * o + i", ""),
+        ("dense_inputs(features, growth)", "dense_inputs(features, features // 2)", "10 features"),
     ],
     "07a": [
         ("shown(high) + other - shown(other)", "other + shown(high - other)", RIGHT),
