@@ -384,7 +384,7 @@ LESSON_10 = [
     ),
     ("10c", lambda one, other, alpha: {key: alpha * one[key] + (1 - alpha) * other[key] for key in one}, "the GAN"),
     ("10c", lambda one, other, alpha: {key: one[key] + alpha * other[key] for key in one}, "counts whole"),
-    ("10c", interpolated_in_place, "has changed"),
+    ("10c", interpolated_in_place, "changes what it was given"),
     ("10d", partial(kept, better=lambda a, b: a[0] >= b[0] and a[1] >= b[1] and a != b), "large distance"),
     ("10d", partial(kept, better=lambda a, b: a[0] > b[0] and a[1] < b[1]), "equal in one figure"),
     ("10d", partial(kept, better=lambda a, b: a[0] > b[0]), "best PSNR alone"),
