@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+CHANGED = "It changes what it was given: whoever calls still needs it. Make new ones."
+
 
 class Mismatch(Exception):
     """An answer is wrong: the message says what differs and where; pictures (caption, picture) may show it."""

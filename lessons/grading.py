@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cache, wraps
 from pathlib import Path
 
-from comparing import Mismatch
+from comparing import CHANGED, Mismatch
 from course import ANSWERS, LESSONS
 
 import numpy
@@ -132,11 +132,12 @@ def _leaving_its_arguments(answer):
     def guarded(*arguments, **named):
         given = [value for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor | numpy.ndarray)]
         before = [copy.deepcopy(value.detach() if isinstance(value, torch.Tensor) else value) for value in given]
+        learns = [getattr(value, "requires_grad", None) for value in given]
         result = answer(*arguments, **named)
-        for value, old in zip(given, before, strict=True):
+        for value, old, learnt in zip(given, before, learns, strict=True):
             now = value.detach() if isinstance(value, torch.Tensor) else value
-            if now.shape != old.shape or not (now == old).all():
-                raise Mismatch("It changes what it was given: whoever calls still needs it. Make new tensors.")
+            if now.shape != old.shape or not (now == old).all() or getattr(value, "requires_grad", None) != learnt:
+                raise Mismatch(CHANGED)
         return result
 
     return guarded
