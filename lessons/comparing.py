@@ -45,6 +45,14 @@ def compare(actual, expected, what: str, mistakes: dict | None = None, tolerance
     )
 
 
+def parts_of(actual, count: int, expected: str) -> list:
+    """The parts of an answer that is several things, in a tuple, a list or a tensor; else Mismatch(expected)."""
+    parts = list(actual) if isinstance(actual, tuple | list) or getattr(actual, "ndim", 0) else []
+    if len(parts) != count:
+        raise Mismatch(expected)
+    return parts
+
+
 def _as_tensor(value, what: str) -> Tensor:
     try:
         return torch.as_tensor(value).detach().double()

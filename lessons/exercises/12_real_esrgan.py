@@ -1,6 +1,6 @@
 """The checks of the exercises of lesson 12; the paragraphs of each docstring are the hints."""
 
-from comparing import Mismatch, compare
+from comparing import Mismatch, compare, parts_of
 
 import torch
 import torch.nn.functional as F
@@ -159,8 +159,7 @@ def expect_rounds(normalised_by_stretch, layer):
         layer.weight_u.copy_(u)
         layer(torch.zeros(1, weight.shape[1], 3, 3))  # PyTorch's own round
         actual = normalised_by_stretch(weight.clone(), u.clone())
-        if not isinstance(actual, tuple | list) or len(actual) != 2:
-            raise Mismatch("Two things are expected: the weight divided by σ, and the next u.")
+        actual = parts_of(actual, 2, "Two things are expected: the weight divided by σ, and the next u.")
         v, following = power_round(matrix, u)
         second_v, second_u = power_round(matrix, following)
         mistakes = {
