@@ -1,7 +1,7 @@
 """Slides for the four meetings: `python tools/slides.py` writes lessons/figures/slides.html.
 
 One page for any browser, with everything in it: arrow keys turn the slides, and printing gives one slide a sheet. They
-are made from the lessons: goal, question, picture, formula, exercises and recap. The table of meetings is that of
+are made from the lessons: goal, idea with its formulas, questions, pictures and recap. The table of meetings is that of
 lessons/README.md. Figures that a lesson has drawn (run it first) follow its cover.
 """
 
@@ -80,9 +80,13 @@ def paragraph(text: str, start: str) -> str:
 
 
 def formula(tex: str) -> str:
-    """A formula as a drawing; as it is written where matplotlib does not know a sign."""
+    """A formula as a drawing, each case in a line; as it is written where matplotlib does not know a sign."""
+    if cases := re.search(r"\\begin\{cases\}(.+?)\\end\{cases\}", tex, re.DOTALL):
+        rows = [row.replace("&", r",\quad ") for row in cases[1].split(r"\\")]
+        return "<br>".join(formula(tex[: cases.start()] + row) for row in rows)
     drawing = io.BytesIO()
     known = tex.replace(r"\text{", r"\mathrm{").replace(r"\tfrac", r"\frac").replace("\n", " ").strip()
+    known = re.sub(r"\\([lg])e(?![a-z])", r"\\\1eq", known)  # matplotlib's name for them
     try:
         depth = mathtext.math_to_image(f"${known}$", drawing, FontProperties(size=19), 72, "svg")
     except ValueError:
