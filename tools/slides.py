@@ -34,7 +34,7 @@ section { display: none; box-sizing: border-box; width: 100vw; height: 100vh; pa
   overflow: auto }
 section.on { display: block }
 h1 { font-size: 44px; margin: 0 0 3vh } h2 { font-size: 32px; margin: 0 0 2vh }
-img { display: block; max-width: 86vw; max-height: 62vh; margin: 2vh auto; image-rendering: pixelated }
+section > img { display: block; width: 86vw; height: 72vh; object-fit: contain; image-rendering: pixelated }
 code { background: #eee; padding: 0 .2em }
 footer { position: absolute; right: 2vw; bottom: 1vh; font-size: 16px; color: #888 }
 @media print { section { display: block; page-break-after: always; height: auto; min-height: 95vh }
@@ -92,7 +92,7 @@ def formula(tex: str) -> str:
     except ValueError:
         return f"<code>{html.escape(tex)}</code>"
     drawn = base64.b64encode(drawing.getvalue()).decode()
-    style = f"display: inline; margin: 0; max-height: none; vertical-align: {-depth:.0f}px"
+    style = f"vertical-align: {-depth:.0f}px"
     return f'<img alt="{html.escape(tex)}" style="{style}" src="data:image/svg+xml;base64,{drawn}">'
 
 
