@@ -201,13 +201,12 @@ outcome("02", 70)
 
 # %%
 plt.figure(figsize=(6.4, 2.8))
-across = torch.arange(512.0)
 new_waves = torch.arange(0.1, 1.0, 0.05)  # waves per new pixel; an old pixel is a quarter of one
-for name, antialias in (("not anti-aliased", False), ("anti-aliased", True)):
-    shrunk = by_hand(512, 128, antialias) @ torch.cos(2 * math.pi * across[:, None] * new_waves / 4)
-    strengths = torch.fft.rfft(shrunk * torch.hann_window(128)[:, None], dim=0).abs()
-    found = strengths[2:].argmax(dim=0).add(2) / 128
-    marks = [max(4.0, 60 * float(strength)) for strength in strengths[2:].amax(dim=0) / strengths[2:].max()]
+for name, matrix in (("not anti-aliased", aliased), ("anti-aliased", smooth)):
+    shrunk = matrix @ torch.cos(2 * math.pi * row[:, None] * new_waves / 4)
+    strengths = torch.fft.rfft(shrunk * torch.hann_window(48)[:, None], n=480, dim=0).abs()  # 480: a finer scale
+    found = strengths[15:].argmax(dim=0).add(15) / 480
+    marks = [max(4.0, 60 * float(strength)) for strength in strengths[15:].amax(dim=0) / strengths[15:].max()]
     plt.scatter(new_waves, found, marks, alpha=0.6, label=name)
 plt.plot([0, 0.5, 1], [0, 0.5, 0], "k--", linewidth=0.8, label="f, folded at one half")
 plt.gca().set(xlabel="waves per new pixel that went in", ylabel="that come out", title="Large dots are strong waves")
