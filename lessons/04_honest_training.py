@@ -143,10 +143,11 @@ def run(sample, steps, learning_rate=1e-3, loss=F.mse_loss, kernels=(9, 1, 5), w
 # %% [markdown]
 # ## Overfitting on purpose
 #
-# We show SRCNN the same two patches 400 times. And all that four times, from other random weights.
+# We show SRCNN the same two patches 400 times. And all that four times, from other random weights. The first filters
+# hand the picture through as in lesson 3, so each run begins near bicubic.
 #
-# **Predict before you run.** Where do the curves go? By how many dB do the held-out photographs end above bicubic, or
-# below it (then negative), in the mean of the four runs? Which curves differ more from run to run?
+# **Predict before you run.** Draw the two curves, of the patches and of the held-out photographs. By how many dB do the
+# held-out photographs end above bicubic, or below it (then negative), in the mean of the four runs?
 
 # %%
 predict("04", None)
@@ -198,13 +199,15 @@ def split(names, held_out_count, seed):
 split = check("04a", split)
 
 # %%
-names = [pair.photograph for pair in training + held_out for _ in range(3)]  # three patches of each
+patches = [pair for pair in training + held_out for _ in range(3)]  # as if three had been cut from each photograph
+names = [patch.photograph for patch in patches]
 kept, apart = split(names, 2, 0)
-print("held out:", sorted({names[index] for index in apart}))
-patches = [pair for pair in training + held_out for _ in range(3)]
-real = split_by_photograph(patches, {names[index] for index in apart})
-own = [[patches[index] for index in sorted(side)] for side in (kept, apart)]
-print("engine.data.split_by_photograph splits alike:", all(map(lambda a, b: [*map(id, a)] == [*map(id, b)], own, real)))
+chosen = {names[index] for index in apart}
+print("held out:", sorted(chosen))
+real_sides = split_by_photograph(patches, chosen)
+for what, side, real in zip(("to train on", "held out"), (kept, apart), real_sides, strict=True):
+    alike = [names[index] for index in sorted(side)] == [patch.photograph for patch in real]
+    print(f"{what}: {len(side)} patches, the same as by engine.data.split_by_photograph: {alike}")
 
 # %% [markdown]
 # What if we do not? We train on the left two thirds of one photograph, the brick wall. Then we
@@ -231,8 +234,8 @@ for name, gain in gains.items():
 #
 # ## The learning rate
 #
-# **Predict before you run.** Five learning rates: 0.03, 0.01, 0.001, 0.0001, 0.00001. Which of them ends best, and what
-# do the two extremes look like?
+# **Predict before you run.** Five learning rates: 0.03, 0.01, 0.001, 0.0001, 0.00001. What do the curves of the two
+# extremes look like? Keep the one that ends best.
 
 # %%
 predict("04.2", None)
