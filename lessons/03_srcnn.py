@@ -8,7 +8,7 @@
 # **You will see:** after a minute of training, photographs that the network has never seen come out 2.25 ± 0.15 dB
 # better than by bicubic interpolation. How it gets there is for you to predict.
 #
-# Takes about a minute on two cores. You bring from [lesson 2](02_bicubic.py): how the degraded picture is made.
+# Takes about two minutes on one core. You bring from [lesson 2](02_bicubic.py): how the degraded picture is made.
 
 # %%
 import math

@@ -6,7 +6,7 @@
 #
 # **You will see:** a network that learns two patches by heart, and what that is worth on new photographs.
 #
-# Takes a minute on two cores. You bring from [lesson 3](03_srcnn.py): SRCNN and its loop.
+# Takes a minute and a half on one core. You bring from [lesson 3](03_srcnn.py): SRCNN and its loop.
 
 # %%
 import math

@@ -7,7 +7,7 @@
 # **You will see:** three ways to enlarge, of which not all give a flat picture for a flat one; and how much sooner a
 # network learns that need not make the whole picture.
 #
-# Takes half a minute on two cores. You bring from [lesson 4](04_honest_training.py): held-out photographs and curves.
+# Takes a minute on one core. You bring from [lesson 4](04_honest_training.py): held-out photographs and curves.
 
 # %%
 import math

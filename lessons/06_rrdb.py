@@ -6,7 +6,7 @@
 #
 # **You will see:** what becomes of the signal on its way through 23 blocks, with two safety devices and without them.
 #
-# Takes half a minute on two cores. You bring from [lesson 5](05_upsampling.py): residuals and upsampling.
+# Takes a minute and a half on one core. You bring from [lesson 5](05_upsampling.py): residuals and upsampling.
 
 # %%
 import math
