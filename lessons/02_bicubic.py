@@ -222,7 +222,8 @@ show()
 # We shrink one photograph by half in four ways and enlarge it each time by `images.resize`: MATLAB's way, PyTorch's
 # with `antialias=True`, Pillow's, and PyTorch's default, which does not anti-alias.
 #
-# **Predict before you run.** Which of the four gets the highest PSNR?
+# **Predict before you run.** Which of the four gets the highest PSNR, MATLAB's, PyTorch's anti-aliased, Pillow's or
+# PyTorch's default?
 
 # %%
 predict("02.2", None)

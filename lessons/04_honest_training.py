@@ -275,7 +275,7 @@ print(f"{inside} of 8 points of your curve lie in the expected band")
 #
 # The mean squared difference is called **L2**, the mean absolute one **L1**. Suppose that a pixel is 0 in seven of ten
 # equally plausible pictures, and 1 in three. **Predict before you run.** What should a network answer that learns by
-# L1, and what by L2? Write down the one for L1.
+# L1, and what by L2? Keep the one for L1.
 
 # %%
 predict("04.3", None)

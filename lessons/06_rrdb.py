@@ -223,8 +223,9 @@ promise("without both it grows by 10 to the power of", power, 16, 3)
 #   trainable;
 # - **neither**: no safety device.
 #
-# **Predict before you run.** Which of the four has the least loss after eighty steps? Then: which of them restores a
-# patch differently when it comes alone, without the others of its batch?
+# **Predict before you run.** Which of the four has the least loss after eighty steps: "as published", "small
+# initialisation everywhere", "batch norm" or "neither"? Then: which of them restores a patch differently when it comes
+# alone, without the others of its batch?
 #
 # (`patch.object` of Python's unittest replaces a constant of esrgan.py for a while, here β.)
 
