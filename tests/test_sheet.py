@@ -199,6 +199,18 @@ def test_a_prediction_is_kept_and_told_its_answer(answers, capsys, monkeypatch):
         predictions.predict("01", [1])
 
 
+def test_a_script_asks_in_words(tmp_path):
+    lesson = tmp_path / "lesson.py"
+    lesson.write_text(
+        "# %% [markdown]\n# Before.\n#\n# A grey. **Predict before you run.** How\n# bright?\n#\n# After.\n\n"
+        '# %%\npredict("07", None)\npredict("07.2", None)\n',
+        encoding="utf-8",
+    )
+    assert predictions.question_in(lesson, "07").strip() == "A grey. Predict before you run. How bright?"
+    assert predictions.question_in(lesson, "07.2") == ""  # the same paragraph
+    assert predictions.question_in(lesson, "08") == predictions.question_in(tmp_path, "07") == ""
+
+
 def test_the_spread_of_a_class(answers, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "class"
     folder.mkdir()
