@@ -76,7 +76,7 @@ psnr_of_each = check("01b", psnr_of_each)
 # %%
 def decibel(one, other):
     """PSNR of two pictures (1, C, H, W) with values in 0..1."""
-    return psnr_of_each(one, other).item()
+    return float(psnr_of_each(one, other)[0])
 
 
 print(f"RGB: {decibel(restored, high):.2f} dB")

@@ -110,7 +110,9 @@ outcome("08", distance_from_circle(restored))
 def standard_loss(real, fake):
     """Logits for real and fake, any shape → the discriminator's standard loss, a number.
 
-    Logits of ±200 must do no harm. Difficulty 1 of 3, 10 minutes.
+    In all four, logits of ±200 must do no harm, and it stays a tensor: the networks learn by its gradient.
+
+    Difficulty 1 of 3, 10 minutes.
     """
     raise NotImplementedError
 

@@ -1,5 +1,6 @@
 """What the checks of the exercises compare answers with: `compare`, and `Mismatch`, which says what is wrong."""
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -36,8 +37,8 @@ def compare(actual, expected, what: str, mistakes: dict | None = None, tolerance
         return
     if expected.ndim == 0:
         raise Mismatch(f"{what}: {actual.item():.6g}, but it should be {expected.item():.6g}.")
-    worst = (actual - expected).abs().argmax()
-    place = ", ".join(str(int(index)) for index in torch.unravel_index(worst, expected.shape))
+    worst = int((actual - expected).abs().argmax())
+    place = ", ".join(map(str, numpy.unravel_index(worst, expected.shape)))  # torch's takes seconds at its first call
     raise Mismatch(
         f"{what}: it differs most at [{place}], where it is {actual.flatten()[worst]:.6g} and should be "
         f"{expected.flatten()[worst]:.6g}.",
@@ -53,7 +54,40 @@ def parts_of(actual, count: int, expected: str) -> list:
     return parts
 
 
+def compare_gradients(actual, expected: Tensor, of: list[Tensor], what: str, mistakes: dict | None = None):
+    """Raise Mismatch unless the sums of `actual` and `expected` have the same gradient for the tensors in `of`.
+
+    `mistakes` maps an explanation to a tensor whose sum has the gradient that this mistake gives.
+    """
+    if not getattr(actual, "requires_grad", False):
+        raise Mismatch(
+            f"{what}: what comes back is right, but its gradient is lost: nothing could be learnt. Keep it a tensor, "
+            "and detach nothing."
+        )
+
+    def gradient(value: Tensor) -> Tensor:
+        if not value.requires_grad:
+            return torch.zeros(sum(part.numel() for part in of))
+        parts = torch.autograd.grad(value.sum(), of, retain_graph=True, materialize_grads=True)
+        return torch.cat([part.flatten() for part in parts])
+
+    own, right = gradient(actual), gradient(expected)
+    size = right.abs().max()
+
+    def is_own(other: Tensor) -> bool:
+        return _close(own / size, other / size, 1e-4)
+
+    told = f"{what}: what comes back is right, its gradient is not: "
+    for explanation, value in (mistakes or {}).items():
+        if is_own(gradient(value)) and not is_own(right):
+            raise Mismatch(told + explanation)
+    if not is_own(right):
+        raise Mismatch(f"{told}is a part of it detached, or made a plain number?")
+
+
 def _as_tensor(value, what: str) -> Tensor:
+    if isinstance(value, numpy.ndarray):
+        value = numpy.array(value)  # PyTorch takes no array that runs backwards
     try:
         return torch.as_tensor(value).detach().double()
     except (TypeError, ValueError, RuntimeError) as error:

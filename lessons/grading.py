@@ -10,7 +10,6 @@ That is no sandbox: look at strangers' files before you run them.
 
 import ast
 import codecs
-import copy
 import importlib.util
 import inspect
 import io
@@ -28,6 +27,8 @@ from course import ANSWERS, LESSONS
 
 import numpy
 import torch
+
+CHANGING = {"12a"}  # its answer is to fill and change the list that it is given
 
 
 @dataclass
@@ -114,7 +115,7 @@ def grade(identity: str, answer) -> Verdict:
     try:
         with torch.random.fork_rng(devices=[]):  # the lesson's own random numbers stay as they were
             torch.manual_seed(0)
-            exercises()[identity](_leaving_its_arguments(answer))
+            exercises()[identity](answer if identity in CHANGING else _leaving_its_arguments(answer))
         return Verdict("correct")
     except NotImplementedError as error:
         # A stub raises it bare; PyTorch says something with it.
@@ -129,21 +130,40 @@ def grade(identity: str, answer) -> Verdict:
 
 
 def _leaving_its_arguments(answer):
-    """The answer; a Mismatch if it changes a tensor or an array that it was given."""
+    """The answer; a Mismatch if it changes what it was given, or a tensor or an array therein."""
 
     @wraps(answer)
     def guarded(*arguments, **named):
-        given = [value for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor | numpy.ndarray)]
-        before = [copy.deepcopy(value.detach() if isinstance(value, torch.Tensor) else value) for value in given]
-        learns = [getattr(value, "requires_grad", None) for value in given]
+        given = [arguments, named]
+        before = _copied(given)
         result = answer(*arguments, **named)
-        for value, old, learnt in zip(given, before, learns, strict=True):
-            now = value.detach() if isinstance(value, torch.Tensor) else value
-            if now.shape != old.shape or not (now == old).all() or getattr(value, "requires_grad", None) != learnt:
-                raise Mismatch(CHANGED)
+        if not _is_as_before(given, before):
+            raise Mismatch(CHANGED)
         return result
 
     return guarded
+
+
+def _copied(value):
+    """Tensors and arrays copied, also those in lists and dictionaries; anything else is itself."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if isinstance(value, list | tuple):
+        return [_copied(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    return value.copy() if isinstance(value, numpy.ndarray) else value
+
+
+def _is_as_before(now, before) -> bool:
+    if isinstance(before, torch.Tensor | numpy.ndarray):
+        learns = getattr(now, "requires_grad", None) == getattr(before, "requires_grad", None)
+        return learns and now.shape == before.shape and bool((now == before).all())
+    if isinstance(before, list):
+        return len(now) == len(before) and all(map(_is_as_before, now, before))
+    if isinstance(before, dict):
+        return now.keys() == before.keys() and all(_is_as_before(now[key], before[key]) for key in before)
+    return now is before or bool(now == before)
 
 
 def grade_in(identity: str, names: dict, problems: list[str]) -> Verdict:

@@ -137,7 +137,7 @@ LESSON_3 = [
     ("03d", colour_one_by_one, "one by one"),
     ("03d", colour_forgotten, "colour is gone"),
     ("03d", colour_not_converted, "still Y, Cb, Cr"),
-    ("03d", colour_not_enlarged, "the shape is 1×3×24×24"),
+    ("03d", colour_not_enlarged, "the shape is 1×3×24×20"),
 ]
 
 

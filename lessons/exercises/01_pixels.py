@@ -73,9 +73,9 @@ def check_01b(psnr_of_each):
             10 * torch.log10(1 / squares.sum(dim=(1, 2, 3)))
         ),
     }
-    compare(psnr_of_each(restored, high), 10 * torch.log10(1 / error), "PSNR of three pictures", mistakes, 1e-3)
+    compare(psnr_of_each(restored, high), 10 * torch.log10(1 / error), "PSNR of three pictures", mistakes, 1e-4)
     one = psnr_of_each(high[:1, :1, :2] + 0.1, high[:1, :1, :2])
-    compare(one, [20.0], "PSNR of one picture of 2×7 in grey", tolerance=1e-3)
+    compare(one, [20.0], "PSNR of one picture of 2×7 in grey", tolerance=1e-4)
 
 
 def formula_of(x, y, c1=1e-4, c2=9e-4, correction=0, covariance=None, power=1.0):
@@ -84,6 +84,26 @@ def formula_of(x, y, c1=1e-4, c2=9e-4, correction=0, covariance=None, power=1.0)
     variances = x.var(correction=correction) ** power + y.var(correction=correction) ** power
     brightness = (2 * x.mean() * y.mean() + c1) / (x.mean() ** 2 + y.mean() ** 2 + c1)
     return brightness * (2 * covariance + c2) / (variances + c2)
+
+
+def wrong_ssims(x, y):
+    """Explanation → the SSIM of two windows with this mistake."""
+    formula = partial(formula_of, x, y)
+    return {
+        "the constants c₁ and c₂ are missing: a flat window would divide zero by zero.": formula(0, 0),
+        "c₁ is missing: black windows would divide zero by zero.": formula(c1=0),
+        "c₂ is missing: flat windows would divide zero by zero.": formula(c2=0),
+        "c₁ and c₂ are for pixels from 0 to 255. Here p = 1.": formula(2.55**2, 7.65**2),
+        "c₁ and c₂ are the squares of 0.01 and 0.03.": formula(0.01, 0.03),
+        "c₁ and c₂ are exchanged.": formula(0.03**2, 0.01**2),
+        "the variances divide by n − 1. Every pixel has the weight 1/n here: var(correction=0).": formula(correction=1),
+        "the covariance lacks − mean(x)·mean(y).": formula(covariance=(x * y).mean()),
+        "these are standard deviations. The formula has their squares, the variances.": formula(power=0.5),
+        "the covariance may be negative, where one texture is the other's opposite.": formula(
+            covariance=((x * y).mean() - x.mean() * y.mean()).abs()
+        ),
+        "SSIM may be negative, where one texture is the other's opposite: do not cut it off.": formula().clamp(min=0),
+    }
 
 
 def check_01c(ssim_of_window):
@@ -95,17 +115,11 @@ def check_01c(ssim_of_window):
     """
     x = 0.3 * pictures(8, 8)
     y = 0.5 * x + 0.1 * pictures(2, 8, 8)[1]
-    formula = partial(formula_of, x, y)
-    mistakes = {
-        "the constants c₁ and c₂ are missing: a flat window would divide zero by zero.": formula(0, 0),
-        "c₁ and c₂ are for pixels from 0 to 255. Here p = 1.": formula(2.55**2, 7.65**2),
-        "c₁ and c₂ are the squares of 0.01 and 0.03.": formula(0.01, 0.03),
-        "c₁ and c₂ are exchanged.": formula(0.03**2, 0.01**2),
-        "the variances divide by n − 1. Every pixel has the weight 1/n here: var(correction=0).": formula(correction=1),
-        "the covariance lacks − mean(x)·mean(y).": formula(covariance=(x * y).mean()),
-        "these are standard deviations. The formula has their squares, the variances.": formula(power=0.5),
-    }
-    compare(ssim_of_window(x, y), formula(), "SSIM of two windows", mistakes, 1e-4)
+    # in the dark c₁ counts, and of opposites the covariance is negative
+    windows = {"two dark windows": (x / 5, y / 5), "two windows": (x, y), "a window and its negative": (x, 0.3 - x)}
+    for what, (one, other) in windows.items():
+        expected = formula_of(one, other)
+        compare(ssim_of_window(one, other), expected, f"SSIM of {what}", wrong_ssims(one, other), 1e-4)
     compare(ssim_of_window(x, x), 1.0, "SSIM of a window with itself")
     for shape in ((1, 1, 5, 7), (20,)):
         x, y = pictures(2, *shape)

@@ -58,7 +58,8 @@ def check_02b(centres):
     Pixel i covers the stretch from i to i + 1, so its centre is i + 0.5 from the left edge. Divide by the scale to
     count in old pixels, and take the half pixel of the old picture off again. torch.arange gives all i at once.
     """
-    for new_length, scale in ((4, 0.5), (6, 2.0), (5, 1 / 3)):
+    for new_length, scale in ((4, 0.5), (6, 2.0), (5, 1 / 3), (8, 1.5), (3, 0.4)):
+        whole = round(scale) if scale > 1 else 1 / round(1 / scale)
         i = torch.arange(new_length, dtype=torch.float64)
         mistakes = {
             "the half pixels are missing: the picture would be shifted towards the upper left corner.": i / scale,
@@ -66,21 +67,27 @@ def check_02b(centres):
             "Here both pictures cover the same area.": i * (new_length / scale - 1) / (new_length - 1),
             "the last − 0.5 is missing: the picture would be shifted by half a pixel.": (i + 0.5) / scale,
             "you multiply by the scale. New pixels are counted in old ones: divide.": (i + 0.5) * scale - 0.5,
+            "the scale is rounded. It need not be whole, nor 1 divided by it.": (i + 0.5) / whole - 0.5,
+            "the old length is rounded, and need not be whole. Divide by the scale itself.": (
+                (i + 0.5) * int(new_length / scale) / new_length - 0.5
+            ),
         }
         compare(centres(new_length, scale), (i + 0.5) / scale - 0.5, f"Centres for scale {scale:.3g}", mistakes)
 
 
-def matrix_by_kernel(length, new_length, stretch, border="mirror", divisor=None):
-    """The resize matrix with a kernel stretched so far, another border, or divided by something else than the sum."""
+def matrix_by_kernel(length, new_length, stretch, border="mirror", divisor=None, a=-0.5):
+    """The resize matrix by a kernel stretched so far, with another border, divisor than the sum, or parameter."""
     j = torch.arange(-length, 2 * length, dtype=torch.float64)
     middle = (torch.arange(new_length, dtype=torch.float64)[:, None] + 0.5) * length / new_length - 0.5
-    weights = cubic((middle - j) / stretch)
+    weights = keys((middle - j) / stretch, a)
     if border == "left out":
         weights = weights * ((j >= 0) & (j < length))
     weights = weights / (divisor or weights.sum(dim=1, keepdim=True))
     left, matrix, right = weights.split(length, dim=1)
     if border == "mirror":
         return matrix + left.flip(1) + right.flip(1)
+    if border == "mirrored between":
+        return matrix + left.flip(1).roll(1, 1) + right.flip(1).roll(-1, 1)
     matrix = matrix.clone()
     if border == "repeated":
         matrix[:, 0] += left.sum(dim=1)
@@ -102,6 +109,11 @@ def wrong_matrices(length, new_length, expected):
         ),
         "pixels beyond the border are left out, as Pillow does. Mirror the picture there.": make(stretch, "left out"),
         "beyond the border the last pixel is repeated. Mirror the picture there.": make(stretch, "repeated"),
+        "the border pixel itself is not mirrored. It is: … 1 0 | 0 1 2 …": make(stretch, "mirrored between"),
+        "the kernel is narrower than it was when enlarging. It is stretched when shrinking, and never narrower.": (
+            make(length / new_length)
+        ),
+        "a is −0.75 here, as in OpenCV. It should be −0.5.": make(stretch, a=-0.75),
         "the matrix is transposed: one row for each new pixel is expected.": expected.T,
     }
 

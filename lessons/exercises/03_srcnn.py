@@ -1,6 +1,6 @@
 """The checks of the exercises of lesson 3; the paragraphs of each docstring are the hints."""
 
-from comparing import Mismatch, compare
+from comparing import Mismatch, compare, compare_gradients
 from course import crop, photograph
 
 import torch
@@ -18,12 +18,13 @@ def check_03a(receptive_radius):
     A filter of side k looks (k − 1)/2 pixels to each side of its middle. Each layer looks at the outputs of the
     layer before it, so the radii add up.
     """
-    for kernels in ((9, 5, 5), (9, 1, 5), (3, 3, 3, 3)):
+    for kernels in ((9, 5, 5), (9, 1, 5), (3, 3, 3, 3), (7,), (5, 3, 7, 3, 3)):
         mistakes = {
             "this is the diameter without the middle. Only one direction is expected: half of it.": (
                 sum(kernels) - len(kernels)
             ),
             "the radii are 4, 2 and 2 for 9, 5 and 5: (k − 1)/2 each, not k/2.": sum(kernels) / 2,
+            "it holds for three filters only: a pixel is taken off for each filter.": (sum(kernels) - 3) // 2,
             "this is the largest filter alone. The radii of all layers add up.": max(kernels) // 2,
             "this is the width of the whole receptive field. Only one direction is expected.": (
                 sum(kernels) - len(kernels) + 1
@@ -42,14 +43,21 @@ def check_03b(build_srcnn):
         network = build_srcnn(kernels)
         if not isinstance(network, nn.Module):
             raise Mismatch(f"An nn.Module should come back, not a {type(network).__name__}.")
-        real = SRCNN(kernels)
+        if any(nn.parameter.is_lazy(part) for part in network.parameters()):
+            network(torch.rand(1, 1, 33, 30))
+        network, real, luma = network.double(), SRCNN(kernels).double(), torch.rand(1, 1, 33, 30, dtype=torch.float64)
         own, expected = ([tuple(part.shape) for part in net.parameters()] for net in (network, real))
-        if own != expected:
+        if sorted(own) != sorted(expected):
             raise Mismatch(f"For {kernels} the weights have the shapes {own}; they should have {expected}.")
         with torch.no_grad():
-            for part, values in zip(network.parameters(), real.parameters(), strict=True):
-                part.copy_(values)
-            luma = torch.rand(1, 1, 33, 30)
+            by_shape = {values.shape: values for values in real.parameters()}  # whichever layer was made first
+            for part in network.parameters():
+                values = by_shape[part.shape]
+                # The real start hides a ReLU: it is small, and its feature 0 is positive.
+                part.copy_(values.normal_(std=0.5))
+            restored = network(luma)
+            if restored.shape == luma.shape:
+                raise Mismatch("The output is as large as the input: your convolutions pad. Valid ones are expected.")
             first, second = F.conv2d(luma, *real.extract.parameters()), real.extract(luma).relu()
             valid = real.forward_valid(luma)
             mistakes = {
@@ -58,18 +66,10 @@ def check_03b(build_srcnn):
                 ),
                 "the second ReLU is missing.": real.reconstruct(real.map(second)),
                 "the first ReLU is missing.": real.reconstruct(real.map(first).relu()),
-                "there is a ReLU after the last layer: it would cut off corrections below zero.": valid.relu(),
+                "there is a ReLU after the last layer: it would cut off values below zero.": valid.relu(),
+                "the values are cut off at 0 and 1 after the last layer. Nothing comes after it.": valid.clamp(0, 1),
             }
-            restored = network(luma)
-            if restored.shape == luma.shape:
-                raise Mismatch("The output is as large as the input: your convolutions pad. Valid ones are expected.")
-            # The usual start hides the ReLU: its feature 0 is positive. So shift the last bias under zero.
-            compare(restored, valid, "Its output with the weights of the real SRCNN", mistakes)
-            for net in (network, real):
-                list(net.parameters())[-1].fill_(-1)
-            compare(network(luma), valid - 1, "Its output with a last bias of −1", {
-                "there is a ReLU after the last layer: it would cut off values below zero.": (valid - 1).relu()
-            })  # fmt: skip
+            compare(restored, valid, "Its output with weights of ours", mistakes)
 
 
 def check_03c(valid_loss):
@@ -81,8 +81,9 @@ def check_03c(valid_loss):
     A border of 0 needs care: 0:-0 is empty. Counting from the left, border:border + height, always works.
     """
     torch.manual_seed(1)
-    low, high = torch.rand(2, 1, 21, 25), torch.rand(2, 1, 21, 25)
-    network = SRCNN((9, 1, 5)).forward_valid
+    low, high = 1.6 * torch.rand(2, 1, 21, 25) - 0.3, torch.rand(2, 1, 21, 25)  # bicubic overshoots
+    real = SRCNN((9, 1, 5))
+    network = real.forward_valid
     with torch.no_grad():
         restored = network(low)
         cut = high[..., 6:-6, 6:-6]
@@ -97,14 +98,17 @@ def check_03c(valid_loss):
             "the output is compared with the low picture, not with the ground truth.": F.mse_loss(
                 restored, low[..., 6:-6, 6:-6]
             ),
+            "the output is cut off at 0 and 1: where it lies beyond, nothing would be learnt.": (
+                (restored.clamp(0, 1) - cut).square().mean()
+            ),
+            "half of it is missing: the mean of the squares, as it is.": squares.mean() / 2,
             "this is a sum. The mean is expected, which does not depend on the size.": squares.sum(),
             "these are absolute differences. Squared ones are expected.": (restored - cut).abs().mean(),
             "this is the root of the mean squared error.": squares.mean().sqrt(),
         }
     loss = valid_loss(network, low, high)
     compare(loss, squares.mean(), "The loss", mistakes)
-    if not loss.requires_grad:
-        raise Mismatch("The number is right, but its gradient is lost: nothing could be learnt. Keep it a tensor.")
+    compare_gradients(loss, (network(low) - cut).square().mean(), list(real.parameters()), "The loss")
     try:
         loss = valid_loss(nn.Identity(), low, high)
     except RuntimeError as error:
@@ -126,26 +130,27 @@ def check_03d(upscale_colour):
     Resize the RGB picture by the scale, convert it to Y, Cb, Cr, replace channel 0 by what the network makes of it
     (`ycbcr[:, :1]` keeps the channel dimension), convert back and clamp to 0..1.
     """
-    low = crop(photograph("chelsea.png"), 90, 120, 24)
+    low = crop(photograph("chelsea.png"), 90, 120, 24, 20)
     torch.manual_seed(0)
     network = SRCNN((9, 1, 5)).eval()
-    network.reconstruct.bias.data += 0.3  # so bright that it leaves 0..1
+    network.reconstruct.weight.data *= 1.8  # so strong that colours leave 0..1 at both ends, though luma does not
+    network.reconstruct.bias.data -= 0.215
     scale = 2
     expected = upscale(network, low, scale)
     with torch.inference_mode():
         enlarged = resize(low, scale)
         per_colour = torch.cat([network(channel) for channel in enlarged.split(1, dim=1)], dim=1)
         grey = network(rgb_to_luma(enlarged)).expand_as(enlarged)
+        ycbcr = torch.cat((network(rgb_to_luma(enlarged)), rgb_to_ycbcr(enlarged)[:, 1:]), dim=1)
+        beyond = ycbcr_to_rgb(ycbcr)
         mistakes = {
             "the luma did not go through the network: this is bicubic alone.": enlarged.clamp(0, 1),
             "the three colours went through the network one by one. Only luma should.": per_colour.clamp(0, 1),
             "the colour is gone: take Cb and Cr from the enlarged picture.": grey.clamp(0, 1),
-            "it leaves 0..1, which a picture may not: clamp it.": ycbcr_to_rgb(
-                torch.cat((network(rgb_to_luma(enlarged)), rgb_to_ycbcr(enlarged)[:, 1:]), dim=1)
-            ),
-            "the result is still Y, Cb, Cr. Convert it back to RGB.": torch.cat(
-                (network(rgb_to_luma(enlarged)), rgb_to_ycbcr(enlarged)[:, 1:]), dim=1
-            ).clamp(0, 1),
+            "it leaves 0..1, which a picture may not: clamp it.": beyond,
+            "it leaves 0..1 above: clamp it at both ends.": beyond.clamp(min=0),
+            "it leaves 0..1 below: clamp it at both ends.": beyond.clamp(max=1),
+            "the result is still Y, Cb, Cr. Convert it back to RGB.": ycbcr.clamp(0, 1),
         }
         restored = upscale_colour(network, low, scale)
         compare(restored, expected, "A part of the cat, ×2", mistakes, 1e-4, picture=True)

@@ -2,7 +2,7 @@
 
 from unittest.mock import patch
 
-from comparing import Mismatch, compare
+from comparing import Mismatch, compare, compare_gradients
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ def check_05a(shuffle):
         ),
     }
     expected = F.pixel_shuffle(x, 2)
-    with patch("torch.nn.functional.pixel_shuffle", forbidden):
+    with patch("torch.nn.functional.pixel_shuffle", forbidden), patch("torch.pixel_shuffle", forbidden):
         actual = shuffle(x, 2)
     compare(actual, expected, "Twelve channels, scale 2", mistakes, picture=True)
     x = torch.arange(36.0).view(1, 18, 1, 2)
@@ -87,7 +87,7 @@ def check_05c(flat_start):
     compare(actual, weight.repeat_interleave(4, dim=0), "Three filters, scale 2", mistakes)
     compare(flat_start(weight, 3), weight.repeat_interleave(9, dim=0), "Three filters, scale 3")
     x = torch.rand(1, 2, 6, 6)
-    shuffled = F.pixel_shuffle(F.conv2d(x, actual), 2)
+    shuffled = F.pixel_shuffle(F.conv2d(x, torch.as_tensor(actual)), 2)
     compare(shuffled, F.interpolate(F.conv2d(x, weight), scale_factor=2), "Convolution and shuffle together")
 
 
@@ -106,8 +106,18 @@ def check_05d(residual_forward):
         mistakes = {
             "the enlarged input is not added: this is the residual alone.": detail,
             "the input is enlarged by bicubic here. SRVGGNetCompact repeats pixels.": detail + bicubic,
+            "the input is enlarged by bilinear interpolation here. SRVGGNetCompact repeats pixels.": (
+                detail + F.interpolate(low, scale_factor=2, mode="bilinear")
+            ),
             "the residual is subtracted. It is added.": enlarged - detail,
+            "the values are cut off at 0 and 1. SRVGGNetCompact leaves them as they are.": (detail + enlarged).clamp(
+                0, 1
+            ),
+            "the colours of the small picture are mixed: each must be repeated before the next comes.": (
+                detail + F.pixel_shuffle(low.repeat(1, 4, 1, 1), 2)
+            ),
         }
         compare(residual_forward(body, low, 2), detail + enlarged, "A convolution as body, ×2", mistakes, picture=True)
         real = SRVGGNetCompact(scale=3, features=4, convolutions=2)
         compare(residual_forward(real.body, low, 3), real(low), "The body of the real SRVGGNetCompact, ×3")
+    compare_gradients(residual_forward(real.body, low, 3), real(low), list(real.parameters()), "The same")

@@ -2,7 +2,7 @@
 
 from unittest.mock import patch
 
-from comparing import compare
+from comparing import compare, compare_gradients
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ def check_06a(dense_inputs):
 
     The first takes `features`. Each of the first four adds `growth` channels to what the next one sees.
     """
-    for features, growth in ((64, 32), (32, 16)):
+    for features, growth in ((64, 32), (32, 16), (10, 3)):
         mistakes = {
             "each sees only the output of the one before it. In a dense block it sees all outputs so far.": [
                 features,
@@ -52,10 +52,11 @@ def check_06b(dense_block):
     x = torch.randn(2, 6, 9, 8)
     convolutions = list(block.children())
 
-    def variant(beta=0.2, slope=0.2, last=False, front=False, shortcut=True):
+    def variant(beta=0.2, slope=0.2, last=False, front=False, shortcut=True, again=False):
         known = x
         for convolution in convolutions[:4]:
             new = F.leaky_relu(convolution(known), slope)
+            known = F.leaky_relu(known, slope) if again else known
             known = torch.cat((new, known) if front else (known, new), dim=1)
         out = convolutions[4](known)
         return (x if shortcut else 0) + beta * (F.leaky_relu(out, 0.2) if last else out)
@@ -70,16 +71,24 @@ def check_06b(dense_block):
             front=True
         ),
         "the shortcut is missing: x is not added.": variant(shortcut=False),
+        "the activation goes over everything known once more. Apply it to what is new.": variant(again=True),
         "the residual scaling is on the wrong side: x must stay whole.": 0.2 * x + variant(1.0, shortcut=False),
+        "x is multiplied by 1 − beta. x must stay whole.": variant() - 0.2 * x,
+        "x is scaled as well, with the rest. x must stay whole.": 0.2 * variant(1.0),
     }
     compare(dense_block(x, convolutions, 0.2), block(x), "A block with 6 features and growth 3", mistakes, 1e-4)
-    written_in = {"beta is written into it: use the one that is given.": variant(0.2)}
+    written_in = {
+        "beta is written into it: use the one that is given.": variant(0.2),
+        "the slope below zero is beta. It stays 0.2; beta scales the residual.": variant(0.35, slope=0.35),
+    }
     compare(dense_block(x, convolutions, 0.35), variant(0.35), "The same block with beta = 0.35", written_in, 1e-4)
     network = RRDBNet(2, 6, 3, 2).requires_grad_(False)
     low = torch.rand(1, 3, 8, 8)
     expected = network(low)
     with patch.object(DenseBlock, "forward", lambda self, x: dense_block(x, list(self.children()), 0.2)):
         compare(network(low), expected, "Inside the real RRDBNet", tolerance=1e-4)
+    x.requires_grad_()
+    compare_gradients(dense_block(x, convolutions, 0.2), block(x), [x], "The first block")
 
 
 def check_06c(residual_in_residual):
@@ -97,12 +106,17 @@ def check_06c(residual_in_residual):
         "this is the chain of blocks alone, without the outer shortcut and scaling.": deep,
         "all three blocks see x itself. They work one after the other.": x + 0.2 * (one(x) + two(x) + three(x)),
         "the blocks run in the reverse order.": x + 0.2 * one(two(three(x))),
+        "x was overwritten on the way: the x that came in must be added.": 1.2 * deep,
+        "x is multiplied by 1 − beta. x must stay whole.": 0.8 * x + 0.2 * deep,
+        "x is scaled as well. x must stay whole.": 0.2 * (x + deep),
     }
     compare(residual_in_residual(x, blocks, 0.2), x + 0.2 * deep, "Three blocks with 4 features", mistakes, 1e-4)
     written_in = {"beta is written into it: use the one that is given.": x + 0.2 * deep}
     compare(residual_in_residual(x, blocks, 0.7), x + 0.7 * deep, "The same with beta = 0.7", written_in, 1e-4)
     real = RRDB(4, 2).requires_grad_(False)
     compare(residual_in_residual(x, list(real.children()), 0.2), real(x), "The blocks of a real RRDB", tolerance=1e-4)
+    x.requires_grad_()
+    compare_gradients(residual_in_residual(x, list(real.children()), 0.2), real(x), [x], "The same")
 
 
 def check_06d(weights_of_rrdb):

@@ -1,6 +1,6 @@
 """The checks of the exercises of lesson 8; the paragraphs of each docstring are the hints."""
 
-from comparing import Mismatch, compare
+from comparing import Mismatch, compare, compare_gradients
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,35 @@ def logits() -> tuple[torch.Tensor, torch.Tensor]:
     return 2 * torch.randn(8, 1, generator=generator) + 0.7, torch.randn(8, 1, generator=generator) - 0.4
 
 
-def also_for_maps(loss, real_one) -> None:
-    """The U-Net gives a logit for every pixel, and batches may have different sizes."""
+def also_for_maps(loss, real_one, mistakes, of="both") -> None:
+    """A logit for every pixel, as the U-Net gives; batches of different sizes; very large logits; and the gradient.
+
+    `mistakes` maps an explanation to a loss with the gradient that this mistake gives.
+    """
     generator = torch.Generator().manual_seed(8)
     real, fake = torch.randn(3, 1, 4, 5, generator=generator), torch.randn(2, 1, 4, 5, generator=generator)
-    compare(loss(real, fake), real_one(real, fake), "Three real and two fake maps of 4×5 logits")
+    what = "Three real and two fake maps of 4×5 logits"
+    compare(loss(real, fake), real_one(real, fake), what)
+    large = torch.tensor([200.0])
+    for certain in ((-large, large), (large, -large)):
+        actual = loss(*certain)
+        if not torch.as_tensor(actual).isfinite().all():
+            raise Mismatch("Logits of ±200 give infinity or NaN: σ is rounded to 0 before the logarithm. Use softplus.")
+        compare(actual, real_one(*certain), "Logits of ±200, a discriminator that is certain")
+    real.requires_grad_()
+    fake.requires_grad_()
+    wrong = {explanation: mistake(real, fake) for explanation, mistake in mistakes.items()}
+    compare_gradients(loss(real, fake), real_one(real, fake), [real, fake] if of == "both" else [fake], what, wrong)
+
+
+def without_one(loss) -> dict:
+    """Explanation → the loss without the gradient of the real or of the fake logits."""
+    return {
+        "that of the real logits is missing.": lambda real, fake: loss(real.detach(), fake),
+        "that of the fake logits is missing. Detach the pictures where you must, not their logits.": (
+            lambda real, fake: loss(real, fake.detach())
+        ),
+    }
 
 
 def check_08a(standard_loss):
@@ -42,12 +66,13 @@ def check_08a(standard_loss):
         ),
     }
     compare(standard_loss(real, fake), esrgan.vanilla_discriminator_loss(real, fake), "Eight logits each", mistakes)
-    also_for_maps(standard_loss, esrgan.vanilla_discriminator_loss)
-    large = torch.tensor([200.0])
-    actual = standard_loss(-large, large)
-    if not torch.isfinite(torch.as_tensor(actual)):
-        raise Mismatch("Logits of ±200 give infinity or NaN: σ is rounded to 0 before the logarithm. Use softplus.")
-    compare(actual, 400.0, "A discriminator that is certain and wrong")
+    loss = esrgan.vanilla_discriminator_loss
+    also_for_maps(standard_loss, loss, without_one(loss))
+
+
+def hinge(real, fake):
+    """The discriminator's hinge loss."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
 def check_08b(hinge_loss):
@@ -63,10 +88,11 @@ def check_08b(hinge_loss):
         "fake logits should be below −1: relu(1 + fake).": F.relu(1 - real).mean() + F.relu(1 - fake).mean(),
         "real and fake have changed places.": F.relu(1 - fake).mean() + F.relu(1 + real).mean(),
         "the margin of 1 is missing.": F.relu(-real).mean() + F.relu(fake).mean(),
+        "the two terms are averaged. They are added here.": hinge(real, fake) / 2,
+        "the logits are summed, not averaged: the loss would grow with the batch.": 8 * hinge(real, fake),
     }
-    expected = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-    compare(hinge_loss(real, fake), expected, "Eight logits each", mistakes)
-    also_for_maps(hinge_loss, lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+    compare(hinge_loss(real, fake), hinge(real, fake), "Eight logits each", mistakes)
+    also_for_maps(hinge_loss, hinge, without_one(hinge))
 
 
 def check_08c(relativistic_loss):
@@ -99,7 +125,13 @@ def check_08c(relativistic_loss):
     }
     expected = esrgan.relativistic_discriminator_loss(real, fake)
     compare(relativistic_loss(real, fake), expected, "Eight logits each", mistakes)
-    also_for_maps(relativistic_loss, esrgan.relativistic_discriminator_loss)
+
+    def averages_cut(real, fake):
+        return (F.softplus(fake.mean().detach() - real).mean() + F.softplus(fake - real.mean().detach()).mean()) / 2
+
+    cut = {"the averages are detached, or plain numbers. They change with the network too.": averages_cut}
+    loss = esrgan.relativistic_discriminator_loss
+    also_for_maps(relativistic_loss, loss, cut | without_one(loss))
 
 
 def check_08d(relativistic_for_generator):
@@ -123,9 +155,16 @@ def check_08d(relativistic_for_generator):
         "the terms are added. Our code takes their mean.": F.softplus(a).mean() + F.softplus(-b).mean(),
     }
     expected = esrgan.relativistic_generator_loss(real, fake)
-    fake.requires_grad_(True)
-    actual = relativistic_for_generator(real, fake)
-    compare(actual, expected, "Eight logits each", mistakes)
-    also_for_maps(relativistic_for_generator, esrgan.relativistic_generator_loss)
-    if not actual.requires_grad:
-        raise Mismatch("The number is right, but no gradient reaches the fake logits: do not detach them.")
+    compare(relativistic_for_generator(real, fake), expected, "Eight logits each", mistakes)
+
+    def average_cut(real, fake):
+        return (F.softplus(real - fake.mean().detach()).mean() + F.softplus(real.mean() - fake).mean()) / 2
+
+    cut = {
+        "the average of the fake logits is detached, or a plain number: the real half teaches nothing.": average_cut,
+        "no gradient reaches the fake logits: do not detach them.": (
+            lambda real, fake: esrgan.relativistic_generator_loss(real, fake.detach())
+        ),
+    }
+    # The real logits come from no generator: theirs may be detached.
+    also_for_maps(relativistic_for_generator, esrgan.relativistic_generator_loss, cut, of="fake")
