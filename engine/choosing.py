@@ -29,6 +29,7 @@ BEST_FIRST = (
     "rrdb-photo", "srvgg-photo", "esrgan-photo", "esrgan-srvgg-photo",
     "rrdb-real", "srvgg-real", "esrgan-real", "esrgan-srvgg-real",
 )  # fmt: skip
+FAST = "srvgg"
 
 # From this quality on a JPEG counts as clean, and so does what shows less of JPEG's blocks. Of Set5 at quality 90 the
 # network for photographs makes 29.5 dB and the clean one 29.7, with dots along dark edges; at 85 it is 29.2 and 28.9.
@@ -222,7 +223,7 @@ class Chooser:
         runtime: Runtime | None = None, tell=print, ensemble: bool = False,
     ):  # fmt: skip
         self.model, self.runtime, self.tell, self.ensemble = model, runtime or Runtime(), tell, ensemble
-        self.chosen: dict[str, Chosen] = {}  # by degradation
+        self.chosen: dict[tuple[str | None, str], Chosen] = {}  # by kind and degradation
         chosen = choose_network(model, other, alpha)
         self.fixed = None if chosen and chosen.ships else self.ready(chosen)
 
@@ -230,18 +231,23 @@ class Chooser:
         """The network that enlarges it, ready to use."""
         if self.fixed:
             return self.fixed
-        return self.suited(*suiting(look_at(picture)))
+        return self.suited(self.model, *suiting(look_at(picture)))
 
     def for_film(self, film: Film) -> Chosen:
-        """The network that enlarges all pictures of a film, ready to use."""
-        return self.suited(*(("bicubic", "a film stored without loss") if film.lossless else ("photo", "a film")))
+        """The network that enlarges all pictures of a film, ready to use.
 
-    def suited(self, degradation: str, why: str) -> Chosen:
-        """Of what ships the network for this degradation."""
-        if degradation not in self.chosen:
-            chosen = choose_network(self.model, degradation=degradation, why=f"suits {why}")
-            self.chosen[degradation] = self.ready(chosen)
-        return self.chosen[degradation]
+        There are so many that the fast SRVGG takes hours where RRDB takes days: it comes first.
+        """
+        degradation, why = ("bicubic", "a film stored without loss") if film.lossless else ("photo", "a film")
+        has_fast = self.model is None and find_shipped(model=FAST, degradation=degradation) is not None
+        return self.suited(FAST if has_fast else self.model, degradation, why)
+
+    def suited(self, model: str | None, degradation: str, why: str) -> Chosen:
+        """Of what ships the network of this kind for this degradation."""
+        if (model, degradation) not in self.chosen:
+            chosen = choose_network(model, degradation=degradation, why=f"suits {why}")
+            self.chosen[model, degradation] = self.ready(chosen)
+        return self.chosen[model, degradation]
 
     def ready(self, chosen: Chosen | None) -> Chosen:
         """Told, and where it is computed."""

@@ -27,8 +27,27 @@ EDGES = torch.tensor(
     ]
 )
 
+TINY = 1e-12  # for maps and filters of zeros
+
 # It sees less than the squares over whose mean its level is kept: see `keep_level` in engine/upscaling.py.
 LEVEL_REACH = 9
+
+
+def in_8_bits(values: Tensor, of_filters: bool = False) -> Tensor:
+    """Rounded as 8 bits hold it: maps to 256 steps from the least to the largest value, 0 among them; filters, the
+    first axis, to 127 steps up and down each. Gradients pass as if nothing had been rounded, for the true ones are 0
+    nearly everywhere (Jacob et al., CVPR 2018, section 3; the straight-through estimator).
+    """
+    with torch.no_grad():
+        if of_filters:
+            step = values.abs().amax((1, 2, 3), keepdim=True).clamp(min=TINY) / 127
+            counts = (values / step).round()
+        else:
+            low, high = values.amin().clamp(max=0), values.amax().clamp(min=0)
+            step = (high - low).clamp(min=TINY) / 255
+            least = (low / step).round()
+            counts = (values / step).round().clamp(least, least + 255)
+    return values + (counts * step - values).detach()
 
 
 class EdgeBlock(nn.Module):
@@ -47,8 +66,9 @@ class EdgeBlock(nn.Module):
         self.mix = nn.Conv2d(inputs, 3 * outputs, 1, bias=False)
         self.strength = nn.Parameter(1e-3 * torch.randn(3, outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, *self.folded_weights(), padding=1)
+    def forward(self, x: Tensor, eight_bits: bool = False) -> Tensor:
+        weight, bias = self.folded_weights()
+        return F.conv2d(x, in_8_bits(weight, of_filters=True) if eight_bits else weight, bias, padding=1)
 
     def folded_weights(self) -> tuple[Tensor, Tensor]:
         """Filters (outputs, inputs, 3, 3) and bias (outputs,) of the convolution that does what all branches do.
@@ -91,17 +111,29 @@ class ECBSR(nn.Module):
         self.body = nn.Sequential(*layers, EdgeBlock(features, scale**2))
         self.radius = blocks + 2
         self.margin = self.radius + LEVEL_REACH
+        self.learns_8_bits = False  # while it trains, what `export --int8` will round is rounded
 
     def forward(self, low: Tensor) -> Tensor:
         first, *hidden, last = self.body
         with torch.autocast(low.device.type, enabled=False):  # the outermost layers would round the picture itself
             x = first(low)
-        for layer in hidden:
-            x = layer(x)
+        if self.learns_8_bits and self.training:
+            x = self.rounded(x, hidden)
+        else:
+            for layer in hidden:
+                x = layer(x)
         with torch.autocast(low.device.type, enabled=False):
             x = last(x.to(low.dtype))
         detail = F.pixel_shuffle(x, self.scale)  # scale² channels → squares of scale×scale pixels
         return detail + F.interpolate(low, scale_factor=self.scale, mode="nearest")
+
+    @staticmethod
+    def rounded(x: Tensor, hidden: list[nn.Module]) -> Tensor:
+        """The hidden layers in 8 bits; what the last convolution sees, which stays in float, is not rounded."""
+        for number, layer in enumerate(hidden, 1):
+            x = layer(x, eight_bits=True) if isinstance(layer, EdgeBlock) else layer(x)
+            x = in_8_bits(x) if number < len(hidden) else x
+        return x
 
     def folded(self) -> Self:
         """The same network as plain 3×3 convolutions, for use: this one with another body."""

@@ -19,7 +19,7 @@ from engine.graphs import graph_of
 from engine.layouts import AnyNetwork
 from engine.openvino_models import halves, make_model, with_exact_input
 from esrgan import RRDBNet
-from imaging.console import UserError
+from imaging.console import UserError, note
 from imaging.writing import replacing
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
@@ -48,6 +48,8 @@ class Compiled:
         self.was_kept = model is not None
         if model is None:
             model = self.core.compile_model(make_model(self.graph, size), device, self.options)
+        if size in (ANY, PROBE):
+            tell_precision(model, device, precision)
         self.request = model.create_infer_request()
         if not self.was_kept:
             if size in (ANY, PROBE):
@@ -101,6 +103,12 @@ def options(device: str, precision: torch.dtype) -> dict:
         if "OMP_NUM_THREADS" in os.environ:  # a number that was set for PyTorch, as by torchrun
             chosen["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
     return chosen
+
+
+def tell_precision(model: openvino.CompiledModel, device: str, precision: torch.dtype) -> None:
+    """Processors without bfloat16 compute in float32, whatever they are asked for."""
+    if precision != torch.float32 and model.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32:
+        note(f"OpenVINO computes in float32: {device} has no {str(precision).removeprefix('torch.')} here")
 
 
 def cache_folder() -> Path:

@@ -236,6 +236,8 @@ def check_heeded(entries: dict, settings: Settings, where: str) -> None:
         raise UsageError(f"{where}real: is for -d real")
     if "mild" in entries and settings.degradation != "real":
         raise UsageError(f"{where}mild: is for -d real")
+    if "eight_bits" in entries and settings.model != "ecbsr":
+        raise UsageError(f"{where}eight_bits: is for -m ecbsr")
     if "photo" in entries and settings.degradation != "photo" and not mild:
         raise UsageError(f"{where}photo: is for -d photo, and for -d real where mild is over 0")
     photo = entries.get("photo") or {}
@@ -265,6 +267,7 @@ def listed(settings: Settings) -> dict[str, Any]:
     photo = settings.degradation == "photo" or (real and settings.mild > 0)
     unheeded = {"adversarial", "photo.noise.gaussian"} | ({"mild"} if not real else set())
     unheeded |= {"photo.grey"} if real else set()
+    unheeded |= {"eight_bits"} if settings.model != "ecbsr" else set()
     found: dict[str, Any] = {}
     for name, value in flat(settings).items():
         room = name.split(".")[0]

@@ -53,6 +53,7 @@ class Settings:
     milestones: list = field(default_factory=list)  # the rate halves at these steps; without: half a cosine down to 0
     ema: float = 0.0  # weights are averaged over training with this decay (EMA); 0: they are not
     accumulate: int = 1  # so many batches are computed, one after the other, for one update
+    eight_bits: bool = False  # of ecbsr: it learns with the rounding of `export --int8`
     clip: float = 0.0  # the gradient's norm is cut to this; 0: it is not
     precision: str = "fp32"  # of the convolutions; weights, their averages and the losses are always float32
     seed: int = 0

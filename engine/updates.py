@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from engine.devices import autocast, channels_last, data_parallel, mean_over_processes
 from engine.discriminators import make_discriminator
+from engine.ecbsr import ECBSR
 from engine.losses import adversarial_loss, pixel_loss, style_distance
 from engine.networks import AnyNetwork, Network, RestoringNetwork, build_network, is_given_enlarged
 from engine.optimizers import AdamFromGrey, Muon
@@ -45,6 +46,8 @@ def build(settings: Settings, weights: dict, device) -> AnyNetwork:
     """The network of a run with these weights, ready to train."""
     network = build_network(settings.model, settings.shape)
     network.load_state_dict(weights)
+    if isinstance(network, ECBSR):
+        network.learns_8_bits = settings.eight_bits
     return channels_last(network, device)
 
 

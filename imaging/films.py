@@ -21,6 +21,12 @@ from imaging.console import UserError
 from imaging.film_colours import FilmColours, colours_of
 
 SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv"}
+# What a picture of a film may carry along, and no encoder here writes again; by FFmpeg's names.
+LOST_WITH_PICTURES = {
+    "MASTERING_DISPLAY_METADATA": "mastering data of HDR", "CONTENT_LIGHT_LEVEL": "mastering data of HDR",
+    "DYNAMIC_HDR_PLUS": "HDR10+", "DOVI_METADATA": "Dolby Vision", "DOVI_RPU_BUFFER": "Dolby Vision",
+    "A53_CC": "closed captions", "SPHERICAL": "the projection of a panorama", "STEREO3D": "a stereo view",
+}  # fmt: skip
 Planes = tuple[numpy.ndarray, ...]  # uint8 or uint16: Y, Cb, Cr, each as large as it is stored; or R, G, B; or grey
 
 
@@ -133,6 +139,9 @@ def _remarks(film: Film, frame) -> Iterator[str]:
         yield "is interlaced: combs along moving edges are enlarged too; --deinterlace removes them first"
     if any(part.is_alpha for part in frame.format.components):
         yield "has transparency, which is left out"
+    lost = dict.fromkeys(name for kind, name in LOST_WITH_PICTURES.items() if kind in frame.side_data)
+    if lost:
+        yield f"{', '.join(lost)} in its pictures: left out"
 
 
 def _chroma_position(container, stream) -> str:

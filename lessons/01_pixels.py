@@ -54,13 +54,14 @@ show_pictures([("ground truth", high), ("shrunk to half", low), ("enlarged again
 #
 # **Now you.** Replace `raise NotImplementedError` by your code and run the cell. `check` says what is missing. The
 # lesson goes on with your function; while it is not right yet, with the course's own. Stuck? `hint("01b")` gives a
-# first hint, `hint("01b", 2)` says more.
+# first hint, `hint("01b", 2)` says more. (The letters say nothing of the order: 01a comes below.)
 
 
 # %%
 def psnr_of_each(restored, high):
-    """Two tensors (N, C, H, W) in 0..1 → the PSNR of each of the N pictures, shape (N,). No rounding, no border.
+    """Two tensors (N, C, H, W) in 0..1 → the PSNR of each of the N pictures, shape (N,).
 
+    All C·H·W values of a picture count, as they are: nothing is rounded or cut off.
     Difficulty 1 of 3, 10 minutes.
     """
     raise NotImplementedError

@@ -71,13 +71,16 @@ show()
 # ## The matrix by hand
 #
 # Where does new pixel $i$ lie among the old ones? Both pictures cover the same area, and a pixel's centre is half a
-# pixel from its edge. **Now you.** Draw it for four pixels that become two, then write the formula.
+# pixel from its edge. The **scale** is the new length divided by the old one: 2 to double, 0.5 to halve.
+#
+# **Now you.** Draw it for four pixels that become two, then write the formula.
 
 
 # %%
 def centres(new_length, scale):
-    """Where the centres of new pixels 0 … new_length − 1 lie, counted in old pixels; shape (new_length,).
+    """Where the centres of new pixels 0 … new_length − 1 lie; shape (new_length,).
 
+    Counted in old pixels: the centre of old pixel 0 is 0, that of old pixel 1 is 1.
     Difficulty 1 of 3, 5 minutes.
     """
     raise NotImplementedError
@@ -86,22 +89,22 @@ def centres(new_length, scale):
 centres = check("02b", centres)
 
 # %% [markdown]
-# The centre of new pixel $i$, counted in old pixels, at the scale $s$ (2 to double, 0.5 to halve), is
+# The centre of new pixel $i$, counted in old pixels, at the scale $s$, is
 #
 # $$c_i = \frac{i + 0.5}{s} - 0.5$$
 #
-# What about old pixels that do not exist, beyond the border? MATLAB mirrors the picture there. When it shrinks, the
+# What about old pixels that do not exist, beyond the border? MATLAB mirrors the picture at its edge, so the pixels
+# $a\,b\,c$ go on as $\dots c\,b\,a\,|\,a\,b\,c\,|\,c\,b\,a \dots$, the outermost pixel twice. When it shrinks, the
 # kernel is stretched: distances are divided by $1/s$. And the weights of a new pixel are divided by their sum, so that
-# an even grey stays the same grey. **Now you.**
+# an even grey stays the same grey. **Now you.** Write it before you read on: the next cell builds a similar matrix.
 
 
 # %%
 def resize_matrix(length, new_length):
     """The bicubic resize matrix (new_length, length), a = −0.5, anti-aliased, mirrored at the border.
 
-    The same as `by_hand`, with tensors instead of the loops over old pixels.
-
-    Difficulty 3 of 3, 30 minutes. `cubic_weight` and `centres` from above may be called.
+    The kernel is stretched only when the picture shrinks. Call `cubic_weight` and `centres` from above.
+    Difficulty 3 of 3, 30 minutes.
     """
     raise NotImplementedError
 
@@ -111,7 +114,7 @@ resize_matrix = check("02c", resize_matrix)
 
 # %%
 def by_hand(length, new_length, antialias=True):
-    """Your matrix; without anti-aliasing, the same from a kernel that is never stretched."""
+    """The matrix from above; without anti-aliasing, the same from a kernel that is never stretched."""
     if antialias:
         return torch.as_tensor(resize_matrix(length, new_length)).float()
     positions = torch.arange(-length, 2 * length)
@@ -150,10 +153,11 @@ print("largest difference from images.resize:", (half - images.resize(high, 1 / 
 # The rings below get finer towards the right and lower edge: at the distance $r$ from the upper left corner one ring
 # comes every $560/r$ pixels. Shrunk to a quarter, the fine ones cannot be shown any more: they should fade to grey.
 #
-# **Predict before you run.** What do you see instead when each new pixel looks at four old ones only? And from which
-# distance $r$ on, in old pixels, is what you see false?
+# **Predict before you run.** What do you see instead when each new pixel looks at four old ones only? Keep it in a few
+# words. And from which distance $r$ on, in old pixels, is what you see false?
 
 # %%
+predict("02.1", None)
 predict("02", None)
 
 # %% tags=["cover"]
@@ -177,13 +181,14 @@ show_pictures(
 )
 
 # %%
+outcome("02.1", "new rings, round centres that were never there")
 outcome("02", 70)
 
 # %% [markdown]
-# From $r = 70$ on, where a ring comes every 8 old pixels, that is every two new ones: false rings, and grass turned to
-# noise: this is **aliasing**. Stripes that repeat within less than two new pixels do not vanish by themselves. They
-# come back as a pattern that was never there. A network trained on such pictures learns to undo damage that no real
-# camera does.
+# From $r = 70$ on, a ring comes every 8 old pixels or less, that is every two new ones or less. There the rings are
+# false, and grass turns to noise: this is **aliasing**. Stripes that repeat within less than two new pixels do not
+# vanish by themselves. They come back as a pattern that was never there. A network trained on such pictures learns to
+# undo damage that no real camera does.
 #
 # **Why.** Take a grating with $f$ waves per new pixel and look at it only where new pixels lie, at $n = 0, 1, 2, …$:
 #
@@ -196,13 +201,12 @@ outcome("02", 70)
 
 # %%
 plt.figure(figsize=(6.4, 2.8))
-across = torch.arange(512.0)
 new_waves = torch.arange(0.1, 1.0, 0.05)  # waves per new pixel; an old pixel is a quarter of one
-for name, antialias in (("not anti-aliased", False), ("anti-aliased", True)):
-    shrunk = by_hand(512, 128, antialias) @ torch.cos(2 * math.pi * across[:, None] * new_waves / 4)
-    strengths = torch.fft.rfft(shrunk * torch.hann_window(128)[:, None], dim=0).abs()
-    found = strengths[2:].argmax(dim=0).add(2) / 128
-    marks = [max(4.0, 60 * float(strength)) for strength in strengths[2:].amax(dim=0) / strengths[2:].max()]
+for name, matrix in (("not anti-aliased", aliased), ("anti-aliased", smooth)):
+    shrunk = matrix @ torch.cos(2 * math.pi * row[:, None] * new_waves / 4)
+    strengths = torch.fft.rfft(shrunk * torch.hann_window(48)[:, None], n=480, dim=0).abs()  # 480: a finer scale
+    found = strengths[15:].argmax(dim=0).add(15) / 480
+    marks = [max(4.0, 60 * float(strength)) for strength in strengths[15:].amax(dim=0) / strengths[15:].max()]
     plt.scatter(new_waves, found, marks, alpha=0.6, label=name)
 plt.plot([0, 0.5, 1], [0, 0.5, 0], "k--", linewidth=0.8, label="f, folded at one half")
 plt.gca().set(xlabel="waves per new pixel that went in", ylabel="that come out", title="Large dots are strong waves")
@@ -218,7 +222,8 @@ show()
 # We shrink one photograph by half in four ways and enlarge it each time by `images.resize`: MATLAB's way, PyTorch's
 # with `antialias=True`, Pillow's, and PyTorch's default, which does not anti-alias.
 #
-# **Predict before you run.** Which of the four gets the highest PSNR?
+# **Predict before you run.** Which of the four gets the highest PSNR, MATLAB's, PyTorch's anti-aliased, Pillow's or
+# PyTorch's default?
 
 # %%
 predict("02.2", None)

@@ -8,7 +8,7 @@
 # **You will see:** after a minute of training, photographs that the network has never seen come out 2.25 ± 0.15 dB
 # better than by bicubic interpolation. How it gets there is for you to predict.
 #
-# Takes about a minute on two cores. You bring from [lesson 2](02_bicubic.py): how the degraded picture is made.
+# Takes about two minutes on one core. You bring from [lesson 2](02_bicubic.py): how the degraded picture is made.
 
 # %%
 import math
@@ -47,13 +47,15 @@ from srcnn import SRCNN
 # and change every weight a little in the direction that makes the squared difference smaller.
 
 # %% [markdown]
-# **Now you.** Three convolutions, as above.
+# A **valid** convolution gives an output only where its filter fits, so the picture becomes smaller. We train with
+# those. **Now you.** Three convolutions, as above.
 
 
 # %%
 def build_srcnn(kernels):
-    """Sides of the filters → SRCNN as an nn.Module for luma, 64 and 32 features, valid convolutions.
+    """Sides of the three filters, such as (9, 5, 5) → SRCNN as an nn.Module, (N, 1, H, W) → a smaller (N, 1, h, w).
 
+    64 and 32 features, valid convolutions.
     Difficulty 1 of 3, 10 minutes.
     """
     raise NotImplementedError
@@ -69,8 +71,8 @@ print("33×33 pixels become", tuple(by_hand(torch.zeros(1, 1, 33, 33)).shape[-2:
 # %% [markdown]
 # 57,281 numbers to learn: 57,184 weights, which the paper counts, and 97 biases.
 #
-# A **valid** convolution gives an output only where its filter fits, so the picture becomes smaller. The pixels that
-# one output pixel depends on are its **receptive field**. How far it reaches to each side is its radius. **Now you.**
+# The pixels that one output pixel depends on are its **receptive field**. How far it reaches to each side is its
+# radius, and so many pixels the picture loses on each side. **Now you.**
 
 
 # %%
@@ -147,8 +149,9 @@ print(f"bicubic {quality(None):.2f} dB")
 # At every step: cut random patches, restore them, measure the mean squared difference, go one step downhill. Patches
 # lose 8 pixels a side, so the target is cut to match. The loop in `engine/training.py` does the same and more.
 #
-# The optimiser is Adam, which adapts the step to each weight. Ours, `AdamFromGrey` in `engine/optimizers.py`, looks
-# only at what differs from grey: the mean of a picture is not what a filter should learn.
+# The optimiser is Adam, which adapts the step to each weight. Ours, `AdamFromGrey` in `engine/optimizers.py`, does the
+# same for the differences from an even grey. Pixels are all positive, and their mean would drown what a filter should
+# learn, the structure.
 #
 # The **learning rate** is the length of a step. It rises for 100 steps, then falls to zero along half a cosine. With
 # long steps at once, some features would drop below zero, where their ReLU cuts them for ever.
@@ -301,8 +304,9 @@ print(f"{rarely} of 64 filters let through less than 1% of the held-out pixels")
 # After a minute the filters still look like the noise they began as. What training has *added* has structure: edges
 # in one direction, a bright or dark centre, ripples. In the paper, after days, the noise is gone and these remain.
 #
-# And the black squares? Every weight was pushed down until the ReLU gave 0 nearly everywhere. A ReLU that gives 0 has
-# no gradient, so such a filter hardly learns any more: it is **dead**. One that is evenly grey was dead from the start.
+# Some squares are nearly black: every weight was pushed down. That can go on until the ReLU gives 0 nearly everywhere.
+# A ReLU that gives 0 has no gradient, so such a filter hardly learns any more: it is **dead**. One that is evenly grey
+# was dead from the start. Nearly white ones were pushed up: they answer to brightness.
 
 # %% [markdown]
 # ## Recap

@@ -4,7 +4,7 @@
 # **Goal.** Make a network small enough for thirty pictures a second, and take it out of Python: fold its branches,
 # count its work, round its numbers to eight bits, and write it down as a file that other programs run.
 #
-# **You will see:** a fold that forgets one thing, and where that is wrong, by up to 48 ± 3 of 255 levels.
+# **You will see:** a fold that forgets one thing, and where that shows: by up to 48 ± 3 of 255 levels.
 #
 # Takes a quarter of a minute on two cores. You bring from [lesson 13](13_into_use.py) how a 1×1 beside a 3×3 folds, and
 # what eight bits a weight cost.
@@ -124,8 +124,8 @@ def with_border(border):
 
 
 # %% [markdown]
-# **Predict before you run.** The folded network is compared with both. Where will the one with zeros differ, and how
-# many pixels far inwards?
+# **Predict before you run.** The folded network is compared with both. From its border inwards, how many pixels of the
+# enlarged picture are wrong in the one with zeros? (The network has six convolutions of 3×3 on the small picture.)
 
 # %%
 predict("15", None)
@@ -134,9 +134,11 @@ predict("15", None)
 right, wrong = (with_border(border) for border in ("bias", "zeros"))
 apart = 255 * (wrong - restored).abs()
 print(f"padded by the bias: {255 * (right - restored).abs().max():.5f} levels apart, by zeros: {apart.max():.1f}")
-print(f"inside, 12 pixels from the edge: {apart[..., 12:-12, 12:-12].max():.5f}")
-columns = (apart.amax(dim=(0, 1)) > 1e-2).nonzero()
-outcome("15", int(torch.minimum(columns, torch.tensor(apart.shape[-2:]) - 1 - columns).amin(dim=1).max()) + 1)
+places = (apart[0, 0] > 1e-2).nonzero()  # row and column of every wrong pixel
+to_border = torch.minimum(places, torch.tensor(apart.shape[-2:]) - 1 - places).amin(dim=1)
+reach = int(to_border.max()) + 1
+outcome("15", reach)
+print(f"farther inside: {apart[..., reach:-reach, reach:-reach].max():.5f}")
 show_pictures([
     ("folded", restored[..., -48:, :48]),
     ("branches, padded by zeros", wrong[..., -48:, :48]),
@@ -188,7 +190,9 @@ plt.figure(figsize=(7, 2.6))
 plt.barh(list(work), list(work.values()))
 plt.xscale("log")
 plt.axvline(1000, color="grey", linestyle="--")
-plt.title("billions of products a second for 720p at 30 frames; dashed: a phone's GPU, about")
+plt.title("The work of 720p at 30 pictures a second")
+plt.xlabel("billions of products a second; dashed: what a phone's GPU computes, about")
+plt.xlim(10, None)
 show()
 
 # %% [markdown]

@@ -4,6 +4,8 @@ import numpy
 import torch
 from torch import Tensor
 
+CHANGED = "It changes what it was given: whoever calls still needs it. Make new ones."
+
 
 class Mismatch(Exception):
     """An answer is wrong: the message says what differs and where; pictures (caption, picture) may show it."""
@@ -42,6 +44,14 @@ def compare(actual, expected, what: str, mistakes: dict | None = None, tolerance
         f"{expected.flatten()[worst]:.6g}.",
         *(_both(actual, expected) if picture else []),
     )
+
+
+def parts_of(actual, count: int, expected: str) -> list:
+    """The parts of an answer that is several things, in a tuple, a list or a tensor; else Mismatch(expected)."""
+    parts = list(actual) if isinstance(actual, tuple | list) or getattr(actual, "ndim", 0) else []
+    if len(parts) != count:
+        raise Mismatch(expected)
+    return parts
 
 
 def compare_gradients(actual, expected: Tensor, of: list[Tensor], what: str, mistakes: dict | None = None):

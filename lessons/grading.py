@@ -9,17 +9,20 @@ That is no sandbox: look at strangers' files before you run them.
 """
 
 import ast
+import codecs
 import importlib.util
 import inspect
+import io
 import json
 import linecache
 import re
+import tokenize
 import traceback
 from dataclasses import dataclass, field
 from functools import cache, wraps
 from pathlib import Path
 
-from comparing import Mismatch
+from comparing import CHANGED, Mismatch
 from course import ANSWERS, LESSONS
 
 import numpy
@@ -135,7 +138,7 @@ def _leaving_its_arguments(answer):
         before = _copied(given)
         result = answer(*arguments, **named)
         if not _is_as_before(given, before):
-            raise Mismatch("It changes what it was given: whoever calls still needs it. Make new tensors and lists.")
+            raise Mismatch(CHANGED)
         return result
 
     return guarded
@@ -144,7 +147,7 @@ def _leaving_its_arguments(answer):
 def _copied(value):
     """Tensors and arrays copied, also those in lists and dictionaries; anything else is itself."""
     if isinstance(value, torch.Tensor):
-        return value.detach().clone()
+        return value.detach().clone().requires_grad_(value.requires_grad)
     if isinstance(value, list | tuple):
         return [_copied(part) for part in value]
     if isinstance(value, dict):
@@ -154,7 +157,8 @@ def _copied(value):
 
 def _is_as_before(now, before) -> bool:
     if isinstance(before, torch.Tensor | numpy.ndarray):
-        return now.shape == before.shape and bool((now == before).all())
+        learns = getattr(now, "requires_grad", None) == getattr(before, "requires_grad", None)
+        return learns and now.shape == before.shape and bool((now == before).all())
     if isinstance(before, list):
         return len(now) == len(before) and all(map(_is_as_before, now, before))
     if isinstance(before, dict):
@@ -219,36 +223,62 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def lesson_by_content(path: Path, named: str | None) -> str | None:
+    """The lesson to which a file has answers, two at least, if it has nothing of the one that its name says."""
+    functions = [node for node, _ in _definitions(path)[0] if isinstance(node, ast.FunctionDef)]
+    there = {node.name for node in functions}
+    written = {node.name for node in functions if not _is_stub(node)}
+    wanted = {lesson: {answer_name(one) for one in exercises() if one[:2] == lesson[:2]} for lesson in lesson_names()}
+    if named and wanted[named] & there:
+        return None
+    best_fit = max(wanted, key=lambda lesson: len(wanted[lesson] & written))
+    return best_fit if len(wanted[best_fit] & written) > 1 else None
+
+
 def _definitions(path: Path) -> tuple[list[tuple[ast.stmt, str]], list[str]]:
-    """The definitions of a file, each with the name of its source; and which cells cannot be read."""
+    """The definitions of a file, each with the name of its source; and which parts of it cannot be read."""
     found, problems = [], []
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        cells = _notebook_cells(text) if path.suffix == ".ipynb" else _script_cells(text)
+        text = _text_of(path)
+        cells = _notebook_cells(text) if path.suffix == ".ipynb" else [text]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [], [f"The file cannot be read: {_told(error)}"]
     for number, cell in enumerate(cells, 1):
         name = str(path) if path.suffix == ".py" else f"{path}, code cell {number}"
-        try:
-            tree = ast.parse(cell, name)
-        except (SyntaxError, ValueError) as error:
-            problems.append(f"A part of the file cannot be read: {_told(error)}")
-            continue
         if path.suffix == ".ipynb":  # so that a message can show the line where an answer stops
             linecache.cache[name] = (len(cell), None, cell.splitlines(keepends=True), name)
-        found += [(node, name) for node in tree.body if _is_definition(node)]
+        for part in _parts(cell):
+            try:
+                found += [(node, name) for node in ast.parse(part, name).body if _is_definition(node)]
+            except (SyntaxError, ValueError) as error:
+                problems.append(f"A part of the file cannot be read: {_told(error)}")
     return found, problems
 
 
-def _script_cells(text: str) -> list[str]:
-    """The whole script; where it has a mistake, its cells, so that one mistake does not take the others along."""
+def _text_of(path: Path) -> str:
+    """A file's text, in the encoding that it names; what is no UTF-8, as Python wants it, in one byte a letter."""
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell's
+        return data.decode("utf-16", "replace")
     try:
-        ast.parse(text)
-    except SyntaxError:
-        parts = re.split(r"(?m)^(?=# %%)", text)
-        above = [text[: text.index(part)].count("\n") if part else 0 for part in parts]
-        return ["\n" * lines + part for lines, part in zip(above, parts, strict=True)]  # every line keeps its number
-    return [text]
+        return data.decode(tokenize.detect_encoding(io.BytesIO(data).readline)[0])
+    except (SyntaxError, UnicodeDecodeError):
+        return data.decode("latin-1")
+
+
+def _parts(cell: str) -> list[str]:
+    """The whole of it; where it has a mistake, its functions, so that one mistake does not take the others along."""
+    cell = cell.replace("\r\n", "\n").replace("\0", "")
+    try:
+        ast.parse(cell)
+    except (SyntaxError, ValueError):
+        parts = re.sub(r"(?m)^((?:@.*\n)*(?:# %%|def |class |import |from ))", "\0\\1", cell).split("\0")
+        above = 0
+        for at, part in enumerate(parts):
+            parts[at] = "\n" * above + part  # every line keeps its number
+            above += part.count("\n")
+        return parts
+    return [cell]
 
 
 def _notebook_cells(text: str) -> list[str]:

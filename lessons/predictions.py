@@ -11,8 +11,10 @@ shares, SR_CLASS=FOLDER. Several such files are the class. A guess that was told
 import getpass
 import json
 import os
+import re
 import statistics
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -25,6 +27,7 @@ def predict(question: str, guess=None) -> None:
         raise TypeError(f"a guess is a number or words, not a {type(guess).__name__}")
     kept = _read(_own_file()).get(question)
     if guess is None and kept is None and not IN_NOTEBOOK and sys.stdin.isatty():
+        print(question_in(Path(sys.argv[0]), question))
         typed = input(f"{question}: your prediction (Enter: none)? ").strip()
         guess = _as_number(typed) if typed else None
     if kept and kept["told"] and guess not in (None, kept["guess"]):
@@ -45,6 +48,19 @@ def outcome(question: str, answer) -> None:
     if kept:
         _keep(question, {**kept, "told": True})
         _tell_spread(question)
+
+
+def question_in(script: Path, question: str) -> str:
+    """The paragraph of a lesson's script that asks for this prediction; nothing if one above has shown it."""
+    text = script.read_text(encoding="utf-8") if script.is_file() else ""
+    before, found, _ = text.partition(f'predict("{question}"')
+    asked = before.rfind("**Predict before you run.**")
+    if not found or asked < 0 or "predict(" in before[asked:]:
+        return ""
+    start, end = before.rfind("\n#\n", 0, asked), re.compile(r"\n(#?\n|# %%)").search(before, asked)
+    lines = before[max(start, before.rfind("# %%", 0, asked)) : end and end.start()].splitlines()
+    words = " ".join(line.removeprefix("#").strip() for line in lines if not line.startswith("# %%"))
+    return "\n" + textwrap.fill(words.replace("**", "").strip(), 100)
 
 
 def _tell_spread(question: str) -> None:

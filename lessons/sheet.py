@@ -14,11 +14,12 @@ import sys
 import textwrap
 import threading
 import time
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from course import LESSONS
-from grading import Verdict, answers_in, best, exercises, find_lesson, grade_in
+from grading import Verdict, answers_in, best, exercises, find_lesson, grade_in, lesson_by_content
 
 SECONDS = 30  # of processor time for an answer
 PATIENCE = 20  # times as long by the clock: an answer may also wait for ever and compute nothing
@@ -28,17 +29,18 @@ MARKS = {"correct": "+", "wrong": "x", "late": "?", "not yet": "."}
 LEGEND = "+ correct   x not right   ? no answer in time   . not yet   one mark for each exercise"
 # What a browser or a person adds to the name of a second copy: "(1)", "- Copy", "copy 2", "_2", "final".
 COPY = re.compile(r"[-_ ]*(\(\d+\)|(copy|kopie)( \d+)?|v?\d{1,2}|final|new)?[-_ ]*$", re.IGNORECASE)
-# Folders of the course itself that a student may hand in with it.
-NOT_ANSWERS = {"exercises", "solutions", "__pycache__", ".ipynb_checkpoints", ".venv", ".git", "__macosx"}
+NOT_ANSWERS = {"exercises", "solutions"}  # folders of the course itself that a student may hand in with it
 PLACES = {"lessons", "notebooks", "answers"}  # in these lies a student's work, but they are no student's name
+NOBODYS = {"__pycache__", "__macosx", "thumbs.db", "desktop.ini"}  # what systems leave in folders, as .DS_Store
+PACKED = {".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".xz", ".bz2"}
 
 
 @dataclass
 class HandedIn:
-    """What was found: student → lesson → files, and for every other file why it was left out."""
+    """What was found: student → lesson → files, and every other file with why it was left out."""
 
     files: dict[str, dict[str, list[Path]]] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
+    ignored: list[tuple[Path, str]] = field(default_factory=list)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -59,27 +61,65 @@ def student_and_lesson(stem: str) -> tuple[str, str] | None:
 def find_files(folder: Path) -> HandedIn:
     """All answers in a folder and below it: NAME/01_pixels.py, NAME_01_pixels.ipynb, and both in one folder.
 
-    Of several files of one student and lesson all count: the best mark of each exercise stands.
+    Of several files of one student and lesson all count: the best mark of each exercise stands. Who handed in nothing
+    that can be checked has no files.
     """
     found = HandedIn()
-    known: dict[str, str] = {}  # a student's name in small letters → as it was written first
+    answers = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         place = path.relative_to(folder)
-        above = place.parts[:-1]
-        named = student_and_lesson(path.stem)
-        if NOT_ANSWERS & {part.lower() for part in above}:
-            if named and path.suffix in (".py", ".ipynb"):
-                found.ignored.append(f"{place} (lies in a folder of the course itself)")
-        elif path.suffix.lower() not in (".py", ".ipynb"):
-            found.ignored.append(f"{place} (neither a script nor a notebook)")
-        elif named is None:
-            found.ignored.append(f"{place} (not named like a lesson, such as 01_pixels.py)")
+        if any(part.startswith(".") or part.lower() in NOBODYS for part in place.parts):
+            continue
+        if why := _why_not(path, place):
+            found.ignored.append((place, why))
         else:
-            parts = [part for part in above if part.lower() not in PLACES]
-            student = "/".join([*parts, *([named[0]] if named[0] else [])]) or folder.resolve().name
-            student = known.setdefault(student.casefold(), student)
-            found.files.setdefault(student, {}).setdefault(named[1], []).append(path)
+            answers.append(path)
+    homes = {_names_above(path, folder) for path in answers if not student_and_lesson(path.stem)[0]} - {()}
+    known: dict[str, str] = {}  # a student's name in small letters → as it was written first
+    for path in answers:
+        student = _student_of(path, folder, homes)
+        student = known.setdefault(student.casefold(), student)
+        found.files.setdefault(student, {}).setdefault(student_and_lesson(path.stem)[1], []).append(path)
+    heads = {student.split("/")[0].casefold() for student in found.files}
+    for place, _ in found.ignored:
+        named = student_and_lesson(place.stem)
+        head = unicodedata.normalize("NFC", place.parts[0] if len(place.parts) > 1 else named[0] if named else "")
+        if head and head.casefold() not in heads | PLACES | NOT_ANSWERS:
+            found.files.setdefault(known.setdefault(head.casefold(), head), {})
+    order = sorted(found.files, key=lambda student: unicodedata.normalize("NFD", student).casefold())
+    found.files = {student: found.files[student] for student in order}
     return found
+
+
+def _why_not(path: Path, place: Path) -> str:
+    """Why a file is left out; empty if it has answers to the lesson that its name says."""
+    named = student_and_lesson(path.stem)
+    if NOT_ANSWERS & {part.lower() for part in place.parts[:-1]}:
+        return "lies in a folder of the course itself"
+    if path.suffix.lower() in PACKED:
+        return "is packed: unpack it, then check again"
+    if path.suffix.lower() not in (".py", ".ipynb"):
+        return "neither a script nor a notebook"
+    if other := lesson_by_content(path, named and named[1]):
+        return f"has answers to {other}: give it that name, then check again"
+    return "" if named else "not named like a lesson, such as 01_pixels.py"
+
+
+def _names_above(path: Path, folder: Path) -> tuple[str, ...]:
+    """The folders in which a file lies, without those that every student may have."""
+    return tuple(part for part in path.relative_to(folder).parts[:-1] if part.lower() not in PLACES)
+
+
+def _student_of(path: Path, folder: Path, homes: set[tuple[str, ...]]) -> str:
+    """Whose file it is. A folder with answers that are not named after anybody is a student's, with all below it."""
+    above, (name, _) = _names_above(path, folder), student_and_lesson(path.stem)
+    for length in range(1, len(above) + 1):
+        if above[:length] in homes:
+            above, name = above[:length], ""
+            break
+    if above and name.casefold() in above[-1].casefold():
+        name = ""
+    return unicodedata.normalize("NFC", "/".join([*above, *([name] if name else [])])) or folder.resolve().name
 
 
 # ---------------------------------------------------------------------------------------------
@@ -219,6 +259,11 @@ def sheet(folder: Path, verbose: bool) -> bool:
     return complete
 
 
-def _name_ignored(ignored: list[str]) -> None:
-    for line in ignored:
-        print(f"ignored: {line}")
+def _name_ignored(ignored: list[tuple[Path, str]]) -> None:
+    """A line for each reason in each student's folder, with the first three files."""
+    alike: dict[tuple[str, str], list[Path]] = {}
+    for place, why in ignored:
+        alike.setdefault((place.parts[0] if len(place.parts) > 1 else "", why), []).append(place)
+    for (_, why), places in alike.items():
+        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        print(f"ignored: {', '.join(map(str, places[:3]))}{more} ({why})")

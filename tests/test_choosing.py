@@ -1,6 +1,7 @@
 """Which network enlarges a picture: what was named, what is one's own, what ships and suits it."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from test_checkpoints import make_checkpoint, make_rrdb
 from engine import checkpoints
 from engine.checkpoints import save_checkpoint
 from engine.choosing import Chooser, choose_network, find_trained, suiting
+from esrgan import SRVGGNetCompact
 from imaging.console import UsageError
 from imaging.files import open_picture
 from imaging.images import to_image
@@ -68,6 +70,25 @@ def test_each_picture_gets_what_suits_it_and_each_network_is_told_and_loaded_onc
     assert len({id(one.network) for one in chosen.values()}) == len(told) == 2
     assert told[0] == f"network: {photo} ({kind}-photo ×2; suits a JPEG of quality 60)"
     assert told[1] == f"network: {clean} ({kind} ×2; suits a JPEG of quality 98)"
+
+
+def test_films_get_the_fast_network(shipped, place, pictures):
+    def film(lossless):
+        return SimpleNamespace(lossless=lossless)
+
+    assert Chooser(None).for_film(film(False)).checkpoint["model"] == "rrdb"  # where no fast one ships
+    network = SRVGGNetCompact(2, 4, 1)
+    fast = {**make_rrdb(2), "model": "srvgg", "degradation": "photo"}
+    fast |= {"shape": network.shape, "params": network.state_dict()}
+    save_checkpoint(fast, shipped / "srvgg-photo_x2.pt")
+    told: list[str] = []
+    chooser = Chooser(None, tell=told.append)
+    lossy, clean = (chooser.for_film(film(lossless)).checkpoint for lossless in (False, True))
+    assert [(one["model"], one["degradation"]) for one in (lossy, clean)] == [("srvgg", "photo"), ("rrdb", "bicubic")]
+    assert "suits a film)" in told[0] and "suits a film stored without loss)" in told[1]
+    picture = chooser.for_picture(pictures["q60.jpg"])  # beside a film, as a folder may have both
+    assert (picture.checkpoint["model"], picture.checkpoint["degradation"]) == ("rrdb", "photo")
+    assert Chooser("srcnn").for_film(film(False)).checkpoint["model"] == "srcnn"
 
 
 def test_what_does_not_suit_is_not_said_to(shipped, pictures):

@@ -10,8 +10,9 @@ from test_upscaling import expected_of
 
 from engine import checkpoints, networks, upscaling
 from engine.data import Data
-from engine.ecbsr import ECBSR, EdgeBlock
+from engine.ecbsr import ECBSR, EdgeBlock, in_8_bits
 from engine.evaluation import restore_as_published
+from engine.graphs import graph_of
 from engine.settings import preset
 from engine.starting import GO_ON
 from engine.training import train, validate
@@ -119,6 +120,47 @@ def test_it_learns_small_luma_by_its_absolute_difference(photographs):
     expected.load_state_dict(weights)
     loss = F.l1_loss(expected(rgb_to_luma(low / 255)), rgb_to_luma(high / 255))
     assert PixelStage(TINY, weights, CPU).update(low, high, 0.1, 0)["loss"] == pytest.approx(loss.item())
+
+
+@pytest.mark.parametrize("of_filters", [False, True])
+def test_rounded_to_8_bits(of_filters):
+    torch.manual_seed(2)
+    values = (torch.randn(6, 5, 3, 3) * 10 ** torch.arange(-2.0, 4).view(-1, 1, 1, 1)).requires_grad_()
+    rounded = in_8_bits(values, of_filters)
+    rounded.mul(torch.arange(6.0).view(-1, 1, 1, 1)).sum().backward()
+    assert torch.equal(values.grad, torch.arange(6.0).view(-1, 1, 1, 1).expand_as(values))
+    for part, old in zip(rounded, values, strict=True) if of_filters else [(rounded, values)]:
+        assert len(part.unique()) <= 256
+        step = 2 * old.abs().max() / 254 if of_filters else (old.max() - old.min()) / 255
+        assert (part - old).abs().max() <= 0.51 * step
+    assert not in_8_bits(torch.zeros(2, 1, 3, 3), of_filters).any()  # and no division by 0
+
+
+def test_it_learns_with_the_rounding_of_the_exported_file(photograph):
+    """The same filters and maps are rounded, so as much is lost. (The same it is not: there the ranges are those in
+    float, and a range that is a little wider rounds everything otherwise.)
+    """
+    quantising, onnx_files = (pytest.importorskip(f"engine.{name}") for name in ("quantising", "onnx_files"))
+    network = randomised(ECBSR(2, features=4, blocks=2))
+    low = rgb_to_luma(photograph[..., :40, :56])
+    network.learns_8_bits = True
+    whole, rounded = network(low), network.train()(low)
+    model = onnx_files.make_model(graph_of(network.eval().folded()), {"scale": "2"})
+    expected = onnx_files.runner(quantising.in_8_bits(model, [low]).SerializeToString())(low)
+    lost, lost_there = ((made - whole).square().mean().sqrt().item() for made in (rounded, expected))
+    assert lost == pytest.approx(lost_there, rel=0.1)
+
+
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_whether_it_learns_so_is_a_setting(photographs, eight_bits):
+    settings = replace(TINY, eight_bits=eight_bits)
+    low, high = Data([photographs], settings).cut(0)
+    weights = networks.build_network("ecbsr", TINY.shape).state_dict()
+    network = networks.build_network("ecbsr", TINY.shape)
+    network.load_state_dict(weights)
+    network.learns_8_bits = eight_bits
+    expected = F.l1_loss(network.train()(rgb_to_luma(low / 255)), rgb_to_luma(high / 255)).item()
+    assert PixelStage(settings, weights, CPU).update(low, high, 0.1, 0)["loss"] == pytest.approx(expected)
 
 
 @pytest.mark.slow

@@ -155,6 +155,15 @@ def test_where_it_fails_pytorch_goes_on(cause, openvino, monkeypatch, capsys):
     assert ("another picture" in told) == (cause == "another picture")
 
 
+def test_a_precision_that_the_processor_has_not_is_told(openvino, capsys):
+    network = OpenVINONetwork(SRVGGNetCompact(2, 4, 1).eval().requires_grad_(False))
+    for _ in range(2):  # once is enough
+        in_tiles(network, torch.rand(1, 3, 8, 8), 2, Tiling(precision="bf16"))
+    can = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    told = "" if can else "OpenVINO computes in float32: CPU has no bfloat16 here\n"
+    assert capsys.readouterr().err == told
+
+
 def test_half_precision_is_asked_for_under_autocast(monkeypatch):
     """OpenVINO's own rounding can be seen on few processors; what it is asked for, on all."""
     asked = []

@@ -102,6 +102,7 @@ def test_every_field_has_a_name_and_takes_back_what_it_has():
         ((), "model=rrdb", "--set model: give -m"),
         ((), "scale=3", "give -s"),
         ((), "adversarial.loss=hinge", "is for -m esrgan"),
+        ((), "eight_bits=true", "is for -m ecbsr"),
         ((), "real.first.quality=30,40", "is for -d real"),
         (("-d", "real", "-m", "rrdb", "--paper"), "photo.quality=60,70", "where mild is over 0"),
         (("-d", "photo"), "photo.noise.gaussian=1", "changes nothing; photo.gaussian"),

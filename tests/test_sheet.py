@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,27 @@ def test_a_stub_never_hides_an_answer_and_a_lambda_is_one(tmp_path):
     assert grading.grade("01b", names["psnr_of_each"]).status == "wrong"
 
 
+@pytest.mark.parametrize("name", ["01_pixels.py", "01_pixels.ipynb"])
+def test_a_mistake_takes_only_its_own_function_along(tmp_path, name):
+    script = LUMA.replace("def psnr_of_each(restored, high):", "def psnr_of_each(restored, high)")
+    (tmp_path / name).write_text(script if name.endswith("py") else notebook(script), encoding="utf-8")
+    names, problems = grading.answers_in(tmp_path / name)
+    marks = {one: grading.grade_in(one, names, problems) for one in ("01a", "01b", "01c")}
+    assert [verdict.status for verdict in marks.values()] == ["correct", "wrong", "correct"]
+    line = script[: script.index("def psnr_of_each")].count("\n") + 1
+    assert "SyntaxError: expected ':' (" in marks["01b"].message and f"line {line})" in marks["01b"].message
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1", "utf-16", "latin-1 with a cookie"])
+def test_a_file_in_another_encoding(tmp_path, encoding):
+    cookie = "# coding: latin-1\n" if "cookie" in encoding else ""
+    script = (cookie + "# Lösung von José\n" + LUMA.encode("ascii", "replace").decode()).replace("\n", "\r\n")
+    (tmp_path / "01_pixels.py").write_bytes(script.encode(encoding.split()[0]))
+    names, problems = grading.answers_in(tmp_path / "01_pixels.py")
+    assert not problems
+    assert grading.grade("01a", names["luma_of"]).status == "correct"
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"cells": [{}]}', '{"cells": [{"cell_type": "code"}]}'])
 def test_a_notebook_that_is_none(tmp_path, content):
     (tmp_path / "01_pixels.ipynb").write_text(content, encoding="utf-8")
@@ -177,6 +199,18 @@ def test_a_prediction_is_kept_and_told_its_answer(answers, capsys, monkeypatch):
         predictions.predict("01", [1])
 
 
+def test_a_script_asks_in_words(tmp_path):
+    lesson = tmp_path / "lesson.py"
+    lesson.write_text(
+        "# %% [markdown]\n# Before.\n#\n# A grey. **Predict before you run.** How\n# bright?\n#\n# After.\n\n"
+        '# %%\npredict("07", None)\npredict("07.2", None)\n',
+        encoding="utf-8",
+    )
+    assert predictions.question_in(lesson, "07").strip() == "A grey. Predict before you run. How bright?"
+    assert predictions.question_in(lesson, "07.2") == ""  # the same paragraph
+    assert predictions.question_in(lesson, "08") == predictions.question_in(tmp_path, "07") == ""
+
+
 def test_the_spread_of_a_class(answers, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "class"
     folder.mkdir()
@@ -228,6 +262,13 @@ def class_of_twelve(folder: Path) -> None:
         "kim/pixels.py": LUMA,
         "kim/01_pixels.docx": "",
         "lea/01_pixels.ipynb": "{",
+        "lea/first try/01_pixels.py": LUMA,
+        "mia/01_pixels.zip": "",
+        "nora/02_bicubic.py": LUMA,
+        "Ömer/01_pixels.py": LUMA,
+        unicodedata.normalize("NFD", "Ömer") + "/02_bicubic.py": "",
+        "Ömer/.ipynb_checkpoints/01_pixels-checkpoint.ipynb": "{",
+        "Ömer/.DS_Store": "",
     }
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -237,12 +278,33 @@ def class_of_twelve(folder: Path) -> None:
 def test_the_sheet_finds_everybody_and_names_what_it_ignores(tmp_path):
     class_of_twelve(tmp_path)
     found = sheet.find_files(tmp_path)
-    assert sorted(found.files) == ["anna", "ben", "cem", "dora", "eva", "fritz", "gina", "hugo", "ida", "jan", "lea"]
+    names = "anna ben cem dora eva fritz gina hugo ida jan kim lea mia nora ömer"  # Ö is sorted as an O
+    assert " ".join(found.files).lower() == names
     assert [path.name for path in found.files["ida"]["01_pixels"]] == ["01_pixels - Copy.py", "01_pixels.py"]
-    ignored = sorted(Path(line).as_posix() for line in found.ignored)
-    assert [line.split(" (")[0] for line in ignored] == [
-        "eva/lessons/solutions/01_pixels.py", "kim/01_pixels.docx", "kim/pixels.py"
-    ]  # fmt: skip
+    assert len(found.files["lea"]["01_pixels"]) == 2 and len(found.files["Ömer"]) == 2
+    assert found.files["mia"] == {}
+    ignored = sorted(Path(place).as_posix() + f": {why}" for place, why in found.ignored)
+    for line, (place, why) in zip(
+        ignored,
+        {
+            "eva/lessons/solutions/01_pixels.py": "of the course itself",
+            "kim/01_pixels.docx": "neither a script nor a notebook",
+            "kim/pixels.py": "has answers to 01_pixels",
+            "mia/01_pixels.zip": "unpack it",
+            "nora/02_bicubic.py": "has answers to 01_pixels",
+        }.items(),
+        strict=True,
+    ):
+        assert line.startswith(place) and why in line
+
+
+def test_a_whole_folder_of_the_course_is_ignored_in_few_lines(tmp_path, capsys):
+    for number in range(30):
+        (tmp_path / "pia" / "lessons" / "pictures").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pia" / "lessons" / "pictures" / f"{number:02}.png").touch()
+    sheet._name_ignored(sheet.find_files(tmp_path).ignored)
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 1 and "00.png" in told[0] and "and 27 more" in told[0]
 
 
 def test_names_of_students():
@@ -263,6 +325,8 @@ def test_the_sheet_of_a_class(tmp_path, monkeypatch, capsys):
         "eva",
         "jan",
         "lea",
+        "nora",
+        "Ömer",
     ):  # to be quick: a test above finds them
         shutil.rmtree(tmp_path / alike)
     monkeypatch.setattr(sheet, "SECONDS", 3)
@@ -278,6 +342,7 @@ def test_the_sheet_of_a_class(tmp_path, monkeypatch, capsys):
     }.items():
         assert re.search(rf"^{student} +{re.escape(marks)} ", told, re.MULTILINE), (student, told)
     assert "ended the whole program" in told and "3 seconds of processor time" in told
+    assert re.search(r"^mia +0 of ", told, re.MULTILINE)
     assert "ignored: kim" in told
 
 

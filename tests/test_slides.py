@@ -29,6 +29,8 @@ def test_a_formula_is_drawn_and_an_unknown_one_is_written():
     drawn = slides.as_html("Here $x_1 < 2$ stands.")
     assert 'alt="x_1 &lt; 2"' in drawn and "image/svg+xml" in drawn and "$" not in drawn
     assert "<code>\\nosuch{x}</code>" in slides.as_html(r"$\nosuch{x}$")
+    cases = slides.as_html("$$k = \\begin{cases}x & x \\le 1\\\\ 0 & x > 1\\end{cases}$$")
+    assert cases.count("<img") == 2 and "<code>" not in cases and cases.count('alt="k = ') == 2
 
 
 def test_a_paragraph_ends_before_the_next_and_takes_its_bullets_along():
@@ -47,3 +49,4 @@ def test_the_page_has_every_lesson_with_its_picture(tmp_path):
     assert page.count("data:image/png") == 12 + 1
     words = re.sub(r"<code>.*?</code>|<img[^>]*>", "", page[page.index("<section>") : page.index("<script>")])
     assert not re.search(r"\*\*|\$|\]\(|^- ", words, re.MULTILINE)
+    assert not re.search(r"<code>[^<]*\\", page), "a formula is not drawn"

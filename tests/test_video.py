@@ -322,6 +322,17 @@ def test_every_codec(place, codec, capfd):
     assert all(numpy.abs(one / shift - two).mean() < 2 for one, two in zip(luma, made, strict=True))
 
 
+def test_what_its_pictures_carry_along_is_told(place):
+    mastering = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    colours = "colorprim=9:transfer=16:colormatrix=9"
+    options = {"x265-params": f"{colours}:master-display={mastering}:max-cll=1000,400:log-level=none"}
+    kind = {"codec": "libx265", "pixels": "yuv420p10le", "size": (64, 96)}
+    make_clip(place / "x.mkv", EVEN[:2], options=options, tags=(9, 9, 16, 1), **kind)
+    told = open_film(place / "x.mkv").told
+    assert told[0].startswith("its colours are HDR (PQ)")
+    assert told[1:] == ["mastering data of HDR in its pictures: left out"]
+
+
 def test_interlaced_and_transparent_films_are_told(place, capsys):
     def combs(number, height, width, bits):
         plane = numpy.full((height, width), 60, numpy.uint8)

@@ -114,12 +114,13 @@ def test_chromium_computes_what_python_does_and_refuses_in_sentences(tmp_path, p
     with served(WEB / "serve.py", "-p", "0") as address, served(*static) as host:
         seen = in_chromium(tmp_path, address, host)
     assert seen["errors"] == []
-    for case in cases:
+    for case in [*cases, {"network": "ECBSR", "scale": 2, "file": "small.png"}]:  # the last by WebGPU
         compare(tmp_path, case)
     told = seen["told"]
     assert "WebAssembly" in told["runtime"] or "WebGPU" in told["runtime"]
     assert "threads" in told["runtime"] or os.cpu_count() == 1 or "WebGPU" in told["runtime"]
     assert "threads" in told["hosted"] or "WebGPU" in told["hosted"] or os.cpu_count() == 1
+    assert told["GPU"] == "WebGPU" and "WebAssembly" in told["software GPU"] and "WebAssembly" in told["lost GPU"]
     assert told["drop"].startswith("Done") and told["paste"].startswith("Done")
     assert told["cancelled"] == "Cancelled." and told["hidden"]
     assert "no picture" in told["note.png"] and "damaged" in told["cut.png"]

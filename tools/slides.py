@@ -1,7 +1,7 @@
 """Slides for the four meetings: `python tools/slides.py` writes lessons/figures/slides.html.
 
 One page for any browser, with everything in it: arrow keys turn the slides, and printing gives one slide a sheet. They
-are made from the lessons: goal, question, picture, formula, exercises and recap. The table of meetings is that of
+are made from the lessons: goal, idea with its formulas, questions, pictures and recap. The table of meetings is that of
 lessons/README.md. Figures that a lesson has drawn (run it first) follow its cover.
 """
 
@@ -34,7 +34,7 @@ section { display: none; box-sizing: border-box; width: 100vw; height: 100vh; pa
   overflow: auto }
 section.on { display: block }
 h1 { font-size: 44px; margin: 0 0 3vh } h2 { font-size: 32px; margin: 0 0 2vh }
-img { display: block; max-width: 86vw; max-height: 62vh; margin: 2vh auto; image-rendering: pixelated }
+section > img { display: block; width: 86vw; height: 72vh; object-fit: contain; image-rendering: pixelated }
 code { background: #eee; padding: 0 .2em }
 footer { position: absolute; right: 2vw; bottom: 1vh; font-size: 16px; color: #888 }
 @media print { section { display: block; page-break-after: always; height: auto; min-height: 95vh }
@@ -80,15 +80,19 @@ def paragraph(text: str, start: str) -> str:
 
 
 def formula(tex: str) -> str:
-    """A formula as a drawing; as it is written where matplotlib does not know a sign."""
+    """A formula as a drawing, each case in a line; as it is written where matplotlib does not know a sign."""
+    if cases := re.search(r"\\begin\{cases\}(.+?)\\end\{cases\}", tex, re.DOTALL):
+        rows = [row.replace("&", r",\quad ") for row in cases[1].split(r"\\")]
+        return "<br>".join(formula(tex[: cases.start()] + row) for row in rows)
     drawing = io.BytesIO()
     known = tex.replace(r"\text{", r"\mathrm{").replace(r"\tfrac", r"\frac").replace("\n", " ").strip()
+    known = re.sub(r"\\([lg])e(?![a-z])", r"\\\1eq", known)  # matplotlib's name for them
     try:
         depth = mathtext.math_to_image(f"${known}$", drawing, FontProperties(size=19), 72, "svg")
     except ValueError:
         return f"<code>{html.escape(tex)}</code>"
     drawn = base64.b64encode(drawing.getvalue()).decode()
-    style = f"display: inline; margin: 0; max-height: none; vertical-align: {-depth:.0f}px"
+    style = f"vertical-align: {-depth:.0f}px"
     return f'<img alt="{html.escape(tex)}" style="{style}" src="data:image/svg+xml;base64,{drawn}">'
 
 

@@ -160,6 +160,36 @@ async function camera(browser) {
   await page.context().close();
 }
 
+/** WebGPU, computed without a GPU: the page does not choose that by itself, and leaves a GPU that fails in the midst. */
+async function onGpu() {
+  const unsafe = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+  const browser = await chromium.launch({ executablePath, args: [...flags, ...unsafe] });
+  const changed = (text, other) => (page) =>
+    page.route("**/worker.js", async (route) => {
+      const answer = await route.fetch();
+      await route.fulfill({ response: answer, body: other((await answer.text()).replace(text, "")) });
+    });
+  const [accepted, failing] = ["?.info?.isFallbackAdapter ? null : adapter", "const { output } ="];
+  const fails = 'if ((await runtime).provider === "webgpu") throw new Error("lost");';
+  const ways = {
+    "software GPU": async () => {},
+    "lost GPU": changed(accepted, (text) => text.replace(failing, `${fails} ${failing}`)),
+    "GPU": changed(accepted, (text) => text), // the last: its picture is kept for Python
+  };
+  for (const [name, prepare] of Object.entries(ways)) {
+    const page = await open(browser, {}, prepare);
+    await choose(page, { network: "ECBSR", scale: 2 });
+    await page.setInputFiles("#file", `${folder}/small.png`);
+    await done(page);
+    seen.told[name] = await page.textContent("#runtime");
+    const saving = page.waitForEvent("download");
+    await page.click("#save");
+    await (await saving).saveAs(`${folder}/saved/ECBSR.x2.small.png`);
+    await page.context().close();
+  }
+  await browser.close();
+}
+
 /** Where no headers are set the service worker adds them, and the page loads anew. */
 async function hosted(browser) {
   const page = await (await browser.newContext()).newPage();
@@ -193,6 +223,8 @@ try {
   await refusals(browser);
   at = "camera";
   await camera(browser);
+  at = "WebGPU";
+  await onGpu();
   at = "a host without headers";
   await hosted(browser);
   at = "screenshots";

@@ -11,7 +11,7 @@ let wanted = 0; // the number of the job in hand; what has another number is can
 
 /** onnxruntime on the GPU if there is WebGPU, else on the processor, by as many threads as the page may have. */
 async function startRuntime(avoidGpu) {
-  const adapter = avoidGpu ? null : await navigator.gpu?.requestAdapter().catch(() => null);
+  const adapter = avoidGpu ? null : await gpu();
   const ort = await import(`${RUNTIME}${adapter ? "ort.webgpu.min.mjs" : "ort.wasm.min.mjs"}`);
   const threads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency || 1) : 1;
   ort.env.wasm.wasmPaths = RUNTIME;
@@ -21,18 +21,24 @@ async function startRuntime(avoidGpu) {
   return { ort, provider: adapter ? "webgpu" : "wasm", described };
 }
 
+/** A GPU, or nothing: what a browser without one computes in its place is many times as slow as WebAssembly. */
+async function gpu() {
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  return adapter?.info?.isFallbackAdapter ? null : adapter;
+}
+
 async function openNetwork(network) {
   if (!sessions.has(network.file)) {
     const answer = await fetch(new URL(network.file, import.meta.url));
     if (!answer.ok) throw new Error(`The network's file ${network.file} is missing on this server.`);
     const bytes = new Uint8Array(await answer.arrayBuffer());
     runtime ??= startRuntime(false);
-    let { ort, provider } = await runtime;
-    const open = () => ort.InferenceSession.create(bytes, { executionProviders: [provider] });
+    const open = async () => {
+      const { ort, provider } = await runtime;
+      return ort.InferenceSession.create(bytes, { executionProviders: [provider] });
+    };
     const session = await open().catch(async (error) => {
-      if (provider === "wasm") throw new Error(`The network's file ${network.file} cannot be opened (${error.message}).`);
-      runtime = startRuntime(true); // a GPU that does not do what it promised
-      ({ ort, provider } = await runtime);
+      if (!(await leaveGpu())) throw new Error(`The network's file ${network.file} cannot be opened (${error.message}).`);
       return open();
     });
     sessions.set(network.file, session);
@@ -40,30 +46,42 @@ async function openNetwork(network) {
   return (await runtime).described;
 }
 
-/** What computes a network on planes. */
-function runner(network, ort) {
-  const session = sessions.get(network.file);
-  return async ({ channels, height, width, data }) => {
-    const input = new ort.Tensor("float32", data, [1, channels, height, width]);
-    const { output } = await session.run({ input });
-    const [, made, rows, columns] = output.dims;
-    const result = newPlanes(made, rows, columns);
-    result.data.set(await output.getData());
-    output.dispose();
-    return result;
-  };
+/** After a GPU that does not do what it promised: WebAssembly from here on. Says whether there was one to leave. */
+async function leaveGpu() {
+  if ((await runtime).provider === "wasm") return false;
+  runtime = startRuntime(true);
+  sessions.clear();
+  return true;
 }
 
+/** What a network makes of planes. */
+async function compute(network, { channels, height, width, data }) {
+  await openNetwork(network);
+  const { ort } = await runtime;
+  const input = new ort.Tensor("float32", data, [1, channels, height, width]);
+  const { output } = await sessions.get(network.file).run({ input });
+  const [, made, rows, columns] = output.dims;
+  const result = newPlanes(made, rows, columns);
+  result.data.set(await output.getData());
+  output.dispose();
+  return result;
+}
+
+/** The same, where a GPU may fail: by lack of memory, or because the system has taken it away. */
+const runner = (network) => (planes) =>
+  compute(network, planes).catch(async (error) => {
+    if (!(await leaveGpu())) throw error;
+    return compute(network, planes);
+  });
+
 async function enlarge({ job, network, low }) {
-  const described = await openNetwork(network);
-  self.postMessage({ kind: "opened", job, described });
-  const run = runner(network, (await runtime).ort);
-  for await (const piece of enlargedPieces(network, run, low)) {
+  self.postMessage({ kind: "opened", job, described: await openNetwork(network) });
+  for await (const piece of enlargedPieces(network, runner(network), low)) {
     await new Promise((resume) => setTimeout(resume)); // so that a message can come in
     if (wanted !== job) return;
     self.postMessage({ kind: "piece", job, ...piece }, [piece.pixels.buffer]);
   }
-  self.postMessage({ kind: "done", job });
+  self.postMessage({ kind: "done", job, described: (await runtime).described });
 }
 
 const SWING = 219 / 255; // of luma, from black to white
@@ -72,11 +90,11 @@ const lumaOf = (data, place) =>
 
 /** A frame of the camera in one piece: enlarged by the browser, and its luma made what the network says. */
 async function enlargeFrame({ job, network, low }) {
-  const described = await openNetwork(network);
   const { width, height, data } = low;
   const planes = newPlanes(1, height, width);
   for (let place = 0; place < width * height; place++) planes.data[place] = lumaOf(data, 4 * place);
-  const luma = await runner(network, (await runtime).ort)(planes);
+  const luma = await runner(network)(planes);
+  const { described } = await runtime;
   const [small, large] = [new OffscreenCanvas(width, height), new OffscreenCanvas(luma.width, luma.height)];
   small.getContext("2d").putImageData(new ImageData(data, width, height), 0, 0);
   const context = large.getContext("2d", { willReadFrequently: true });

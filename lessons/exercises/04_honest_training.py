@@ -96,9 +96,11 @@ def check_04b(cosine_rate):
 
 
 def check_04c(best_guess):
-    """Look at where the two curves have their lowest point: at how many of the values lies each?
+    """Try it on paper with the values 0, 0 and 1. Which number has the least sum of squares, which the least sum of
+    distances?
 
-    One of the two is the mean of the values, the other the median. The figure above shows which.
+    One of the two is the mean of the values, the other the median, which a single far value does not move. L2 squares a
+    large distance and so minds it most.
     """
     five, seven = [0.217, 0.9, 0.3, 0.1, 0.15], [3.0, -1, 0.5, 7, 2.5, 2, -4]
     for name, values in (("five", torch.tensor(five)), ("seven", torch.tensor(seven)), ("ten", torch.eye(10)[2])):

@@ -122,8 +122,8 @@ def check_06c(residual_in_residual):
 def check_06d(weights_of_rrdb):
     """Count one convolution first. How many of them has a dense block, and with which channels?
 
-    A convolution of 3×3 with i channels in and o channels out has 9·i·o weights and o biases. Lesson 6a has the
-    channels. An RRDB has three dense blocks.
+    A convolution of 3×3 with i channels in and o channels out has 9·i·o weights and o biases. Exercise 06a has
+    the channels. An RRDB has three dense blocks.
     """
     for features, growth in ((64, 32), (32, 16), (10, 3)):
         inputs = [features + growth * number for number in range(5)]

@@ -2,7 +2,7 @@
 
 import copy
 
-from comparing import Mismatch, compare
+from comparing import CHANGED, Mismatch, compare
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ def players():
     """Restored pictures with a gradient, their ground truth, a small discriminator and a small perceptual loss."""
     generator = torch.Generator().manual_seed(10)
     restored, high = (torch.rand(3, 3, 32, 32, generator=generator) for _ in range(2))
+    restored = 1.2 * restored - 0.1  # what a network makes leaves 0..1
     torch.manual_seed(10)
     discriminator = esrgan.VGGDiscriminator(32, 4)
     with torch.no_grad():
@@ -24,6 +25,33 @@ def players():
     vgg = VGG19Features(("conv1_2",))
     randomise(vgg)
     return restored.requires_grad_(True), high, discriminator, PerceptualLoss(vgg, {"conv1_2": 1.0})
+
+
+def expect_no_traces(restored, discriminator):
+    """A loss is a number: to compute it must leave the discriminator as it was."""
+    if not discriminator.training:
+        raise Mismatch("It leaves the discriminator in eval mode. Both losses are computed in training mode.")
+    if not all(part.requires_grad for part in discriminator.parameters()):
+        raise Mismatch(
+            "It leaves the discriminator frozen, which has to learn in the next step. If you freeze it, set "
+            "requires_grad to True again before you return."
+        )
+    if any(part.grad is not None for part in (restored, *discriminator.parameters())):
+        raise Mismatch("It calls backward itself. Return the number: whoever trains calls backward.")
+
+
+def logits_otherwise(restored, high, discriminator):
+    """The logits (real, restored) that two mistakes give: both in one batch, and in eval mode."""
+    other = copy.deepcopy(discriminator)
+    together = other(torch.cat((high, restored))).split(len(high))
+    resting = copy.deepcopy(discriminator).eval()
+    return together, (resting(high), resting(restored))
+
+
+IN_ONE_BATCH = (
+    "real and restored pictures went through the discriminator in one batch: batch norm mixed their statistics."
+)
+RESTING = "the discriminator is in eval mode. Both losses are computed in training mode."
 
 
 def check_10a(generator_loss):
@@ -39,7 +67,17 @@ def check_10a(generator_loss):
     adversarial = esrgan.relativistic_generator_loss(real, fake)
     expected = features + 0.005 * adversarial + 0.01 * pixel
     opposite = esrgan.relativistic_discriminator_loss(real, fake)
+    together, resting = logits_otherwise(restored, high, discriminator)
+    clipped = restored.clamp(0, 1)
     mistakes = {
+        IN_ONE_BATCH: expected + 0.005 * (esrgan.relativistic_generator_loss(*together) - adversarial),
+        RESTING: expected + 0.005 * (esrgan.relativistic_generator_loss(*resting) - adversarial),
+        "the two terms of the adversarial loss are added. Our code takes their mean.": expected + 0.005 * adversarial,
+        "what was restored is clipped to 0..1 first: where it leaves that, nothing would lead it back.": (
+            perceptual(clipped, high)
+            + 0.005 * esrgan.relativistic_generator_loss(real, discriminator(clipped))
+            + 0.01 * F.l1_loss(clipped, high)
+        ),
         "the weights of the discriminator and the pixels have changed places.": (
             features + 0.01 * adversarial + 0.005 * pixel
         ),
@@ -59,6 +97,7 @@ def check_10a(generator_loss):
     mistakes = {text: value.detach() for text, value in mistakes.items()}
     actual = generator_loss(restored, high, discriminator, perceptual)
     compare(actual, expected.detach(), "Three random pictures", mistakes, 1e-6)
+    expect_no_traces(restored, discriminator)
     (gradient,) = torch.autograd.grad(expected, restored)
     if not getattr(actual, "requires_grad", False):
         raise Mismatch("The number is right, but its gradient is lost: the loss would train nothing.")
@@ -98,17 +137,14 @@ def check_10b(discriminator_loss):
     the restored ones. Give both to relativistic_discriminator_loss of esrgan.py.
     """
     restored, high, discriminator, _ = players()
-    fresh = copy.deepcopy(discriminator.state_dict())
     real, fake = discriminator(high), discriminator(restored)
-    both = discriminator(torch.cat((high, restored)))
-    discriminator.load_state_dict(fresh)
+    together, resting = logits_otherwise(restored, high, discriminator)
     mistakes = {
+        RESTING: esrgan.relativistic_discriminator_loss(*resting),
         "real and restored have changed places: this is the generator's loss.": (
             esrgan.relativistic_discriminator_loss(fake, real)
         ),
-        "real and restored pictures went through the discriminator in one batch: batch norm mixed their statistics.": (
-            esrgan.relativistic_discriminator_loss(both[:3], both[3:])
-        ),
+        IN_ONE_BATCH: esrgan.relativistic_discriminator_loss(*together),
         "this is the standard adversarial loss. ESRGAN's discriminator is relativistic.": (
             esrgan.vanilla_discriminator_loss(real, fake)
         ),
@@ -118,6 +154,7 @@ def check_10b(discriminator_loss):
     expected = esrgan.relativistic_discriminator_loss(real, fake).detach()
     actual = discriminator_loss(restored, high, discriminator)
     compare(actual, expected, "Three random pictures", mistakes, 1e-4)
+    expect_no_traces(restored, discriminator)
     if not getattr(actual, "requires_grad", False):
         raise Mismatch(
             "The number is right, but no gradient reaches the discriminator: detach the pictures, not the logits."
@@ -202,7 +239,14 @@ def check_10d(not_beaten):
                 points, lambda a, b: a is not b and a[0] >= b[0] and a[1] <= b[1]
             ),
         }
-        compare(not_beaten(points), kept(points, beats), what, mistakes)
+        given = list(points)
+        actual = not_beaten(given)
+        if given != points:
+            raise Mismatch(CHANGED)
+        if isinstance(actual, list) and actual != sorted(actual) and sorted(actual) == kept(points, beats):
+            raise Mismatch(f"{what}: the right points, but their indices are not in ascending order.")
+        compare(actual, kept(points, beats), what, mistakes)
 
     expect(POINTS, "Seven points")
+    expect(POINTS[::-1], "The same in the opposite order")
     expect([(30.0, 0.14), tuple([30.0, 0.14]), (29.0, 0.2)], "Two equal points and a worse one")

@@ -1,6 +1,6 @@
 """The checks of the exercises of lesson 12; the paragraphs of each docstring are the hints."""
 
-from comparing import Mismatch, compare
+from comparing import Mismatch, compare, parts_of
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +19,15 @@ def check_12a(pooled):
     """
 
     def run(number):
-        """Eight batches of four through a pool of twelve: what comes out of each, and the pool after it."""
+        """Forty batches of four through a pool of twelve: what comes out of each, and the pool after it."""
         generator = torch.Generator().manual_seed(number)
         pool = []
         told = []
-        for first in range(0, 32, 4):
-            out = pooled(pool, 12, list(range(first, first + 4)), generator)
+        for first in range(0, 160, 4):
+            batch = list(range(first, first + 4))
+            out = pooled(pool, 12, batch, generator)
+            if batch != list(range(first, first + 4)):
+                raise Mismatch("It changes the list of new pairs, which belongs to whoever calls. Make a new list.")
             if out is None:
                 raise Mismatch("Your function returns nothing. Is there a `return`?")
             if not isinstance(out, list | tuple):
@@ -45,6 +48,14 @@ def check_12a(pooled):
     leaving = [out for out, _ in told[3:]]
     if any(out == list(range(4 * number, 4 * number + 4)) for number, out in enumerate(leaving)):
         raise Mismatch("The oldest four leave together, as a batch: nothing is mixed. Sample the places at random.")
+    left = [sorted(told[at - 1][1].index(pair) for pair in told[at][0]) for at in range(3, len(told))]
+    if all(places[-1] - places[0] == 3 for places in left):
+        raise Mismatch("Four neighbours leave together every time: nothing is mixed. Sample each place by itself.")
+    if never := set(range(12)).difference(*left):
+        raise Mismatch(
+            f"37 times four pairs left a pool of twelve, and never from the places {sorted(never)}: some pairs would "
+            "stay for ever. Sample among all places, with the generator as it comes."
+        )
     if run(1) == told:
         raise Mismatch("Another seed gives the same places: they are not sampled with `generator`.")
     if run(0) != told:
@@ -95,6 +106,7 @@ def check_12b(sharpened_like_usm):
         "the mask is not blurred: it leaves edges of its own.": variant(soft=False),
         "the mask is missing: noise in flat places is sharpened too.": variant(masked=False),
         "the sharp version is not clipped to 0..1.": variant(clip=False),
+        "the sharp version itself is not clipped to 0..1, only the mixture.": variant(clip=False).clamp(0, 1),
         "the detail is taken off: this blurs.": variant(sign=-1.0),
         "the threshold is in levels of 255, and the detail in 0..1: nothing passes.": variant(unit=1),
         "detail below zero counts too: take its absolute value for the mask.": variant(absolute=False),
@@ -125,37 +137,49 @@ def check_12c(normalised_by_stretch):
     v = F.normalize(matrix.T @ u, dim=0), then the next u = F.normalize(matrix @ v, dim=0), and σ = u @ matrix @ v.
     """
     torch.manual_seed(12)
-    layer = nn.utils.spectral_norm(nn.Conv2d(5, 7, 3, bias=False)).requires_grad_(False)
+    for layer in (nn.Conv2d(5, 7, 3, bias=False), nn.Conv2d(4, 6, 1, bias=False)):
+        expect_rounds(normalised_by_stretch, nn.utils.spectral_norm(layer).requires_grad_(False))
+
+
+def power_round(matrix, u):
+    """v and the next u."""
+    v = F.normalize(matrix.T @ u, dim=0)
+    return v, F.normalize(matrix @ v, dim=0)
+
+
+def expect_rounds(normalised_by_stretch, layer):
+    """Three rounds, as PyTorch makes them."""
     weight = layer.weight_orig.clone()
     u = layer.weight_u.clone()
     matrix = weight.flatten(1)
     exact = weight / torch.linalg.matrix_norm(matrix, 2)
-    v = F.normalize(matrix.T @ u, dim=0)
     swapped = weight.transpose(0, 1).flatten(1)
-    last = F.normalize(matrix @ v, dim=0)
+    shape = "×".join(map(str, weight.shape))
     for _ in range(3):
         layer.weight_u.copy_(u)
-        layer(torch.zeros(1, 5, 3, 3))  # PyTorch's own round
+        layer(torch.zeros(1, weight.shape[1], 3, 3))  # PyTorch's own round
         actual = normalised_by_stretch(weight.clone(), u.clone())
-        if not isinstance(actual, tuple | list) or len(actual) != 2:
-            raise Mismatch("Two things are expected: the weight divided by σ, and the next u.")
+        actual = parts_of(actual, 2, "Two things are expected: the weight divided by σ, and the next u.")
+        v, following = power_round(matrix, u)
+        second_v, second_u = power_round(matrix, following)
         mistakes = {
             "the weight is multiplied by σ. Divide.": weight * (weight.norm() / layer.weight.norm()),
             "this is the Frobenius norm, the root of the sum of all squares. It is larger than σ.": (
                 weight / weight.norm()
             ),
             "this is exact, by a decomposition. One round of power iteration is expected: it is cheaper.": exact,
-            "σ is computed with the old u.": weight / (u @ matrix @ F.normalize(matrix.T @ u, dim=0)),
+            "these are two rounds. One is expected; the next step of the training makes the next.": (
+                weight / (second_u @ matrix @ second_v)
+            ),
+            "σ is computed with the old u.": weight / (u @ matrix @ v),
             "the weight comes back undivided.": weight,
             "the matrix must have a row for each channel that comes out.": weight
             / torch.linalg.matrix_norm(swapped, 2),
         }
-        compare(actual[0], layer.weight, "A weight of 7×5×3×3", mistakes)
+        compare(actual[0], layer.weight, f"A weight of {shape}", mistakes)
         unscaled = {
-            "the next u is not normalised to length 1.": matrix @ F.normalize(matrix.T @ u, dim=0),
+            "the next u is not normalised to length 1.": matrix @ v,
             "the same u comes back: the next round would begin where this one did.": u,
         }
         compare(actual[1], layer.weight_u, "The next u", unscaled)
-        u = actual[1].clone()
-    if torch.equal(u, last):
-        raise Mismatch("u stands still from round to round.")
+        u = torch.as_tensor(actual[1]).clone()

@@ -2,7 +2,7 @@
 
 from unittest.mock import patch
 
-from comparing import Mismatch, compare
+from comparing import Mismatch, compare, parts_of
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,12 @@ def check_13a(window):
         (0, 32, 90, 8, 1),
         (64, 90, 90, 8, 1),
         (35, 70, 91, 8, 4),
+        (37, 61, 91, 5, 4),
         (0, 9, 9, 5, 2),
     ):
         what = f"start {start}, stop {stop}, length {length}, margin {margin}, fold {fold}"
         actual = window(start, stop, length, margin, fold)
-        if not isinstance(actual, tuple | list) or len(actual) != 2:
-            raise Mismatch(f"{what}: a pair (first, last) is expected.")
+        actual = parts_of(actual, 2, f"{what}: a pair (first, last) is expected.")
         first, last = max(0, start - margin), stop + margin
         expected = first - first % fold, min(length, last + -last % fold)
         mistakes = wrong_windows(start, stop, length, margin, fold)
@@ -51,7 +51,14 @@ def wrong_windows(start, stop, length, margin, fold):
     """Explanation → the pair that a mistake gives."""
     first, last = max(0, start - margin), stop + margin
     down, up = first - first % fold, last + -last % fold
+    wide = max(0, start - margin * fold), stop + margin * fold
     return {
+        "the ends are rounded before the margin is added: they are no multiples then.": (
+            max(0, start - start % fold - margin), min(length, stop + -stop % fold + margin)
+        ),
+        "the margin is multiplied by `fold`: it is in pixels already, and the tile is too wide.": (
+            wide[0] - wide[0] % fold, min(length, wide[1] + -wide[1] % fold)
+        ),
         "there is no margin.": (start - start % fold, min(length, stop + -stop % fold)),
         "the tile begins before the line: indices below 0 count from its end.": (
             start - margin - (start - margin) % fold, min(length, up)
@@ -88,8 +95,7 @@ def check_13b(cost):
         }  # fmt: skip
         actual = cost(inputs, outputs, kernel, height, width)
         what = f"{inputs} to {outputs} channels, {kernel}×{kernel}, {height}×{width} pixels"
-        if not isinstance(actual, tuple | list) or len(actual) != 2:
-            raise Mismatch(f"{what}: a pair (operations, bytes) is expected.")
+        actual = [float(part) for part in parts_of(actual, 2, f"{what}: a pair (operations, bytes) is expected.")]
         compare(torch.tensor(actual, dtype=torch.float64), right, what, mistakes, 1e-9)
 
 
@@ -99,32 +105,37 @@ def check_13c(folded):
     F.pad(weight1, (1, 1, 1, 1)) is the 1×1 filter as a 3×3. The identity is a 3×3 filter too: 1 in the middle of
     filter c for channel c, else 0; nn.init.dirac_ fills a tensor so. Add the three weights, and the biases.
     """
-    channels = 5
+    for channels in (5, 3):
+        expect_fold(folded, channels)
+
+
+def expect_fold(folded, channels):
+    """The weight, the bias, and what they do to features."""
     weight3, weight1 = torch.randn(channels, channels, 3, 3), torch.randn(channels, channels, 1, 1)
     bias3, bias1 = torch.randn(channels), torch.randn(channels)
     padded = F.pad(weight1, [1] * 4)
     identity = nn.init.dirac_(torch.empty_like(weight3))
-    actual = folded(weight3, bias3, weight1, bias1)
-    if not isinstance(actual, tuple | list) or len(actual) != 2:
-        raise Mismatch("A pair (weight, bias) is expected.")
-    weight, bias = actual
+    weight, bias = parts_of(folded(weight3, bias3, weight1, bias1), 2, "A pair (weight, bias) is expected.")
     everywhere = torch.zeros_like(weight3)
     everywhere[:, :, 1, 1] = 1
+    own = torch.eye(channels)[:, :, None, None]
     mistakes = {
         "the identity is missing.": weight3 + padded,
         "the 1×1 branch is missing.": weight3 + identity,
         "the 1×1 filter is added to all nine weights. It belongs in the middle.": weight3 + weight1 + identity,
+        "the identity is added to all nine weights. It belongs in the middle.": weight3 + padded + own,
         "the 1×1 filter lies in a corner. It belongs in the middle.": weight3 + F.pad(weight1, (0, 2, 0, 2)) + identity,
         "the identity adds every channel to every other one. Channel c goes to filter c alone.": (
             weight3 + padded + everywhere
         ),
     }
-    compare(weight, weight3 + padded + identity, "The weight for five channels", mistakes)
+    compare(weight, weight3 + padded + identity, f"The weight for {channels} channels", mistakes)
     mistakes = {"the bias of the 1×1 branch is missing.": bias3, "the bias of the 3×3 branch is missing.": bias1}
     compare(bias, bias3 + bias1, "The bias", mistakes)
     x = torch.randn(1, channels, 8, 9)
     branches = F.conv2d(x, weight3, bias3, padding=1) + F.conv2d(x, weight1, bias1) + x
-    compare(F.conv2d(x, weight, bias, padding=1), branches, "The convolution on random features", tolerance=1e-4)
+    own = F.conv2d(x, torch.as_tensor(weight).to(x), torch.as_tensor(bias).to(x), padding=1)
+    compare(own, branches, "The convolution on random features", tolerance=1e-4)
 
 
 def check_13d(to_8_bits):
@@ -134,9 +145,7 @@ def check_13d(to_8_bits):
     127. Divide by it, round, and convert with .to(torch.int8).
     """
     weight = torch.randn(6, 3, 3, 3) * torch.tensor([1, 0.1, 2, 0.5, 1, 3]).view(6, 1, 1, 1)
-    actual = to_8_bits(weight)
-    if not isinstance(actual, tuple | list) or len(actual) != 2:
-        raise Mismatch("A pair (numbers, steps) is expected.")
+    actual = parts_of(to_8_bits(weight), 2, "A pair (numbers, steps) is expected.")
     numbers, steps = map(torch.as_tensor, actual)
     if numbers.dtype != torch.int8:
         raise Mismatch(

@@ -8,7 +8,7 @@ import io
 import tempfile
 from pathlib import Path
 
-from comparing import Mismatch, compare
+from comparing import CHANGED, Mismatch, compare
 from course import crop, photograph
 
 import numpy
@@ -54,6 +54,11 @@ def check_14a(as_floats):
         "the largest of 256 values is 255: white is not 1.": white * 255 / 256,
     }
     compare(as_floats(eight), white, "An 8-bit picture", mistakes)
+    guessed = "how many bits it has is guessed from the values. The type says it: pixels.dtype."
+    for row in ([[0, 90, 255]], [[100, 200, 254]]):  # both types may have these values
+        for kind, most, other in ((numpy.uint8, 255, 65535), (numpy.uint16, 65535, 255)):
+            pixels = numpy.array(row, dtype=kind)
+            compare(as_floats(pixels), pixels / most, f"{row} in {kind.__name__}", {guessed: pixels / other}, 1e-6)
     bright = numpy.array([[256, 40000, 65535]], dtype=numpy.uint16)
     white = torch.tensor([[256 / 65535, 40000 / 65535, 1]])
     mistakes = {"the largest of 65536 values is 65535: white is not 1.": white * 65535 / 65536}
@@ -77,6 +82,7 @@ def check_14b(in_rows):
         "the picture lies on its side: nothing needs to be turned.": picture.T,
     }
     compare(actual, picture, "A picture 4 wide and 3 high", mistakes)
+    compare(in_rows(torch.arange(10.0), (2, 5)), torch.arange(10.0).view(5, 2), "A picture 2 wide and 5 high")
     compare(in_rows(torch.arange(4.0), (2, 2)), torch.arange(4.0).view(2, 2), "A square picture")
 
 
@@ -105,6 +111,14 @@ def check_14c(as_bytes):
         ).round(),
     }
     compare(actual, to_bytes(picture), "Six pixels from −0.01 to 1.01", mistakes)
+    levels = torch.cat([torch.arange(-2, 257) + share for share in (-0.3, 0.0, 0.3)])[None]
+    mistakes = {
+        "0..1 is cut into 256 parts. Level 255 is 1, so multiply by 255 and round to the nearest.": (
+            (256 * levels / 255).floor().clamp(0, 255)
+        ),
+    }
+    expected = levels.round().clamp(0, 255)
+    compare(as_bytes(levels / 255), expected, "All levels, and 0.3 beside", mistakes)
 
 
 def check_14d(baseline):
@@ -114,19 +128,19 @@ def check_14d(baseline):
     four wide. Enlarged by exactly 4 it shows 199 pixels on 196. Crop the photograph to a multiple of the scale
     first; images.crop_to_multiple does it.
     """
-    for side, scale in ((103, 4), (100, 4), (101, 3)):
-        high = crop(photograph("coffee.png"), 100, 100, side)
-        small = resize(high, size=(side // scale, side // scale))
-        enlarged, fitted = resize(small, scale), resize(small, size=(side, side))
+    for height, width, scale in ((103, 103, 4), (100, 100, 4), (101, 101, 3), (83, 106, 4)):
+        high = crop(photograph("coffee.png"), 100, 100, height, width)
+        small = resize(high, size=(height // scale, width // scale))
+        enlarged, fitted = resize(small, scale), resize(small, size=(height, width))
         even = crop_to_multiple(high, scale)
         expected = psnr(resize(resize(even, 1 / scale), scale), even, scale)
         actual = baseline(high, scale)
         actual = torch.tensor([actual]) if isinstance(actual, float) else actual
-        what = f"A photograph of {side}×{side}, scale {scale}"
+        what = f"A photograph of {height}×{width}, scale {scale}"
         shipped = psnr(enlarged, high[..., : enlarged.shape[-2], : enlarged.shape[-1]], scale)
-        not_yet_if(side % scale > 0 and equal(actual, shipped))
+        not_yet_if(height % scale > 0 and equal(actual, shipped))
         shrunk = resize(high, 1 / scale)  # rounded up
-        larger = resize(shrunk, scale)[..., :side, :side]
+        larger = resize(shrunk, scale)[..., :height, :width]
         mistakes = {
             "it is enlarged to the old size, by a factor that is not the scale. The tables crop before they shrink.": (
                 psnr(fitted, high, scale)
@@ -138,7 +152,7 @@ def check_14d(baseline):
                 resize(resize(even, 1 / scale), scale), even
             ),
         }
-        compare(actual, expected, what, {k: v for k, v in mistakes.items() if side % scale}, 1e-4)
+        compare(actual, expected, what, {k: v for k, v in mistakes.items() if height % scale}, 1e-4)
 
 
 def check_14e(pair_up):
@@ -149,10 +163,12 @@ def check_14e(pair_up):
     Make a dictionary from the name without _x4.png to the low file, and look up each high one by its name without
     .png.
     """
-    lows = ["10_x4.png", "1_x4.png", "b_x4.png", "d_x4.png"]
-    highs = ["d.png", "10.png", "a.png", "b.png", "1.png"]
+    names = ["fox", "no.1", "10", "b", "my_cat", "1"]
+    lows = [f"{name}_x4.png" for name in [*names, "d"]]
+    highs = [f"{name}.png" for name in ["d.old", *reversed(names), "a"]]
+    given = list(lows), list(highs)
     try:
-        actual = pair_up(list(lows), list(highs))
+        actual = pair_up(*given)
     except (ValueError, KeyError, AssertionError, IndexError) as error:
         if isinstance(error, ValueError) and "zip()" in str(error):
             raise Mismatch(f"It stops: {error}. Better than before, but the others still have partners.") from error
@@ -161,17 +177,27 @@ def check_14e(pair_up):
         raise Mismatch(f"A {type(actual).__name__} came back, not a list of pairs.")
     actual = [tuple(pair) for pair in actual]
     not_yet_if(actual == list(zip(sorted(lows), sorted(highs), strict=False)))
-    expected = [("10_x4.png", "10.png"), ("1_x4.png", "1.png"), ("b_x4.png", "b.png"), ("d_x4.png", "d.png")]
-    for low, high in actual:
-        if (low, high) not in expected:
-            raise Mismatch(f"{low} is paired with {high}." + (" A name begins like another." if "1" in low else ""))
+    if given != (lows, highs):
+        raise Mismatch(CHANGED)
+    expect_pairs(actual, [(f"{name}_x4.png", f"{name}.png") for name in names])
+    compare(len(pair_up(["a_x4.png", "c_x4.png"], ["b.png", "c.png"])), 1, "Where one low has no high, the pairs")
+
+
+def expect_pairs(actual: list[tuple], expected: list[tuple]) -> None:
+    """Who belongs together, once each, in an order that is the same everywhere."""
+    for pair in actual:
+        if pair[::-1] in expected:
+            raise Mismatch(f"{pair} is the wrong way round: pairs are (low, high).")
+        if pair not in expected:
+            alike = pair[0].startswith(pair[-1].removesuffix(".png"))
+            raise Mismatch(f"{pair[0]} is paired with {pair[-1]}." + (" A name begins like another." if alike else ""))
     if missing := [pair for pair in expected if pair not in actual]:
         raise Mismatch(f"{missing[0][0]} and {missing[0][1]} have been left out.")
-    if actual != sorted(actual):
+    by_high = sorted(actual, key=lambda pair: pair[1])
+    if actual not in (sorted(actual), by_high):
         raise Mismatch("The pairs are right, but not sorted: the order would change from machine to machine.")
     if len(actual) != len(expected):
         raise Mismatch("A pair is there twice.")
-    compare(len(pair_up(["a_x4.png", "c_x4.png"], ["b.png", "c.png"])), 1, "Where one low has no high, the pairs")
 
 
 def check_14f(run_tiles):
@@ -186,7 +212,13 @@ def check_14f(run_tiles):
             raise RuntimeError("out of memory")
         return 10 * tile
 
-    compare(run_tiles(network, [1, 2, 4, 5, 6]), [10, 20, 40, 50, 60], "Five tiles without an error")
+    tiles = [1, 2, 4, 5, 6]
+    actual = run_tiles(network, tiles)
+    if not isinstance(actual, list | tuple | torch.Tensor | None):
+        raise Mismatch(f"A {type(actual).__name__} came back. A list of the results is expected.")
+    compare(actual, [10, 20, 40, 50, 60], "Five tiles without an error")
+    if tiles != [1, 2, 4, 5, 6]:
+        raise Mismatch(CHANGED)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the exhibit prints
             actual = run_tiles(network, [1, 2, 3, 4])
@@ -199,7 +231,8 @@ def check_14f(run_tiles):
             3: "the tile is left out, and the others move up.",
             4: "a tile stands there that the network has not made; nobody will notice it.",
         }
-        raise Mismatch(f"The third of four tiles fails: {told.get(len(actual), 'nobody is told.')} Let the error out.")
+        left = len(actual) if isinstance(actual, list) else 0
+        raise Mismatch(f"The third of four tiles fails: {told.get(left, 'nobody is told.')} Let the error out.")
     try:
         run_tiles(network, [3])
     except RuntimeError:
@@ -218,35 +251,44 @@ def check_14g(enlarge):
     place = torch.linspace(-1.2, 1.2, 24)
     opacity = ((1 - (place**2 + place[:, None] ** 2).sqrt()) * 4 + 0.5).clamp(0, 1)
     opacity = opacity * opacity * (3 - 2 * opacity)
-    rgba = torch.stack([1.0 * (opacity > 0), 0.8 * (opacity > 0), 0 * opacity, opacity])[None]
+    seen = (opacity > 0).float()
+    disc = torch.stack([seen, 0.8 * seen, 0 * seen, opacity])[None]
+    expect_no_fringe(enlarge, disc, 4, "a yellow disc")
+    part = slice(3, -3)  # higher than wide
+    sign = torch.stack([seen * (0.6 + place / 4), seen * (0.6 - place / 4), 0 * seen, opacity])[None, ..., part]
+    expect_no_fringe(enlarge, sign, 3, "an oval of two colours")
+
+
+def expect_no_fringe(enlarge, rgba, scale, what):
+    """What is enlarged and laid on a ground must look as what was laid on it and then enlarged."""
 
     def laid_on(rgba, ground):
         return rgba[:, :3] * rgba[:, 3:] + ground * (1 - rgba[:, 3:])
 
-    actual = enlarge(rgba, 4)
-    not_yet_if(equal(actual, resize(rgba, 4).clamp(0, 1)))
-    new_opacity = resize(rgba[:, 3:], 4).clamp(0, 1)
-    multiplied = resize(rgba[:, :3] * rgba[:, 3:], 4).clamp(0, 1)
+    actual = enlarge(rgba, scale)
+    not_yet_if(equal(actual, resize(rgba, scale).clamp(0, 1)))
+    new_opacity = resize(rgba[:, 3:], scale).clamp(0, 1)
+    multiplied = resize(rgba[:, :3] * rgba[:, 3:], scale).clamp(0, 1)
     mistakes = {
         "the colour is multiplied by the opacity, but not divided by it again.": torch.cat(
             (multiplied, new_opacity), 1
         ),
         "the colour is multiplied after it has been enlarged, when black is mixed in already.": torch.cat(
-            ((resize(rgba[:, :3], 4) * new_opacity).clamp(0, 1), new_opacity), 1
+            ((resize(rgba[:, :3], scale) * new_opacity).clamp(0, 1), new_opacity), 1
         ),
     }
     for explanation, wrong in mistakes.items():
         if equal(actual, wrong):
-            raise Mismatch(f"A yellow disc: {explanation}")
-    compare(torch.as_tensor(actual).shape, (1, 4, 96, 96), "The shape")
-    compare(actual[:, 3:], new_opacity, "The opacity of a yellow disc", tolerance=0.02)
+            raise Mismatch(f"{what.capitalize()}: {explanation}")
+    shape = (1, 4, *(scale * side for side in rgba.shape[-2:]))
+    compare(torch.as_tensor(actual).shape, shape, f"The shape of {what}, enlarged {scale} times")
+    compare(actual[:, 3:], new_opacity, f"The opacity of {what}", tolerance=0.02)
     if not actual.isfinite().all() or actual.min() < 0 or actual.max() > 1:
         raise Mismatch("It leaves 0..1, or is no number, where the opacity is near 0. Divide by at least 0.001; clamp.")
     for ground in (1.0, 0.0):
-        expected = resize(laid_on(rgba, ground), 4).clamp(0, 1)
-        compare(
-            laid_on(actual, ground), expected, f"Laid on {'white' if ground else 'black'}", tolerance=0.03, picture=True
-        )
+        expected = resize(laid_on(rgba, ground), scale).clamp(0, 1)
+        laid = f"{what.capitalize()}, laid on {'white' if ground else 'black'}"
+        compare(laid_on(actual, ground), expected, laid, tolerance=0.03, picture=True)
 
 
 def check_14h(save):
@@ -255,9 +297,18 @@ def check_14h(save):
     Save network.state_dict(), which is names and tensors, instead of the network, which is a Python object whose
     code has to be found again, and run, when it is loaded.
     """
-    network, other = SRCNN((9, 1, 5)), SRCNN((9, 1, 5))
+    network = SRCNN((9, 1, 5))
     with torch.no_grad():
         network.map.bias += 1
+    expect_weights(save, network, SRCNN((9, 1, 5)), "An SRCNN")
+    network, other = (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)) for _ in range(2))
+    network(torch.rand(2, 1, 5, 5))  # so that the running statistics are not those of a new one
+    expect_weights(save, network, other, "A network with batch norm")
+
+
+def expect_weights(save, network, other, what):
+    """Everything that the network has is in `other` after loading, and nothing in it has changed."""
+    before = {name: part.clone() for name, part in network.state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pt"
         save(network, path)
@@ -269,16 +320,21 @@ def check_14h(save):
             whole = isinstance(torch.load(path, weights_only=False), nn.Module)
             not_yet_if(whole)
             raise Mismatch("weights_only=True refuses the file: there is more in it than names and tensors.") from None
+    if any(part.dtype != before[name].dtype for name, part in network.state_dict().items()):
+        raise Mismatch("The network itself has changed by being saved: it has another type of numbers.")
     if not isinstance(loaded, dict):
         raise Mismatch(f"A {type(loaded).__name__} is in the file. load_state_dict wants names and their tensors.")
+    if set(loaded) == {name for name, _ in network.named_parameters()} != set(before):
+        raise Mismatch(f"{what}: its running statistics are missing. They are buffers, not parameters.")
     try:
         other.load_state_dict(loaded)
     except (RuntimeError, TypeError) as error:
         raise Mismatch(
             f"The file opens, but load_state_dict does not find the weights: its names are {list(loaded)[:3]}, not "
-            f"{list(network.state_dict())[:3]}."
+            f"{list(before)[:3]}."
         ) from error
-    compare(other.map.bias, network.map.bias, "A bias after loading")
+    for name, part in other.state_dict().items():
+        compare(part, before[name], f"{what}, {name} after loading", tolerance=1e-7)
 
 
 def check_14i(to_be_learnt):
@@ -290,10 +346,11 @@ def check_14i(to_be_learnt):
     torch.manual_seed(0)
     network = nn.Conv2d(1, 1, 3, padding=1)
     features = nn.Conv2d(1, 4, 3)
+    untouched = [part.detach().clone() for part in (*network.parameters(), *features.parameters())]
     given = to_be_learnt(network, features)
-    if given is None or isinstance(given, str):
-        raise Mismatch("A list of parameters is expected.")
-    given = list(given)
+    if given is None or isinstance(given, str | nn.Module):
+        raise Mismatch(f"A {type(given).__name__} came back. A list of parameters is expected.")
+    given = [part for each in given for part in (each["params"] if isinstance(each, dict) else [each])]
     own = {id(part) for part in network.parameters()}
     ruler = {id(part) for part in features.parameters() if part.requires_grad}
     ids = {id(part) for part in given}
@@ -302,6 +359,13 @@ def check_14i(to_be_learnt):
         raise Mismatch("Some parameters of the features are still there: the ruler bends.")
     if not own <= ids:
         raise Mismatch("Parameters of the network itself are missing: they would never learn.")
+    frozen = {id(part) for part in features.parameters()}
+    if ids - own - frozen:
+        raise Mismatch("Some parameters are neither the network's nor the features': copies teach nobody.")
+    if not all(map(torch.equal, (*network.parameters(), *features.parameters()), untouched)):
+        raise Mismatch(
+            "The numbers of the network or of the features have changed. Choose, and leave them as they are."
+        )
     x, y = torch.rand(1, 1, 9, 9), torch.rand(1, 1, 9, 9)
     loss = F.l1_loss(features(network(x)), features(y))
     if not all(part.requires_grad for part in network.parameters()):
@@ -341,31 +405,42 @@ def check_14j(resume):
     Adam remembers the mean and the size of past gradients: optimizer.load_state_dict. And the learning rate depends
     on the step, so go on with the one that the checkpoint names.
     """
+    expect_resumed(resume, 5, "five")
+    expect_resumed(resume, 3, "three")
+
+
+def expect_resumed(resume, done, number):
+    """A run that is stopped and resumed ends where one does that was never stopped."""
     network, optimizer = small_run()
-    train(network, optimizer, 0, 5)
-    checkpoint = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": 5}
+    train(network, optimizer, 0, done)
+    checkpoint = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
     checkpoint = copied(checkpoint)
     stopped_at = copied(network.state_dict())
-    expected = train(network, optimizer, 5, 9)
+    expected = train(network, optimizer, done, 9)
     network, optimizer = small_run()
-    step = resume(copied(checkpoint), network, optimizer)
+    given = copied(checkpoint)
+    step = resume(given, network, optimizer)
     if not all(torch.equal(part, stopped_at[name]) for name, part in network.state_dict().items()):
         raise Mismatch("The weights of the network are not those of the checkpoint.")
     if step is None:
         raise Mismatch("Your function returns nothing: the step to go on with is expected.")
     remembers = bool(optimizer.state)
     not_yet_if(step == 0 and not remembers)
+    told = f"{done} steps are done, 0 to {done - 1}, so the next one is {done}."
     mistakes = {
         "the run begins at step 0 again, and with it the learning rate.": 0,
-        "a step is left out: 5 steps are done, 0 to 4, so the next one is 5.": 6,
-        "a step is done twice: 5 steps are done, 0 to 4, so the next one is 5.": 4,
+        f"a step is left out: {told}": done + 1,
+        f"a step is done twice: {told}": done - 1,
     }
-    compare(step, 5, "After five steps", mistakes)
+    compare(step, done, f"To go on after {number} steps", mistakes)
+    if torch.as_tensor(step).is_floating_point():
+        raise Mismatch(f"The step is {step}. Steps are counted: a whole number is expected.")
     if not remembers:
         raise Mismatch("The optimiser has forgotten everything: Adam's means of past gradients begin at zero again.")
-    compare(
-        train(network, optimizer, step, 9), expected, "Stopped after five of nine steps: the weights", tolerance=1e-7
-    )
+    if given.keys() != checkpoint.keys():
+        raise Mismatch(CHANGED)
+    after = train(network, optimizer, step, 9)
+    compare(after, expected, f"Stopped after {number} of nine steps: the weights", tolerance=1e-7)
 
 
 def _through_bytes(state):
