@@ -157,8 +157,10 @@ def _copied(value):
 
 def _is_as_before(now, before) -> bool:
     if isinstance(before, torch.Tensor | numpy.ndarray):
+        if getattr(now, "shape", None) != before.shape:
+            return False
         learns = getattr(now, "requires_grad", None) == getattr(before, "requires_grad", None)
-        return learns and now.shape == before.shape and bool((now == before).all())
+        return learns and bool((now == before).all())
     if isinstance(before, list):
         return len(now) == len(before) and all(map(_is_as_before, now, before))
     if isinstance(before, dict):

@@ -507,7 +507,7 @@ TRIED = {
         ("{key: (1 - alpha) * psnr_weights[key] + alpha * gan_weights[key] for key in psnr_weights}", "{key: (psnr_weights[key] + gan_weights[key]) / 2 for key in psnr_weights}", "alpha is not used"),
         ("for key in psnr_weights}", "for key in list(psnr_weights)[:3]}", "keys of the two"),
         ("*", "def interpolated(psnr_weights, gan_weights, alpha):\n    return {k: 0.7 * psnr_weights[k] + 0.3 * gan_weights[k] for k in psnr_weights}", "alpha = 0.8"),
-        ("*", "def interpolated(psnr_weights, gan_weights, alpha):\n    out = dict(psnr_weights)\n    for k in out:\n        out[k] += alpha * (gan_weights[k] - out[k])\n    return out", "has changed"),
+        ("*", "def interpolated(psnr_weights, gan_weights, alpha):\n    out = dict(psnr_weights)\n    for k in out:\n        out[k] += alpha * (gan_weights[k] - out[k])\n    return out", "changes what it was given"),
     ],
     "10d": [
         ("one[0] >= other[0] and one[1] <= other[1] and one != other", "one[0] >= other[0] and one[1] <= other[1] and (one[0] > other[0] or one[1] < other[1])", RIGHT),
