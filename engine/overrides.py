@@ -158,7 +158,9 @@ CHECKS = {
     r"batch|patch|accumulate|adversarial\.(features|\w+_every)": COUNT,
     r"warm_up|seed|adversarial\.head_start": (lambda value: 0 <= value < 2**63, "a whole number from 0 up"),
     r"learning_rate|adversarial\.discriminator_rate": (lambda value: value > 0, "a number above 0"),
-    r"clip|adversarial\.(\w+_weight|discriminator_waits)": (lambda value: value >= 0, "a number from 0 up"),
+    r"clip|gradient_weight|adversarial\.(\w+_weight|discriminator_waits)": (
+        lambda value: value >= 0, "a number from 0 up"
+    ),
     r"beta2|ema": (lambda value: 0 <= value < 1, "a number from 0 to under 1"),
     r"mild|.*\.(probability|sinc|up|down|clean|grey|sharpened|gaussian)": (
         lambda value: 0 <= value <= 1, "a share, from 0 to 1"

@@ -43,6 +43,7 @@ class Settings:
     mild: float = 0.0  # share of patches that `real` degrades as `photo` does, so that what is intact stays as it is
     sharpen: bool = False  # the target, by unsharp masking: the low picture is made of the sharpened one too
     pixel_loss: str = "auto"  # one of PIXEL_LOSSES; "auto": l2 for networks on luma, l1 for others, as published
+    gradient_weight: float = 0.0  # of the difference in steps between neighbouring pixels, beside pixel_loss
     shape: dict = field(default_factory=lambda: {"kernels": [9, 5, 5]})
     batch: int = 16  # SRCNN's paper does not say; its released settings take 128
     patch: int = 48  # pixels a side of the low picture; SRCNN's paper: 33, of which 17 remain after 9-5-5, here 32

@@ -258,9 +258,10 @@ show_pictures([(f"{bits} bits", enlarge_rounded(bits, True)[..., 40:104, 40:104]
 
 # %% [markdown]
 # `main.py export --int8` does it so: ranges from your photographs, the first and the last convolution in float, and it
-# says what that cost. A network can also learn to bear it: `train -m ecbsr --set eight_bits=true` rounds while it trains
-# (**quantisation-aware training**). Rounding has a gradient of 0 nearly everywhere, so gradients pass as if nothing had
-# been rounded, by the **straight-through estimator** of [Jacob et al., 2018](https://arxiv.org/abs/1712.05877).
+# says what that cost. A network can also learn to bear it: `train -m ecbsr --set eight_bits=true` rounds while it
+# trains (**quantisation-aware training**). Rounding has a gradient of 0 nearly everywhere, so gradients pass as if
+# nothing had been rounded, by the **straight-through estimator** of
+# [Jacob et al., 2018](https://arxiv.org/abs/1712.05877).
 #
 # ## Out of Python
 #

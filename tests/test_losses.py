@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -32,6 +33,27 @@ def test_pixel_losses_are_what_their_names_say():
     same = REAL.clone().requires_grad_()
     losses.charbonnier(same, REAL).backward()
     assert same.grad.isfinite().all()  # the root of 0 has no slope
+
+
+def test_the_difference_of_steps_counts_what_changes_from_pixel_to_pixel():
+    torch.manual_seed(1)
+    restored, target = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
+    off = (restored - target).tolist()
+    along_rows = mean(abs(row[i + 1] - row[i]) for one in off for plane in one for row in plane for i in range(4))
+    along_columns = mean(
+        abs(below - above)
+        for one in off
+        for plane in one
+        for upper, lower in pairwise(plane)
+        for above, below in zip(upper, lower, strict=True)
+    )
+    expected = along_rows + along_columns
+    assert losses.gradient_difference(restored, target).item() == pytest.approx(expected, rel=1e-5)
+    assert losses.gradient_difference(target + 0.3, target).item() == pytest.approx(0, abs=1e-6)
+    for weight in (0.0, 0.5):
+        loss = losses.pixel_loss(Settings(pixel_loss="l1", gradient_weight=weight), False)
+        pixels = (restored - target).abs().mean().item()
+        assert loss(restored, target).item() == pytest.approx(pixels + weight * expected, rel=1e-5)
 
 
 def log_sigmoid(x):
