@@ -99,7 +99,10 @@ def run(script: Path) -> nbformat.NotebookNode:
     covers = [cell for cell in notebook.cells if "cover" in cell.metadata.get("tags", [])]
     cover = next(output.data["image/png"] for output in covers[0].outputs if "image/png" in output.get("data", {}))
     (LESSONS / "pictures" / f"{script.stem}.png").write_bytes(_smaller(cover, "PNG"))
-    return with_small_pictures(with_outputs(script, notebook))
+    filled = with_outputs(script, notebook)
+    if filled is None:
+        raise SystemExit(f"{script.name}: what it uses has changed while it ran: run it again")
+    return with_small_pictures(filled)
 
 
 def with_small_pictures(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
