@@ -10,6 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from imaging import console
+
+if __name__ == "__main__":
+    console.explain_missing_packages()
+
 import numpy
 import torch
 from PIL import Image
