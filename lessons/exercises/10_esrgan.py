@@ -2,7 +2,7 @@
 
 import copy
 
-from comparing import CHANGED, Mismatch, compare
+from comparing import Mismatch, compare
 
 import torch
 import torch.nn.functional as F
@@ -177,13 +177,9 @@ def check_10c(interpolated):
     torch.manual_seed(4)
     one, other = (networks.build_network("rrdb", shape).state_dict() for _ in range(2))
     other = dict(reversed(list(other.items())))  # what belongs together has one name, not one place
-    before = copy.deepcopy(one), copy.deepcopy(other)
     actual = interpolated(one, other, 0.3)
     if not isinstance(actual, dict) or set(actual) != set(one):
         raise Mismatch("A dictionary with the keys of the two is expected.")
-    for state, old in zip((one, other), before, strict=True):
-        if any(not torch.equal(state[key], old[key]) for key in old):
-            raise Mismatch("One of the given networks has changed: make new tensors, and leave both as they are.")
     for key in one:
         first, second = one[key], other[key]
         mistakes = {
@@ -239,10 +235,7 @@ def check_10d(not_beaten):
                 points, lambda a, b: a is not b and a[0] >= b[0] and a[1] <= b[1]
             ),
         }
-        given = list(points)
-        actual = not_beaten(given)
-        if given != points:
-            raise Mismatch(CHANGED)
+        actual = not_beaten(list(points))
         if isinstance(actual, list) and actual != sorted(actual) and sorted(actual) == kept(points, beats):
             raise Mismatch(f"{what}: the right points, but their indices are not in ascending order.")
         compare(actual, kept(points, beats), what, mistakes)

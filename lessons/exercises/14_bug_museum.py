@@ -8,7 +8,7 @@ import io
 import tempfile
 from pathlib import Path
 
-from comparing import CHANGED, Mismatch, compare
+from comparing import Mismatch, compare
 from course import crop, photograph
 
 import numpy
@@ -166,9 +166,8 @@ def check_14e(pair_up):
     names = ["fox", "no.1", "10", "b", "my_cat", "1"]
     lows = [f"{name}_x4.png" for name in [*names, "d"]]
     highs = [f"{name}.png" for name in ["d.old", *reversed(names), "a"]]
-    given = list(lows), list(highs)
     try:
-        actual = pair_up(*given)
+        actual = pair_up(list(lows), list(highs))
     except (ValueError, KeyError, AssertionError, IndexError) as error:
         if isinstance(error, ValueError) and "zip()" in str(error):
             raise Mismatch(f"It stops: {error}. Better than before, but the others still have partners.") from error
@@ -177,8 +176,6 @@ def check_14e(pair_up):
         raise Mismatch(f"A {type(actual).__name__} came back, not a list of pairs.")
     actual = [tuple(pair) for pair in actual]
     not_yet_if(actual == list(zip(sorted(lows), sorted(highs), strict=False)))
-    if given != (lows, highs):
-        raise Mismatch(CHANGED)
     expect_pairs(actual, [(f"{name}_x4.png", f"{name}.png") for name in names])
     compare(len(pair_up(["a_x4.png", "c_x4.png"], ["b.png", "c.png"])), 1, "Where one low has no high, the pairs")
 
@@ -212,13 +209,10 @@ def check_14f(run_tiles):
             raise RuntimeError("out of memory")
         return 10 * tile
 
-    tiles = [1, 2, 4, 5, 6]
-    actual = run_tiles(network, tiles)
+    actual = run_tiles(network, [1, 2, 4, 5, 6])
     if not isinstance(actual, list | tuple | torch.Tensor | None):
         raise Mismatch(f"A {type(actual).__name__} came back. A list of the results is expected.")
     compare(actual, [10, 20, 40, 50, 60], "Five tiles without an error")
-    if tiles != [1, 2, 4, 5, 6]:
-        raise Mismatch(CHANGED)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the exhibit prints
             actual = run_tiles(network, [1, 2, 3, 4])
@@ -418,8 +412,7 @@ def expect_resumed(resume, done, number):
     stopped_at = copied(network.state_dict())
     expected = train(network, optimizer, done, 9)
     network, optimizer = small_run()
-    given = copied(checkpoint)
-    step = resume(given, network, optimizer)
+    step = resume(copied(checkpoint), network, optimizer)
     if not all(torch.equal(part, stopped_at[name]) for name, part in network.state_dict().items()):
         raise Mismatch("The weights of the network are not those of the checkpoint.")
     if step is None:
@@ -437,8 +430,6 @@ def expect_resumed(resume, done, number):
         raise Mismatch(f"The step is {step}. Steps are counted: a whole number is expected.")
     if not remembers:
         raise Mismatch("The optimiser has forgotten everything: Adam's means of past gradients begin at zero again.")
-    if given.keys() != checkpoint.keys():
-        raise Mismatch(CHANGED)
     after = train(network, optimizer, step, 9)
     compare(after, expected, f"Stopped after {number} of nine steps: the weights", tolerance=1e-7)
 
