@@ -45,11 +45,16 @@ async function enlarge(page, one) {
   await choose(page, one);
   await page.setInputFiles("#file", `${folder}/${one.file}`);
   await done(page);
+  seen.saved.push(await save(page, one));
+}
+
+/** Keep what the page saves for Python; the name that the page gives it. */
+async function save(page, { network, scale, file }) {
   const saving = page.waitForEvent("download");
   await page.click("#save");
   const saved = await saving;
-  await saved.saveAs(`${folder}/saved/${one.network}.x${one.scale}.${one.file}`);
-  seen.saved.push(saved.suggestedFilename());
+  await saved.saveAs(`${folder}/saved/${network}.x${scale}.${file}`);
+  return saved.suggestedFilename();
 }
 
 async function dropAndPaste(page) {
@@ -176,15 +181,14 @@ async function onGpu() {
     "lost GPU": changed(accepted, (text) => text.replace(failing, `${fails} ${failing}`)),
     "GPU": changed(accepted, (text) => text), // the last: its picture is kept for Python
   };
+  const one = { network: "ECBSR", scale: 2, file: "small.png" };
   for (const [name, prepare] of Object.entries(ways)) {
     const page = await open(browser, {}, prepare);
-    await choose(page, { network: "ECBSR", scale: 2 });
-    await page.setInputFiles("#file", `${folder}/small.png`);
+    await choose(page, one);
+    await page.setInputFiles("#file", `${folder}/${one.file}`);
     await done(page);
     seen.told[name] = await page.textContent("#runtime");
-    const saving = page.waitForEvent("download");
-    await page.click("#save");
-    await (await saving).saveAs(`${folder}/saved/ECBSR.x2.small.png`);
+    await save(page, one);
     await page.context().close();
   }
   await browser.close();
