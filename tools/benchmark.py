@@ -1,6 +1,6 @@
 """How fast the program is on this machine, measured beside the same networks in the usual way.
 
-    python tools/benchmark.py [--json FILE] [upscaling peers training degradation loading startup growth memory]
+    python tools/benchmark.py [--json FILE] [upscaling peers training degradation loading startup growth page memory]
 
 Without names all sections but `memory`, which takes a quarter of an hour on one core; upscaling and growth take most
 of the other minutes. Each row is a ratio of medians of interleaved repeats, so that what else the machine does hits
@@ -34,6 +34,7 @@ if __name__ == "__main__":
 
 import torch
 import torch.nn.functional as F
+from page_speed import SIDES, can_run, listed, make_jobs
 from peak_memory import measure_memory, synthetic_photograph
 from peers import jobs as peer_jobs
 from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch
@@ -59,6 +60,7 @@ from srcnn import SRCNN
 DEVICE = choose_device()
 AUTO = choose_precision("auto", DEVICE)
 ONE_CORE = DEVICE.type == "cpu" and torch.get_num_threads() == 1
+PAUSE = 0.3  # seconds: the threads of a runtime go on spinning for a while and would hold up the next
 SLOW = 5.0  # seconds: what takes longer is repeated three times, other things seven
 
 rows = []  # what --json writes
@@ -82,6 +84,7 @@ def measure(jobs: dict) -> dict[str, float]:
     repeats = 8
     while len(min(times.values(), key=len)) < repeats:
         for name, job in jobs.items():
+            time.sleep(PAUSE)
             started = clock()
             job()
             times[name].append(clock() - started)
@@ -311,10 +314,26 @@ def measure_growth() -> None:
         keep("growth", title, seconds_a_megapixel=each)
 
 
+@torch.inference_mode()
+def measure_page() -> None:
+    """Megapixels of the result a second: by the page in Chromium, by ONNX Runtime bare, and by this program."""
+    if not can_run():
+        print("page        left out: it needs Chromium, Node and `npm ci` in web/", flush=True)
+        return
+    for entry in listed():
+        side = entry["scale"] * SIDES[entry["name"]]
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            seconds = measure(make_jobs(entry, Path(folder), stack))
+        speeds = {name: side**2 / 1e6 / found for name, found in seconds.items()}
+        told = ", ".join(f"{name} {speed:.2f}" for name, speed in speeds.items())
+        print(f"page        {entry['name']} ×{entry['scale']}, megapixels a second: {told}", flush=True)
+        keep("page", f"{entry['name']} ×{entry['scale']}", megapixels_a_second=speeds)
+
+
 SECTIONS = {
     "upscaling": measure_upscaling, "peers": measure_peers, "training": measure_training,
     "degradation": measure_degradation, "loading": measure_loading, "startup": measure_startup,
-    "growth": measure_growth, "memory": partial(measure_memory, keep),
+    "growth": measure_growth, "page": measure_page, "memory": partial(measure_memory, keep),
 }  # fmt: skip
 
 

@@ -17,25 +17,7 @@ def check_12a(pooled):
     Then torch.randperm(size, generator=generator)[: len(batch)] gives places: take what lies there, and put the new
     ones in.
     """
-
-    def run(number):
-        """Forty batches of four through a pool of twelve: what comes out of each, and the pool after it."""
-        generator = torch.Generator().manual_seed(number)
-        pool = []
-        told = []
-        for first in range(0, 160, 4):
-            batch = list(range(first, first + 4))
-            out = pooled(pool, 12, batch, generator)
-            if batch != list(range(first, first + 4)):
-                raise Mismatch("It changes the list of new pairs, which belongs to whoever calls. Make a new list.")
-            if out is None:
-                raise Mismatch("Your function returns nothing. Is there a `return`?")
-            if not isinstance(out, list | tuple):
-                raise Mismatch(f"A {type(out).__name__} came back, not a list of pairs.")
-            told.append((list(out), list(pool)))
-        return told
-
-    told = run(0)
+    told = forty_batches(pooled, 0)
     for number, (out, pool) in enumerate(told):
         batch = list(range(4 * number, 4 * number + 4))
         what = f"Batch {number + 1} of four pairs, a pool for twelve"
@@ -45,6 +27,37 @@ def check_12a(pooled):
             raise Mismatch(f"{what}: the pool is not full yet. The answer is the batch itself, not {out}.")
         elif sorted(pool) != list(range(4 * number + 4)):
             raise Mismatch(f"{what}: the new ones do not join the pool, which has {len(pool)} pairs afterwards.")
+    expect_mixture(told)
+    if forty_batches(pooled, 1) == told:
+        raise Mismatch("Another seed gives the same places: they are not sampled with `generator`.")
+    if forty_batches(pooled, 0) != told:
+        raise Mismatch("The same seed gives other places when called again: pass the generator on.")
+    pool, generator = list(range(5)), torch.Generator().manual_seed(2)
+    out = pooled(pool, 5, [7, 8], generator)
+    if len(out) != 2 or sorted([*out, *pool]) != [0, 1, 2, 3, 4, 7, 8]:
+        raise Mismatch(f"Two pairs into a full pool of five: {list(out)} came out, and {pool} are left.")
+
+
+def forty_batches(pooled, number):
+    """Forty batches of four through a pool of twelve: what comes out of each, and the pool after it."""
+    generator = torch.Generator().manual_seed(number)
+    pool = []
+    told = []
+    for first in range(0, 160, 4):
+        batch = list(range(first, first + 4))
+        out = pooled(pool, 12, batch, generator)
+        if batch != list(range(first, first + 4)):
+            raise Mismatch("It changes the list of new pairs, which belongs to whoever calls. Make a new list.")
+        if out is None:
+            raise Mismatch("Your function returns nothing. Is there a `return`?")
+        if not isinstance(out, list | tuple):
+            raise Mismatch(f"A {type(out).__name__} came back, not a list of pairs.")
+        told.append((list(out), list(pool)))
+    return told
+
+
+def expect_mixture(told):
+    """Those that leave a full pool lay in places of all kinds."""
     leaving = [out for out, _ in told[3:]]
     if any(out == list(range(4 * number, 4 * number + 4)) for number, out in enumerate(leaving)):
         raise Mismatch("The oldest four leave together, as a batch: nothing is mixed. Sample the places at random.")
@@ -56,14 +69,6 @@ def check_12a(pooled):
             f"37 times four pairs left a pool of twelve, and never from the places {sorted(never)}: some pairs would "
             "stay for ever. Sample among all places, with the generator as it comes."
         )
-    if run(1) == told:
-        raise Mismatch("Another seed gives the same places: they are not sampled with `generator`.")
-    if run(0) != told:
-        raise Mismatch("The same seed gives other places when called again: pass the generator on.")
-    pool, generator = list(range(5)), torch.Generator().manual_seed(2)
-    out = pooled(pool, 5, [7, 8], generator)
-    if len(out) != 2 or sorted([*out, *pool]) != [0, 1, 2, 3, 4, 7, 8]:
-        raise Mismatch(f"Two pairs into a full pool of five: {list(out)} came out, and {pool} are left.")
 
 
 def exchange_rules(what, batch, out, pool, before):
