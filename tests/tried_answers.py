@@ -162,6 +162,7 @@ TRIED = {
               "    return [i for i, name in enumerate(names) if name not in chosen], [i for i, name in enumerate(names) if name in chosen]", RIGHT),
         ("photographs = sorted(set(names))", "photographs = sorted({*names}, reverse=True)", RIGHT),
         ("sorted(set(names))", "list(set(names))", "order of a set"),
+        ("sorted(set(names))", "sorted(set(names), key=hash)", "order of a set"),
         ("torch.randperm(len(photographs), generator", "torch.randint(len(photographs), (held_out_count,), generator", "1 photographs are held out; 2"),
         ("torch.randperm(len(photographs), generator=torch.Generator().manual_seed(seed)).tolist()", "[(seed + i) % len(photographs) for i in range(held_out_count)]", "of the 10 pairs"),
         ("    photographs = sorted(set(names))", "    names.sort()\n    photographs = sorted(set(names))", "changes what it was given"),
