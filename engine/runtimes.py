@@ -36,7 +36,7 @@ LEAST_SCALE = 4  # of RRDB in bfloat16: ×2 is so near to the truth that the rou
 # These carry the picture itself through all layers. PyTorch keeps the outermost in float32, OpenVINO would round them.
 IN_FLOAT32 = (SRCNN, ECBSR)
 TILE = 768  # of networks whose maps are as large as what they see: SRVGG takes 0.80 of the time for tiles of 256
-LARGEST_MAPS = 384**2 * 4**2 * 32  # values of one layer: 0.3 GB in float32
+LARGEST_MAPS = 352**2 * 4**2 * 32  # values of one layer: 0.25 GB in float32
 MIN_TILE = 32
 MOST_COMPILED = 10  # of one network, for several sizes of tiles
 

@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
 import torch
 import torch.nn.functional as F
-from page_speed import SIDES, can_run, listed, make_jobs
+from page_speed import can_run, listed, make_jobs, side_for
 from peak_memory import measure_memory, synthetic_photograph
 from peers import jobs as peer_jobs
 from plain import PlainAdversarialStep, PlainPixelStep, plain, plain_batch
@@ -321,7 +321,7 @@ def measure_page() -> None:
         print("page        left out: it needs Chromium, Node and `npm ci` in web/", flush=True)
         return
     for entry in listed():
-        side = entry["scale"] * SIDES[entry["name"]]
+        side = entry["scale"] * side_for(entry)
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             seconds = measure(make_jobs(entry, Path(folder), stack))
         speeds = {name: side**2 / 1e6 / found for name, found in seconds.items()}

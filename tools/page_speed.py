@@ -29,7 +29,6 @@ from imaging.images import from_bytes, resize
 
 WEB = Path(__file__).parents[1] / "web"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-SIDES = {"SRVGG": 320, "SRCNN": 512, "ECBSR": 512}  # pixels: some seconds for each
 
 
 def can_run() -> bool:
@@ -41,6 +40,11 @@ def listed() -> list[dict]:
     """networks.json's entries, the largest scale of each network."""
     entries = json.loads((WEB / "networks" / "networks.json").read_text(encoding="utf-8"))
     return list({entry["name"]: entry for entry in sorted(entries, key=lambda entry: entry["scale"])}.values())
+
+
+def side_for(entry: dict) -> int:
+    """Pixels a side of the low picture that takes the page some seconds."""
+    return 512 if entry["luma"] else 320
 
 
 @contextmanager
@@ -76,7 +80,7 @@ def network_input(network: Network, low: Tensor, scale: int) -> Tensor:
 
 def make_jobs(entry: dict, folder: Path, stack: ExitStack) -> dict[str, Callable[[], object]]:
     """Name → what enlarges one photograph, for one of networks.json's entries: first the page."""
-    side = SIDES[entry["name"]]
+    side = side_for(entry)
     file = folder / f"{side}.png"
     image = synthetic_photograph(1).crop((0, 0, side, side))
     image.save(file)
