@@ -317,8 +317,8 @@ def measure_growth() -> None:
 @torch.inference_mode()
 def measure_page() -> None:
     """Megapixels of the result a second: by the page in Chromium, by ONNX Runtime bare, and by this program."""
-    if not can_run():
-        print("page        left out: it needs Chromium, Node and `npm ci` in web/", flush=True)
+    if ONE_CORE or not can_run():  # this process's time says nothing of a browser's
+        print("page        left out: it needs two threads, Chromium, Node and `npm ci` in web/", flush=True)
         return
     for entry in listed():
         side = entry["scale"] * side_for(entry)
