@@ -72,7 +72,7 @@ def opened_page(entry: dict, file: Path) -> Iterator[Callable[[], str]]:
                 server.terminate()
 
 
-def network_input(network: Network, low: Tensor, scale: int) -> Tensor:
+def bare_input(network: Network, low: Tensor, scale: int) -> Tensor:
     """What the bare network is given of a low picture (1, 3, H, W): for those on luma one of its channels will do."""
     picture = low[:, :1] if network.luma else low
     return resize(picture, scale).clamp(0, 1) if is_given_enlarged(network) else picture
@@ -88,7 +88,7 @@ def make_jobs(entry: dict, folder: Path, stack: ExitStack) -> dict[str, Callable
     network = load_network(load_checkpoint(PRETRAINED / f"{Path(entry['file']).stem}.pt")).eval().requires_grad_(False)
     jobs: dict[str, Callable[[], object]] = {"page": stack.enter_context(opened_page(entry, file))}
     if find_spec("onnxruntime"):
-        session, given = by_onnxruntime(network), network_input(network, low, entry["scale"])
+        session, given = by_onnxruntime(network), bare_input(network, low, entry["scale"])
         jobs["ONNX Runtime, network alone"] = lambda: session(given)
     for runtime in ("torch", "openvino")[: 1 + bool(find_spec("openvino"))]:
         ready = Runtime(precision="fp32", wanted=runtime).ready(network)
