@@ -168,10 +168,44 @@ class SRVGGNetCompact(nn.Module):
         self.body = nn.Sequential(*layers, conv3x3(features, 3 * scale**2))
         self.radius = convolutions + 2
         self.margin = min(self.radius, MAX_MARGIN)
+        self._start_as_bilinear()
+
+    def _start_as_bilinear(self) -> None:
+        """Three channels carry red, green and blue to the last layer, which makes bilinear interpolation of them.
+
+        Colours are positive: no activation bends them. What the others hold is only rotated, in the middle tap (Xiao et
+        al., "Dynamical Isometry and a Mean Field Theory of CNNs", ICML 2018, section 3): by PyTorch's usual start each
+        layer would leave less than half of it, and here no shortcut leads around them.
+        """
+        first, *hidden, last = (layer for layer in self.body if isinstance(layer, nn.Conv2d))
+        with torch.no_grad():
+            nn.init.kaiming_normal_(first.weight, a=0.25)
+            for layer in hidden:
+                nn.init.normal_(layer.weight, std=0.01)
+                rotation = layer.weight[3:, 3:, 1, 1]
+                rotation += nn.init.orthogonal_(torch.empty_like(rotation), nn.init.calculate_gain("leaky_relu", 0.25))
+                layer.weight[3:, :3] = 0
+            for layer in (first, *hidden):
+                nn.init.dirac_(layer.weight[:3])
+                layer.bias.zero_()
+            last.weight *= 0.1
+            last.bias.zero_()
+            carried = last.weight.unflatten(0, (3, -1))[:, :, :3].zero_()
+            for colour in range(carried.shape[2]):
+                carried[colour, :, colour] = bilinear_minus_nearest(self.scale)
 
     def forward(self, low: Tensor) -> Tensor:
         detail = F.pixel_shuffle(self.body(low), self.scale)  # 3·scale² channels → squares of scale×scale pixels
         return detail + F.interpolate(low, scale_factor=self.scale, mode="nearest")
+
+
+def bilinear_minus_nearest(scale: int) -> Tensor:
+    """(scale², 3, 3): what bilinear interpolation takes from around a low pixel for each that it becomes."""
+    neighbours = torch.eye(9).view(9, 1, 3, 3)
+    middle = slice(scale, 2 * scale)
+    kernels = F.interpolate(neighbours, scale_factor=scale, mode="bilinear")[:, 0, middle, middle]
+    kernels[4] -= 1
+    return kernels.flatten(1).T.reshape(-1, 3, 3)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -200,6 +200,33 @@ def test_srvgg_is_its_formula(scale):
     torch.testing.assert_close(network(low), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("scale", "features"), [(1, 8), (2, 64), (4, 8), (4, 3)])
+def test_a_new_srvgg_carries_the_picture_and_interpolates_it(scale, features):
+    network = SRVGGNetCompact(scale, features, convolutions=5)
+    low = rand(2, 3, 7, 6)
+    with torch.no_grad():
+        network.body[-1].weight[:, 3:] = 0  # what the other channels add
+        restored = network(low)
+    inside = (..., slice(scale, -scale), slice(scale, -scale))  # beyond the border the convolution sees black
+    expected = F.interpolate(low, scale_factor=scale, mode="bilinear")
+    torch.testing.assert_close(restored[inside], expected[inside], rtol=0, atol=1e-6)
+
+
+def test_what_enters_a_new_srvgg_reaches_its_end():
+    torch.manual_seed(0)
+    network, x, variances = SRVGGNetCompact(), rand(1, 3, 24, 24), []
+    with torch.no_grad():
+        for layer in network.body[:-1]:
+            x = layer(x)
+            variances.append(x[:, 3:].var(dim=(2, 3)).mean().item())
+    assert 0.3 < variances[-1] / variances[1] < 3  # by PyTorch's usual start it is 0.0003
+
+
+@pytest.mark.parametrize("features", [1, 2])
+def test_srvgg_is_built_with_fewer_channels_than_colours(features):
+    assert SRVGGNetCompact(2, features, 1)(rand(1, 3, 4, 4)).shape == (1, 3, 8, 8)
+
+
 # ---------------------------------------------------------------------------------------------
 # Discriminators
 # ---------------------------------------------------------------------------------------------

@@ -39,9 +39,9 @@ def test_the_difference_of_steps_counts_what_changes_from_pixel_to_pixel():
     torch.manual_seed(1)
     restored, target = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
     off = (restored - target).tolist()
-    along_rows = mean(abs(row[i + 1] - row[i]) for one in off for plane in one for row in plane for i in range(4))
+    along_rows = mean((row[i + 1] - row[i]) ** 2 for one in off for plane in one for row in plane for i in range(4))
     along_columns = mean(
-        abs(below - above)
+        (below - above) ** 2
         for one in off
         for plane in one
         for upper, lower in pairwise(plane)
