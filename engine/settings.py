@@ -124,7 +124,7 @@ def preset(
         common |= {"learning_rate": 1e-3 if adversarial else 1.5e-3, "warm_up": 50, "muon": True}
         # The paper's ECBSR: Adam at 5e-4. After 1500 updates Muon was 0.2 dB ahead of Adam at its best rate, 4e-3.
         common |= {"batch": 16 if model == "ecbsr" else 8, "patch": 32}
-        if model == "srvgg":  # by L1 it leaves a grid of the low pixels: on photographs of 1.5 after 250 updates, so 1.3
+        if model == "srvgg":  # by L1 it leaves a grid of the low pixels, on photographs of 1.5; so it is 1.3
             common |= {"pixel_loss": "l2", "gradient_weight": 4.0}
         second_stage = COMPACT_REAL_ADVERSARIAL if degradation == "real" else COMPACT_ADVERSARIAL
     elif degradation == "bicubic":
