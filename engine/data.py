@@ -57,12 +57,12 @@ def choose_held_out(pairs: list[Pair], seed: int) -> set[str]:
 
 
 def split_by_photograph(pairs: list[Pair], held_out: set[str]) -> tuple[list[Pair], list[Pair]]:
-    """Training pairs, and held-out pairs, which are those of the photographs named."""
+    """Training pairs, and held-out pairs, which are those of the photographs named, as large as those are."""
     training = [pair for pair in pairs if pair.photograph not in held_out]
     if not training:
         note("only one photograph: PSNR is measured on what the network is trained on")
-        return pairs, pairs
-    return training, [pair for pair in pairs if pair.photograph in held_out]
+        training = pairs
+    return training, [pair for pair in pairs if pair.photograph in held_out and pair.shrunk == 1]
 
 
 def large_enough_to_cut(pairs: list[Pair], patch: int) -> list[Pair]:
@@ -156,7 +156,9 @@ class Data:
         min_side = max(
             MIN_SIDE, (patch + 2 * self.margin) * factor + (settings.scale if self.degrades and self.enlarge else 0)
         )
-        pairs, ready_made = read_pairs(found, settings.scale, self.enlarge, min_side, self.degrades, cache, share)
+        pairs, ready_made = read_pairs(
+            found, settings.scale, self.enlarge, min_side, self.degrades, cache, share, settings.multiscale
+        )
         sides = {side for pair in pairs for side in pair.small.shape[-2:]}
         # Pairs of one size are patches already and used whole; large or unlike ones are cut as photographs are.
         self.ready_cut = ready_made and len(sides) == 1 and max(sides) <= 2 * patch
@@ -261,9 +263,13 @@ class Data:
         return picture[..., first : first + side, first : first + side]
 
     def __str__(self) -> str:
-        kind = "samples" if self.ready_cut else "pictures, patches cut as it goes"
         held_out = len({pair.photograph for pair in self.held_out})
-        return f"{len(self.training)} {kind}, {self.patch}×{self.patch}; photographs held out: {held_out}"
+        size = f"{self.patch}×{self.patch}; photographs held out: {held_out}"
+        if self.ready_cut:
+            return f"{len(self.training)} samples, {size}"
+        smaller = sum(pair.shrunk > 1 for pair in self.training)
+        told = f" and {smaller} smaller copies" if smaller else ""
+        return f"{len(self.training) - smaller} pictures{told}, patches cut as it goes, {size}"
 
     def summary(self) -> dict:
         """What is remembered of the pictures: an unfinished run goes on only with the same."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import degrade
 from engine.packed import FOLDER, Packed, PackedPicture, cropped, in_parallel
-from engine.sources import Named, Source, find_sources, size_in_head
+from engine.sources import Named, Source, at_smaller_sizes, find_sources, size_in_head
 from imaging.console import UsageError, UserError, note
 from imaging.files import read_picture
 from imaging.images import crop_to_multiple, from_bytes, resize, to_bytes
@@ -39,6 +39,7 @@ class Pair:
     small: Tensor
     large: Tensor
     photograph: str
+    shrunk: int = 1  # both are made of the photograph at 1/shrunk of its size
 
     def pictures(self) -> tuple[Tensor, Tensor]:
         """Both as (1, 3, height, width) in 0..1."""
@@ -68,11 +69,16 @@ class Store(Protocol):
 
 
 class Memory:
-    """Pictures as they are read."""
+    """Pictures as they are read. The last one is kept, for more than one pair may be made of it."""
+
+    def __init__(self) -> None:
+        self.last: tuple[Path, Tensor] | None = None
 
     def picture(self, path: Path) -> Tensor:
         """The picture of a file as uint8 (3, height, width)."""
-        return to_bytes(read_picture(path))[0]
+        if self.last is None or self.last[0] != path:
+            self.last = path, to_bytes(read_picture(path))[0]
+        return self.last[1]
 
     def derived(self, path: Path, form: str, make: Callable[[], Tensor]) -> Tensor:
         """What `make` gives."""
@@ -95,17 +101,20 @@ class MisfitError(UserError):
 
 def read_pairs(
     named: Iterable[Named], scale: int, enlarge: bool, min_side: int = MIN_SIDE, degrade: bool = False,
-    cache: Path = FOLDER, share: tuple[int, int] = (0, 1),
+    cache: Path = FOLDER, share: tuple[int, int] = (0, 1), multiscale: bool = False,
 ) -> tuple[list[Pair], bool]:  # fmt: skip
     """Everything that `-i` names: see sources.py. More pixels than PIXELS_IN_MEMORY are packed in the folder `cache`.
 
     Returns the pairs, and whether they are all ready-made. With `degrade` all low pictures are blank. Bad files, and
     photographs with fewer than `min_side` pixels a side, are named and left out. `share` is the number of this process
-    among those of the machine, and how many they are. Raises UserError where nothing usable is left, where all pairs
+    among those of the machine, and how many they are. `multiscale` adds large photographs at a half and a third of
+    their size. Raises UserError where nothing usable is left, where all pairs
     are for another scale, and where the disk is full.
     """
     named = list(named)
     sources = find_sources(named)
+    if multiscale:
+        sources = [size for source in sources for size in at_smaller_sizes(source, min_side)]
     wanted = Wanted(scale, enlarge, degrade, min_side)
     if enlarge and (wrong := {source.scale for source in sources if source.small} - {scale, None}):
         folder = next(source.large.parent for source in sources if source.scale in wrong)
@@ -138,7 +147,8 @@ def _read(sources: list[Source], wanted: Wanted, cache: Path, share: tuple[int, 
     """A pair of each source, or why there is none."""
     pixels = [_pixels_in_head(source) for source in sources]
     if sum(pixels) <= PIXELS_IN_MEMORY:
-        yield from (_pair_or_error(source, Memory(), wanted) for source in sources)
+        memory = Memory()
+        yield from (_pair_or_error(source, memory, wanted) for source in sources)
         return
     packed = Packed(cache)
     missing = [not _is_packed(source, packed, wanted) for source in sources]
@@ -166,22 +176,27 @@ def _pixels_in_head(source: Source) -> int:
         width, height = size_in_head(source.large) or (source.large.stat().st_size, 1)
     except OSError:  # to be named where it is read
         return 0
-    return width * height
+    return width * height // source.shrunk**2
 
 
 def _is_packed(source: Source, store: Packed, wanted: Wanted) -> bool:
     """Whether both of its pictures are there."""
     try:
-        forms = [(source.large, "")] + ([] if wanted.degrade else [_form_of_low(source, wanted)])
+        forms = [(source.large, _form_of_high(source))] + ([] if wanted.degrade else [_form_of_low(source, wanted)])
         return all(store.has(*form) for form in forms)
     except UserError:  # no such file
         return True
 
 
+def _form_of_high(source: Source) -> str:
+    """What is done to a photograph."""
+    return f"by{source.shrunk}" if source.shrunk > 1 else ""
+
+
 def _form_of_low(source: Source, wanted: Wanted) -> tuple[Path, str]:
     """The file that the low picture is made of, and what for."""
     if source.small is None:
-        return source.large, f"x{wanted.scale}{'-enlarged' * wanted.enlarge}"
+        return source.large, f"{_form_of_high(source)}x{wanted.scale}{'-enlarged' * wanted.enlarge}"
     return source.small, ""
 
 
@@ -194,7 +209,7 @@ def _pair_or_error(source: Source, store: Store, wanted: Wanted) -> Pair | UserE
 
 def _pair(source: Source, store: Store, wanted: Wanted) -> Pair:
     """The pair of a source. Raises UserError for files that cannot be read, and for pictures that are too small."""
-    high = store.picture(source.large)
+    high = _high(source, store)
     if source.small is None:
         height, width = (side - side % wanted.scale for side in high.shape[-2:])
         if min(height, width) < wanted.min_side:
@@ -203,12 +218,12 @@ def _pair(source: Source, store: Store, wanted: Wanted) -> Pair:
         if wanted.degrade:
             low_side = 1 if wanted.enlarge else wanted.scale
             small = torch.zeros(1, 1, 1, dtype=torch.uint8).expand(3, height // low_side, width // low_side)
-            return Pair(small, cast(Tensor, large), source.photograph)
+            return Pair(small, cast(Tensor, large), source.photograph, source.shrunk)
         path, form = _form_of_low(source, wanted)
         shrunk = store.derived(
             path, form, lambda: make_pair(from_bytes(large[:][None]), wanted.scale, wanted.enlarge)[0]
         )
-        return Pair(cast(Tensor, shrunk), cast(Tensor, large), source.photograph)
+        return Pair(cast(Tensor, shrunk), cast(Tensor, large), source.photograph, source.shrunk)
     low, large = _fitting(source, store.picture(source.small), high, wanted)
     if min(large.shape[-2:]) < MIN_SIDE:
         raise UserError(_too_small(source.large, large, MIN_SIDE))
@@ -216,6 +231,18 @@ def _pair(source: Source, store: Store, wanted: Wanted) -> Pair:
         form = f"enlarged-x{wanted.scale}"
         low = store.derived(source.small, form, lambda: to_bytes(resize(from_bytes(low[:][None]), wanted.scale))[0])
     return Pair(cast(Tensor, low), cast(Tensor, large), source.photograph)
+
+
+def _high(source: Source, store: Store) -> Picture:
+    """The high picture of a source at the size that is wanted."""
+    if source.shrunk == 1:
+        return store.picture(source.large)
+
+    def make() -> Tensor:
+        whole = from_bytes(store.picture(source.large)[:][None])
+        return to_bytes(degrade.bicubic(crop_to_multiple(whole, source.shrunk), source.shrunk))[0]
+
+    return store.derived(source.large, _form_of_high(source), make)
 
 
 def _fitting(source: Source, low: Picture, high: Picture, wanted: Wanted) -> tuple[Picture, Picture]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from engine.devices import rank_and_size
 from engine.discriminators import load_discriminator
 from engine.entries import as_list, is_count, is_finite, is_number, is_plain, is_plain_dict, require, with_new_names
 from engine.optimizers import Muon
+from engine.overrides import check
 from engine.settings import Adversarial, Settings
 from engine.starting import GO_ON, Start, starting_weights
 from imaging.console import UsageError, UserError, note, printable
@@ -138,7 +139,7 @@ def find_run(settings: Settings, start: Start, given=(), folder: Path | None = N
             state = RunState.from_dict(checkpoint.pop("training"))
         except UserError as error:
             raise UserError(f"{path}: {error}: -n starts anew") from error
-        if state.unfinished and (changed := changes(state.settings, settings_to_go_on_with(state, settings, given))):
+        if state.unfinished and (changed := changes(state.settings, asdict(as_begun(state, settings, given)))):
             refuse_changes(path, changed)
         return Beginning(checkpoint, (path, state))
     if found:  # weights alone, such as ship with the program
@@ -156,7 +157,7 @@ def find_or_start_run(
     if beginning.found:
         path, state = beginning.found
         data.hold_out(set(state.data.get("held_out", ())))
-        target = continue_run(checkpoint, state, path, settings, data, given)
+        target = continue_run(checkpoint, state, path, settings, data)
         goal = "finishing" if target == path else "going on from"
         note(f"{goal} {path} after {epochs_done(checkpoint['history']):g} epochs (-n starts anew)")
     else:
@@ -178,12 +179,11 @@ def epochs_done(history: list[dict]) -> float:
 # ---------------------------------------------------------------------------------------------
 
 
-def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settings, data: Data, given=()) -> Path:
+def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settings, data: Data) -> Path:
     """Prepare a checkpoint for more training; returns the file to write: its own if its run is unfinished.
 
-    An unfinished run keeps its learning rate unless it is among what was `given` on the command line, and its share of
-    mild degradation, unless that is too. It may change its precision, for another machine may have no bf16, and its
-    batch against `accumulate`. Raises UsageError where anything else has changed.
+    An unfinished run may change its learning rate, its precision, for another machine may have no bf16, and its batch
+    against `accumulate`. Raises UsageError where anything else has changed.
     """
     same_data = same_pictures(state.data, data.summary())
     if state.unfinished and not same_data and (added := added_photographs(state.data, data.summary())):
@@ -191,7 +191,7 @@ def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settin
         names = ", ".join(printable(name) for name in added[:3])
         note(f"{len(added)} photographs added ({names}{', …' if added[3:] else ''}); those held out stay")
         state.data = data.summary()
-    before, now = state.settings, settings_to_go_on_with(state, settings, given)
+    before, now = state.settings, asdict(settings)
     changed = changes(before, now) + ([] if same_data else ["other pictures"])
     if state.unfinished and changed:
         refuse_changes(path, changed)
@@ -225,14 +225,19 @@ def same_pictures(before: dict, now: dict) -> bool:
     return all(before.get(name, value) == value for name, value in now.items())
 
 
-def settings_to_go_on_with(state: RunState, settings: Settings, given=()) -> dict:
-    """The settings as a dictionary; of an unfinished run with what it keeps unless that was `given`."""
-    now = asdict(settings)
-    if state.unfinished and "learning_rate" not in given:
-        now["learning_rate"] = state.settings["learning_rate"]
-    if state.unfinished and "mild" not in given:
-        now["mild"] = state.settings.get("mild", 0.0)  # there was none before it was a setting
-    return now
+# What an unfinished run keeps unless it was given: a rate that may have been changed in its midst, and what was usual
+# when it began.
+KEPT = ("learning_rate", "mild", "multiscale", "pixel_loss", "gradient_weight")
+
+
+def as_begun(state: RunState, settings: Settings, given=()) -> Settings:
+    """The settings; of an unfinished run with what it keeps unless that was `given`. Raises UsageError."""
+    if not state.unfinished:
+        return settings
+    kept = {name: state.settings.get(name, getattr(Settings, name)) for name in KEPT if name not in given}
+    settings = replace(settings, **kept)
+    check(settings, "")
+    return settings
 
 
 def refuse_changes(path: Path, changed: list[str]) -> None:

@@ -41,6 +41,7 @@ class Settings:
     scale: int = 2
     degradation: str = "bicubic"
     mild: float = 0.0  # share of patches that `real` degrades as `photo` does, so that what is intact stays as it is
+    multiscale: bool = False  # patches are also cut from large photographs at a half and a third of their size
     sharpen: bool = False  # the target, by unsharp masking: the low picture is made of the sharpened one too
     pixel_loss: str = "auto"  # one of PIXEL_LOSSES; "auto": l2 for networks on luma, l1 for others, as published
     gradient_weight: float = 0.0  # of the difference in steps between neighbouring pixels, beside pixel_loss
@@ -113,7 +114,7 @@ def preset(
         features, growth, blocks = (64, 32, 23) if paper else (32, 16, 6)
         shape = {"scale": scale, "features": features, "growth": growth, "blocks": blocks, "unshuffle": False}
     common: dict[str, Any] = {"model": model, "scale": scale, "degradation": degradation, "shape": shape}
-    common |= {"ema": 0.999, "warm_up": 0}
+    common |= {"ema": 0.999, "warm_up": 0, "multiscale": degradation in ("photo", "real")}
     adversarial = model == "esrgan"
     # Real-ESRGAN sharpens what the second stage aims at (section 3.4), its code what the first does as well. The first
     # has one aim, the right pixels, and those of a photograph are not sharpened: 0.02 dB less in 375 updates.

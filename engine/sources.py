@@ -14,7 +14,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,6 +30,9 @@ PART = re.compile(r"(.+)\.(large|small)\.[^.]+")  # ID.large.png and ID.small.pn
 TAIL = re.compile(r"(?<=.)[-_. ]?(x\d+[a-z]?\d*|gt|hq|hr|lq|lr)$", re.IGNORECASE)
 SIZE = re.compile(r"\s*\(\d+, *\d+(, *\d+)?\)$")  # after a path in BasicSR's lists
 SCALES = range(2, 9)
+# Pixel by pixel a camera's photographs are soft; shrunk they are sharp. Real-ESRGAN's code shrinks its own to 3/4, 1/2
+# and 1/3, and to 400 pixels a side.
+SMALLER, SMALLEST = (2, 3), 300
 OWN = "pairs"  # the degradation of networks that learn from pairs: whatever was done to those
 
 
@@ -41,6 +44,7 @@ class Source:
     small: Path | None
     photograph: str
     scale: int | None = None  # by how much gen_samples.py has shrunk it; None if it has not
+    shrunk: int = 1  # it is used at 1/shrunk of its size
 
     @property
     def is_pair(self) -> bool:
@@ -83,6 +87,13 @@ def find_sources(named: Iterable[Named]) -> list[Source]:
 def photograph_name(path: Path) -> str:
     """By what a photograph is known: its name and its folder's, the same from wherever the program is run."""
     return "/".join(path.resolve().parts[-2:])
+
+
+def at_smaller_sizes(source: Source, min_side: int) -> list[Source]:
+    """A photograph as it is, and at a half and a third of its size if those have `min_side`, and SMALLEST, pixels."""
+    side = min(size_in_head(source.large) or (0,)) if source.small is None else 0
+    fitting = [factor for factor in SMALLER if side // factor >= max(SMALLEST, min_side)]
+    return [source, *(replace(source, shrunk=factor) for factor in fitting)]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from engine.networks import Network
 from engine.progress import progress_bar, show_progress, show_step
 from engine.resume import (
     RunState,
+    as_begun,
     check_validation,
     epochs_done,
     find_or_start_run,
@@ -124,6 +125,8 @@ def train(
     found = find_sources(sources)
     settings = for_pairs(settings, found)
     beginning = run_on_first(lambda: find_run(settings, start, given, upkeep.folder))
+    if beginning.found:
+        settings = as_begun(beginning.found[1], settings, given)
     data = Data(found, settings, device, *rank_and_size(), upkeep.cache, local_rank_and_size())
     watched = read_watched(following.validation, settings, data, upkeep.cache)
     note(f"training on {data}")
@@ -167,8 +170,7 @@ def prepare_stage(
     data.hold_out(set(state.data.get("held_out", ())))
     if not same_pictures(state.data, data.summary()):
         raise UserError("the processes have unlike photographs: every machine needs the same")
-    kept = {name: state.settings[name] for name in ("learning_rate", "mild")}
-    data.settings = replace(settings, patch=data.patch, **kept)
+    data.settings = replace(settings, patch=data.patch)
     stage = make_stage(data.settings, checkpoint["params"], device)
     if data.pool:
         stage.parts["pool"] = data.pool

@@ -43,6 +43,29 @@ def test_read_pairs_from_every_kind_of_source(photographs, place):
     assert torch.equal(single.small, to_bytes(degrade.bicubic(high, 3))[0])
 
 
+def test_large_photographs_are_learnt_from_at_smaller_sizes_too(place, monkeypatch):
+    torch.manual_seed(0)
+    for name, side in ("a", 100), ("b", 130), ("c", 199):
+        write_picture(place / "photographs" / f"{name}.png", torch.rand(1, 3, side, side + 41))
+    monkeypatch.setattr("engine.sources.SMALLEST", 60)
+    settings = replace(preset("rrdb", 2), patch=16, multiscale=True)
+    pairs, _ = read_pairs([place / "photographs"], 2, False, min_side=32, multiscale=True)
+    assert [(pair.photograph[-5], pair.shrunk) for pair in pairs] == [
+        ("a", 1), ("b", 1), ("b", 2), ("c", 1), ("c", 2), ("c", 3),
+    ]  # fmt: skip
+    whole, half = crop_to_multiple(read_picture(place / "photographs" / "c.png"), 2), pairs[4]
+    expected = crop_to_multiple(degrade.bicubic(whole, 2).clamp(0, 1), 2)
+    assert torch.equal(half.large, to_bytes(expected)[0])
+    assert torch.equal(half.small, to_bytes(degrade.bicubic(half.pictures()[1], 2))[0])
+    data = Data([place / "photographs"], settings)
+    (held_out,) = data.held_out
+    assert held_out.shrunk == 1 and held_out.photograph not in {pair.photograph for pair in data.training}
+    assert "smaller copies" in str(data)
+    fewer, _ = read_pairs([place / "photographs"], 2, False, min_side=80, multiscale=True)  # none to be left out
+    assert [pair.shrunk for pair in fewer] == [1, 1, 1, 2]
+    assert all(pair.shrunk == 1 for pair in Data([place / "photographs"], replace(settings, multiscale=False)).pairs)
+
+
 def test_wrong_sources_are_told(photographs, place, capsys):
     cut_samples(4, 32, 2, 0, photographs, place / "samples")
     with pytest.raises(UsageError, match="cut for ×2, not ×3"):

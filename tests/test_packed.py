@@ -74,12 +74,16 @@ def test_a_packed_picture_that_has_gone_is_told(photographs, place):
 @pytest.mark.parametrize("settings", [
     Settings("srcnn", 2, batch=3, patch=20),
     replace(preset("rrdb", 2), batch=3, patch=8),
+    replace(preset("srvgg", 2), batch=3, patch=8, multiscale=True),
     pytest.param(replace(preset("rrdb", 4), degradation="real", batch=1, patch=8), marks=pytest.mark.slow),
 ], ids=lambda settings: f"{settings.model}-{settings.degradation}")  # fmt: skip
 def test_patches_from_disk_are_those_from_memory(large_photographs, place, settings, monkeypatch, capsys):
+    monkeypatch.setattr("engine.sources.SMALLEST", 40)
     in_memory = Data([large_photographs], settings)
     monkeypatch.setattr(pairs, "PIXELS_IN_MEMORY", 0)
-    for told in ("3 are packed there now", "packed before"):
+    count = len(in_memory.pairs)
+    assert (count > 3) == settings.multiscale
+    for told in (f"{count} are packed there now", "packed before"):
         on_disk = Data([large_photographs], settings, cache=place / "cache")
         assert told in capsys.readouterr().err
         for step in range(2):

@@ -550,6 +550,21 @@ def test_a_run_that_began_before_there_was_a_choice_of_sharpening_goes_on(photog
     assert train(RRDB, [photographs], 1, GO_ON, CPU) == path
 
 
+def test_a_run_that_began_with_another_usual_loss_and_without_smaller_copies_keeps_to_that(photographs, monkeypatch):
+    monkeypatch.setattr("engine.sources.SMALLEST", 32)
+    unfinished(photographs, monkeypatch)
+    path, checkpoint = checkpoints.find_latest(checkpoints.MODELS)
+    del checkpoint["training"]["settings"]["multiscale"]
+    save_checkpoint(checkpoint, path)
+    now = replace(RRDB, multiscale=True, pixel_loss="l2", gradient_weight=4.0)
+    for given in ("multiscale",), ("pixel_loss",), ("gradient_weight",):
+        with pytest.raises(UsageError, match=f"{given[0]} .* → "):
+            train(now, [photographs], 2, GO_ON, CPU, given=given)
+    assert train(now, [photographs], 2, GO_ON, CPU) == path
+    kept = load_checkpoint(path)["training"]["settings"]
+    assert (kept["multiscale"], kept["pixel_loss"], kept["gradient_weight"]) == (False, "auto", 0.0)
+
+
 @pytest.mark.parametrize("muon", [True, False])
 def test_a_finished_run_goes_on_by_the_other_optimizer(photographs, muon):
     train(replace(RRDB, muon=muon), [photographs], 1, ANEW, CPU)
