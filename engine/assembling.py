@@ -16,7 +16,7 @@ from engine.entries import with_new_names
 from engine.flags import DEGRADATIONS, MODELS
 from engine.layouts import generator_of
 from engine.overrides import check, check_heeded, merged, nested
-from engine.settings import Adversarial, Settings, preset
+from engine.settings import NEWLY_PRESET, Adversarial, Settings, preset
 from engine.starting import UNTRAINED
 from imaging.console import UsageError, UserError, printable
 from srcnn import KERNELS
@@ -116,7 +116,7 @@ def remembered(path: Path) -> dict[str, Any]:
     entries = with_new_names(training["settings"])
     if isinstance(entries.get("adversarial"), dict):
         entries["adversarial"] = with_new_names(entries["adversarial"])
-    return entries
+    return {name: getattr(Settings, name) for name in NEWLY_PRESET} | entries
 
 
 def settings_of(entries: dict[str, Any], where: str) -> Settings:

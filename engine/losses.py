@@ -39,12 +39,13 @@ def gradient_difference(restored: Tensor, target: Tensor) -> Tensor:
     """The mean squared difference of the steps between neighbouring pixels, along rows and along columns.
 
     Where SRVGG's pixels of two low ones meet, both are off by amounts of their own, so that the step between them is
-    the largest: a grid. That this makes such a step dear takes most of the grid away; the absolute difference made it
-    stronger, for the median of steps that may go either way is 0. Akin to Mathieu, Couprie, LeCun (ICLR 2016),
+    the largest: a grid, which this takes away for the most part. The absolute difference made it stronger, for the
+    median of steps that may go either way is 0. Akin to Mathieu, Couprie, LeCun (ICLR 2016),
     section 3.2, who compare how long steps are.
     """
     off = restored - target
-    return sum((off.diff(dim=axis).square().mean() for axis in (-1, -2)), off.new_zeros(()))
+    steps = (off.diff(dim=axis).square() for axis in (-1, -2))
+    return sum((of.sum() / max(1, of.numel()) for of in steps), off.new_zeros(()))  # a side of one pixel has no steps
 
 
 def pixel_loss(settings: Settings, enlarged: bool) -> Callable[[Tensor, Tensor], Tensor]:

@@ -121,13 +121,15 @@ def read_pairs(
         raise UsageError(f"{folder}: cut for ×{wrong.pop()}, not ×{scale}: run gen_samples.py with -s {scale}")
     pairs: list[Pair] = []
     misfits: list[str] = []
+    told: set[str] = set()  # of a photograph that cannot be read its smaller copies say the same
     for result in tqdm(_read(sources, wanted, cache, share), "pictures", len(sources), leave=False):
         if isinstance(result, Pair):
             pairs.append(result)
         elif isinstance(result, MisfitError):
             misfits.append(str(result))
-        else:
+        elif str(result) not in told:
             note(f"left out: {result}")
+            told.add(str(result))
     if misfits and not pairs:
         raise UsageError(f"{misfits[0]} (and {len(misfits) - 1} more such pairs)")
     for misfit in misfits:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from engine.devices import rank_and_size
 from engine.discriminators import load_discriminator
 from engine.entries import as_list, is_count, is_finite, is_number, is_plain, is_plain_dict, require, with_new_names
 from engine.optimizers import Muon
-from engine.overrides import check
-from engine.settings import Adversarial, Settings
+from engine.overrides import check, merged
+from engine.settings import NEWLY_PRESET, Adversarial, Settings
 from engine.starting import GO_ON, Start, starting_weights
 from imaging.console import UsageError, UserError, note, printable
 
@@ -139,7 +139,7 @@ def find_run(settings: Settings, start: Start, given=(), folder: Path | None = N
             state = RunState.from_dict(checkpoint.pop("training"))
         except UserError as error:
             raise UserError(f"{path}: {error}: -n starts anew") from error
-        if state.unfinished and (changed := changes(state.settings, asdict(as_begun(state, settings, given)))):
+        if state.unfinished and (changed := changes(state.settings, asdict(as_begun(path, state, settings, given)))):
             refuse_changes(path, changed)
         return Beginning(checkpoint, (path, state))
     if found:  # weights alone, such as ship with the program
@@ -227,16 +227,17 @@ def same_pictures(before: dict, now: dict) -> bool:
 
 # What an unfinished run keeps unless it was given: a rate that may have been changed in its midst, and what was usual
 # when it began.
-KEPT = ("learning_rate", "mild", "multiscale", "pixel_loss", "gradient_weight")
+KEPT = ("learning_rate", *NEWLY_PRESET)
 
 
-def as_begun(state: RunState, settings: Settings, given=()) -> Settings:
+def as_begun(path: Path, state: RunState, settings: Settings, given=()) -> Settings:
     """The settings; of an unfinished run with what it keeps unless that was `given`. Raises UsageError."""
     if not state.unfinished:
         return settings
     kept = {name: state.settings.get(name, getattr(Settings, name)) for name in KEPT if name not in given}
-    settings = replace(settings, **kept)
-    check(settings, "")
+    where = f"{path}: its "
+    settings = merged(settings, kept, where)
+    check(settings, where)
     return settings
 
 

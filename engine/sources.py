@@ -32,7 +32,8 @@ SIZE = re.compile(r"\s*\(\d+, *\d+(, *\d+)?\)$")  # after a path in BasicSR's li
 SCALES = range(2, 9)
 # Pixel by pixel a camera's photographs are soft; shrunk they are sharp. Real-ESRGAN's code shrinks its own to 3/4, 1/2
 # and 1/3, and to 400 pixels a side.
-SMALLER, SMALLEST = (2, 3), 300
+SHRINK_FACTORS = (2, 3)
+MIN_SHRUNK_SIDE = 300
 OWN = "pairs"  # the degradation of networks that learn from pairs: whatever was done to those
 
 
@@ -90,9 +91,9 @@ def photograph_name(path: Path) -> str:
 
 
 def at_smaller_sizes(source: Source, min_side: int) -> list[Source]:
-    """A photograph as it is, and at a half and a third of its size if those have `min_side`, and SMALLEST, pixels."""
+    """A photograph as it is, and at a half and a third of its size where that leaves `min_side` pixels."""
     side = min(size_in_head(source.large) or (0,)) if source.small is None else 0
-    fitting = [factor for factor in SMALLER if side // factor >= max(SMALLEST, min_side)]
+    fitting = [factor for factor in SHRINK_FACTORS if side // factor >= max(MIN_SHRUNK_SIDE, min_side)]
     return [source, *(replace(source, shrunk=factor) for factor in fitting)]
 
 

@@ -126,7 +126,7 @@ def train(
     settings = for_pairs(settings, found)
     beginning = run_on_first(lambda: find_run(settings, start, given, upkeep.folder))
     if beginning.found:
-        settings = as_begun(beginning.found[1], settings, given)
+        settings = as_begun(beginning.found[0], beginning.found[1], settings, given)
     data = Data(found, settings, device, *rank_and_size(), upkeep.cache, local_rank_and_size())
     watched = read_watched(following.validation, settings, data, upkeep.cache)
     note(f"training on {data}")
@@ -186,7 +186,7 @@ def for_pairs(settings: Settings, sources: list[Source]) -> Settings:
     """
     if not any(source.is_pair for source in sources):
         return settings
-    return replace(settings, degradation=OWN, mild=0.0, sharpen=False)
+    return replace(settings, degradation=OWN, mild=0.0, multiscale=False, sharpen=False)
 
 
 def read_watched(validation: Sequence[Path], settings: Settings, data: Data, cache: Path) -> list[Pair]:

@@ -8,6 +8,7 @@ import struct
 import time
 import zipfile
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -555,6 +556,11 @@ def test_a_run_that_remembers_anything():
                 assert str(error).isprintable()
             else:
                 assert all(line.isprintable() for line in resume.changes(state.settings, asdict(TINY)))
+                state.last_step = state.step + 1
+                try:
+                    resume.as_begun(Path("a.pt"), state, TINY)
+                except UserError as error:
+                    assert str(error).isprintable() and "a.pt: its " in str(error)
 
 
 @pytest.mark.filterwarnings("ignore")

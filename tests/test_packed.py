@@ -78,7 +78,7 @@ def test_a_packed_picture_that_has_gone_is_told(photographs, place):
     pytest.param(replace(preset("rrdb", 4), degradation="real", batch=1, patch=8), marks=pytest.mark.slow),
 ], ids=lambda settings: f"{settings.model}-{settings.degradation}")  # fmt: skip
 def test_patches_from_disk_are_those_from_memory(large_photographs, place, settings, monkeypatch, capsys):
-    monkeypatch.setattr("engine.sources.SMALLEST", 40)
+    monkeypatch.setattr("engine.sources.MIN_SHRUNK_SIDE", 40)
     in_memory = Data([large_photographs], settings)
     monkeypatch.setattr(pairs, "PIXELS_IN_MEMORY", 0)
     count = len(in_memory.pairs)

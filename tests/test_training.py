@@ -542,6 +542,16 @@ def test_what_is_sharpened():
     torch.testing.assert_close(sharpened, distortions.usm_sharpen(high))
 
 
+@pytest.mark.parametrize("paper", [False, True])
+def test_who_learns_at_several_sizes_and_by_steps(paper):
+    for degradation in ("bicubic", "photo", "real"):
+        assert preset("rrdb", 4, paper, degradation).multiscale is (degradation != "bicubic")
+        assert preset("rrdb", 4, paper, degradation).gradient_weight == 0
+    for settings in (preset("srvgg", 4), preset("srvgg", 4, degradation="photo")):
+        assert (settings.pixel_loss, settings.gradient_weight) == ("l2", 4)
+    assert preset("esrgan", 4, generator="srvgg").pixel_loss == "auto"  # its second stage is as RRDB's
+
+
 def test_a_run_that_began_before_there_was_a_choice_of_sharpening_goes_on(photographs, monkeypatch):
     unfinished(photographs, monkeypatch)
     path, checkpoint = checkpoints.find_latest(checkpoints.MODELS)
@@ -551,7 +561,7 @@ def test_a_run_that_began_before_there_was_a_choice_of_sharpening_goes_on(photog
 
 
 def test_a_run_that_began_with_another_usual_loss_and_without_smaller_copies_keeps_to_that(photographs, monkeypatch):
-    monkeypatch.setattr("engine.sources.SMALLEST", 32)
+    monkeypatch.setattr("engine.sources.MIN_SHRUNK_SIDE", 32)
     unfinished(photographs, monkeypatch)
     path, checkpoint = checkpoints.find_latest(checkpoints.MODELS)
     del checkpoint["training"]["settings"]["multiscale"]
