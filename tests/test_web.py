@@ -86,6 +86,7 @@ def make_cases(folder: Path, photograph) -> list[dict]:
     image = to_image(photograph[..., 20:60, 30:83])
     image.save(folder / "small.png")
     to_image(resize(photograph, size=(131, 150)).clamp(0, 1)).save(folder / "large.png")  # several tiles, odd sides
+    image.save(folder / "photo.jpg")
     image.convert("L").save(folder / "grey.png")
     alpha = Image.radial_gradient("L").resize(image.size)
     image.putalpha(alpha.point(lambda value: max(0, 255 - 2 * value)))
@@ -126,6 +127,9 @@ def test_chromium_computes_what_python_does_and_refuses_in_sentences(tmp_path, p
     assert "no picture" in told["note.png"] and "damaged" in told["cut.png"]
     assert "100 megapixels" in told["huge.png"] and "missing" in told["no network"]
     assert "no WebAssembly" in told["no WebAssembly"]
+    suited = {entry["suits"]: entry["name"] for entry in LISTED if entry["suits"]}
+    assert told["network for small.png"] == suited["lossless"] and told["network for photo.jpg"] == suited["lossy"]
+    assert told["network for by hand"] == "ECBSR"
     assert told["named"] and told["slider"] == "51" and {"network", "factor"} <= set(told["reached"])
     if any(entry["live"] for entry in LISTED):
         assert "not allowed" in told["no camera"] and "frames a second" in told["rate"]

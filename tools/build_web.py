@@ -26,6 +26,10 @@ WEB = ROOT / "web"
 # File of weights → the page's name for it, and what it says; the first is what the page begins with.
 NETWORKS = {
     "srvgg_x4.pt": ("SRVGG", "Enlarges colours: the best here for clean pictures."),
+    "srvgg-photo_x4.pt": (
+        "SRVGG photo",
+        "Enlarges colours: the best here for photographs as they are, JPEGs above all.",
+    ),
     "srcnn_x2.pt": (
         "SRCNN",
         "Sharpens the brightness of a picture enlarged as usual. 2014, the first of its kind, and the slowest here.",
@@ -42,6 +46,7 @@ NETWORKS = {
     "ecbsr_x4.pt": ("ECBSR", "Enlarges brightness by twelve thousand weights: the fastest."),
 }
 LIVE = "ecbsr_x2.pt"  # fast enough for a camera
+SUITS = {"srvgg_x4.pt": "lossless", "srvgg-photo_x4.pt": "lossy"}  # files that the page gives it, if nobody has chosen
 
 
 def entry(file: str, about: dict[str, str]) -> dict:
@@ -51,6 +56,7 @@ def entry(file: str, about: dict[str, str]) -> dict:
         "name": name, "file": f"networks/{Path(file).stem}.onnx", "scale": int(about["scale"]),
         "luma": about["colours"] == "luma", "enlarged": about["enlarged"] != "no", "margin": int(about["margin"]),
         "live": file == LIVE, "about": said,
+        "suits": SUITS.get(file, ""),
     }  # fmt: skip
 
 

@@ -111,6 +111,18 @@ async function keyboard(page) {
   seen.told.named = named;
 }
 
+/** Which network the page takes by itself, and that it leaves alone what somebody has chosen. */
+async function suited(browser) {
+  const page = await open(browser);
+  for (const file of ["small.png", "photo.jpg", "small.png", "by hand"]) {
+    if (file === "by hand") await page.selectOption("#network", "ECBSR");
+    await page.setInputFiles("#file", `${folder}/${file === "by hand" ? "photo.jpg" : file}`);
+    await done(page);
+    seen.told[`network for ${file}`] = await page.inputValue("#network");
+  }
+  await page.context().close();
+}
+
 async function refusals(browser) {
   let page = await open(browser);
   for (const file of ["note.png", "huge.png", "cut.png"]) {
@@ -222,6 +234,8 @@ try {
   await dropAndPaste(page);
   await keyboard(page);
   await page.context().close();
+  at = "the network that suits";
+  await suited(browser);
   at = "cancelling, refusals";
   await cancelling(browser);
   await refusals(browser);

@@ -11,6 +11,7 @@ let networks = [];
 let worker;
 let job = 0; // the number of the last one; what another one sends comes too late
 let source = null; // {file, name}
+let byHand = false; // whether somebody has chosen the network
 let picture = null; // the enlarged one: {width, height, data, name}
 let camera = null;
 
@@ -55,6 +56,15 @@ function showAbout() {
   byId("about").textContent = chosenNetwork()?.about ?? "";
 }
 
+/** The network that suits a file, as long as nobody has chosen one: lossy formats leave traces, which one of them knows. */
+function chooseFor(file) {
+  const kind = /jpe?g|webp|avif|heic|heif/.test(file.type) ? "lossy" : "lossless";
+  const network = networks.find(({ suits }) => suits === kind);
+  if (byHand || !network) return;
+  byId("network").value = network.name;
+  showFactors();
+}
+
 async function loadNetworks() {
   const answer = await fetch("networks/networks.json").catch(() => ({ ok: false }));
   if (!answer.ok) throw new Error("The list networks/networks.json is missing on this server.");
@@ -73,6 +83,7 @@ const liveNetwork = () => networks.find(({ live }) => live);
 async function take(file) {
   if (!file) return;
   source = file;
+  chooseFor(file);
   await enlarge();
 }
 
@@ -109,7 +120,7 @@ function show(low, network) {
   const base = (source.name || "picture").replace(/\.[^.]*$/, "");
   picture = {
     width: after.width, height: after.height, data: new Uint8ClampedArray(4 * after.width * after.height),
-    name: `${base}.x${network.scale}.${network.name.toLowerCase()}.png`, finished: false,
+    name: `${base}.x${network.scale}.${network.name.toLowerCase().replaceAll(" ", "-")}.png`, finished: false,
   };
   result.hidden = false;
   byId("save").disabled = true;
@@ -225,7 +236,7 @@ function listen() {
     take(event.target.files[0]);
     event.target.value = ""; // the same file may be chosen again
   });
-  byId("network").addEventListener("change", () => [showFactors(), enlarge()]);
+  byId("network").addEventListener("change", () => [(byHand = true), showFactors(), enlarge()]);
   byId("factor").addEventListener("change", () => [showAbout(), enlarge()]);
   byId("cancel").addEventListener("click", () => [cancel(), tell("Cancelled.")]);
   byId("save").addEventListener("click", () => save().catch((reason) => fail(reason.message)));
