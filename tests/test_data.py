@@ -7,6 +7,7 @@ import torch
 
 import degrade
 from engine.data import (
+    HELD_OUT_SIDE,
     Data,
     Pair,
     PairPool,
@@ -43,7 +44,7 @@ def test_read_pairs_from_every_kind_of_source(photographs, place):
     assert torch.equal(single.small, to_bytes(degrade.bicubic(high, 3))[0])
 
 
-def test_large_photographs_are_learnt_from_at_smaller_sizes_too(place, monkeypatch):
+def test_large_photographs_are_learnt_from_at_smaller_sizes_too(place, monkeypatch, capsys):
     torch.manual_seed(0)
     for name, side in ("a", 100), ("b", 130), ("c", 199):
         write_picture(place / "photographs" / f"{name}.png", torch.rand(1, 3, side, side + 41))
@@ -59,11 +60,16 @@ def test_large_photographs_are_learnt_from_at_smaller_sizes_too(place, monkeypat
     assert torch.equal(half.small, to_bytes(degrade.bicubic(half.pictures()[1], 2))[0])
     data = Data([place / "photographs"], settings)
     (held_out,) = data.held_out
-    held_out_side = read_picture(place / held_out.photograph).shape[-2]
-    assert held_out.large.shape[-2] >= min(held_out_side, 128) - 1 and held_out.photograph not in {
-        pair.photograph for pair in data.training
-    }
+    side = read_picture(place / held_out.photograph).shape[-2]
+    assert held_out.large.shape[-2] == min(side - side % 2, HELD_OUT_SIDE)  # of the whole, not of a copy
+    assert held_out.photograph not in {pair.photograph for pair in data.training}
     assert "smaller copies" in str(data)
+    assert "left out" not in capsys.readouterr().err
+    whole_file = (place / "photographs" / "c.png").read_bytes()
+    (place / "photographs" / "d.png").write_bytes(whole_file[: len(whole_file) // 2])
+    read_pairs([place / "photographs"], 2, False, min_side=32, multiscale=True)
+    assert capsys.readouterr().err.count("left out") == 1  # for its smaller copies nothing more is said
+    (place / "photographs" / "d.png").unlink()
     fewer, _ = read_pairs([place / "photographs"], 2, False, min_side=80, multiscale=True)  # none to be left out
     assert [pair.shrunk for pair in fewer] == [1, 1, 1, 2]
     assert all(pair.shrunk == 1 for pair in Data([place / "photographs"], replace(settings, multiscale=False)).pairs)

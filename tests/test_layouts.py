@@ -5,6 +5,7 @@ import datetime
 import json
 import re
 import struct
+import subprocess
 import sys
 import types
 from collections import Counter, OrderedDict
@@ -22,6 +23,16 @@ from engine.weights import blend
 from esrgan import RRDBNet, SRVGGNetCompact
 from imaging.console import UsageError, UserError
 from imaging.images import resize
+
+
+def test_a_shape_alone_draws_no_start():
+    """On the meta device PyTorch takes seconds to draw nothing, and loads its compiler for it."""
+    code = (
+        "import sys; from engine.layouts import on_meta;"
+        "on_meta('srvgg', {'scale': 4, 'features': 64, 'convolutions': 16});"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
 def read_published(path):

@@ -14,11 +14,11 @@ import main
 from engine import data as data_module
 from engine import overrides
 from engine.assembling import chosen_settings, named_settings, settings_of
-from engine.checkpoints import load_checkpoint
+from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data
 from engine.flags import add_train_flags
 from engine.overrides import as_toml, flat, known_names, listed, merged, nested
-from engine.settings import Adversarial, Settings, preset
+from engine.settings import NEWLY_PRESET, Adversarial, Settings, preset
 from engine.starting import ANEW, GO_ON, Start
 from engine.training import train
 from imaging.console import Parser, UsageError, UserError
@@ -174,6 +174,18 @@ def test_settings_are_stored_and_taken_from_a_checkpoint(photographs):
     for flags in (["-n"], ["--from", "random"]):
         with pytest.raises(UsageError, match="does not go with it"):
             chosen("--resume", str(path), *flags)
+
+
+def test_a_finished_run_of_an_older_version_goes_on_by_what_was_usual_then(large_photographs):
+    """Presets have chosen these since; a checkpoint that does not tell must not get them."""
+    path = train(replace(RRDB, degradation="photo"), [large_photographs], 1, ANEW, CPU)
+    checkpoint = load_checkpoint(path)
+    for name in NEWLY_PRESET:
+        del checkpoint["training"]["settings"][name]
+    save_checkpoint(checkpoint, path)
+    assert preset("rrdb", 4, degradation="photo").multiscale
+    settings = chosen("--resume", str(path))
+    assert all(getattr(settings, name) == getattr(Settings(), name) for name in NEWLY_PRESET)
 
 
 def test_settings_of_an_older_version_have_todays_defaults():
