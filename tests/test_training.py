@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 import signal
 from dataclasses import replace
 
@@ -216,18 +215,19 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(photographs, monkeypat
     samples = [photographs]
     whole = load_checkpoint(train(settings, samples, 2, ANEW, CPU))
     assert whole["training"]["last_step"] == 6
-    cut, calls = Data.cut, []
+    rate_at, calls = training.learning_rate_at, []
 
-    def stopping_cut(self, step):
-        calls.append(step)
+    def stopping_rate_at(*arguments):  # in the main thread: a signal sent from another has killed a worker of pytest
+        calls.append(arguments)
         if len(calls) == stop_after:
-            os.kill(os.getpid(), signal.SIGINT)
-        return cut(self, step)
+            signal.raise_signal(signal.SIGINT)
+        return rate_at(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Data, "cut", stopping_cut)
+        patch.setattr(training, "learning_rate_at", stopping_rate_at)
         with pytest.raises(SystemExit) as caught:
             train(settings, samples, 2, ANEW, CPU)
+    assert len(calls) == stop_after
     assert caught.value.code == 130 and "the same command without -n" in capsys.readouterr().err
     with pytest.raises(UsageError, match=r"clip 0\.0 → 8"):
         train(replace(settings, clip=8), samples, 2, GO_ON, CPU)
