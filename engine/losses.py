@@ -40,8 +40,8 @@ def gradient_difference(restored: Tensor, target: Tensor) -> Tensor:
 
     Where SRVGG's pixels of two low ones meet, both are off by amounts of their own, so that the step between them is
     the largest: a grid, which this takes away for the most part. The absolute difference made it stronger, for the
-    median of steps that may go either way is 0. Akin to Mathieu, Couprie, LeCun (ICLR 2016),
-    section 3.2, who compare how long steps are.
+    median of steps that may go either way is 0. Akin to Mathieu, Couprie, LeCun (ICLR 2016), section 3.2, who compare
+    how long steps are.
     """
     off = restored - target
     steps = (off.diff(dim=axis).square() for axis in (-1, -2))

@@ -108,8 +108,8 @@ def read_pairs(
     Returns the pairs, and whether they are all ready-made. With `degrade` all low pictures are blank. Bad files, and
     photographs with fewer than `min_side` pixels a side, are named and left out. `share` is the number of this process
     among those of the machine, and how many they are. `multiscale` adds large photographs at a half and a third of
-    their size. Raises UserError where nothing usable is left, where all pairs
-    are for another scale, and where the disk is full.
+    their size. Raises UserError where nothing usable is left, where all pairs are for another scale, and where the disk
+    is full.
     """
     named = list(named)
     sources = find_sources(named)

@@ -3,7 +3,6 @@
 Every network in models/pretrained/ is evaluated. The tables go into lessons/RESULTS.md, between their marks, and the
 pictures into lessons/pictures/: the trade of PSNR for looks, details of clean and of compressed pictures, and a
 degraded photograph. The details are of photographs that come with scikit-image, on which no network here was trained.
-Ten minutes on two CPU cores.
 """
 
 import argparse
