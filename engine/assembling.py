@@ -15,8 +15,8 @@ from engine.discriminators import described, load_discriminator, read_discrimina
 from engine.entries import with_new_names
 from engine.flags import DEGRADATIONS, MODELS
 from engine.layouts import generator_of
-from engine.overrides import check, check_heeded, merged, nested
-from engine.settings import NEWLY_PRESET, Adversarial, Settings, preset
+from engine.overrides import by_dotted_names, check, check_heeded, merged, nested
+from engine.settings import NEWLY_ADVERSARIAL, NEWLY_PRESET, Adversarial, Settings, preset
 from engine.starting import UNTRAINED
 from imaging.console import UsageError, UserError, printable
 from srcnn import KERNELS
@@ -72,11 +72,11 @@ def with_discriminator(settings: Settings, options: argparse.Namespace) -> Setti
 
 
 def named_settings(options: argparse.Namespace) -> set[str]:
-    """The settings that were named, which an unfinished run does not keep as they were."""
+    """The settings that were named, by dotted names, which an unfinished run does not keep as they were."""
     named = {name for name in ("epochs", "learning_rate") if getattr(options, name) is not None}
     if options.settings and not is_checkpoint(options.settings):
-        named |= told_by_file(options).keys()
-    return named | nested(options.set or []).keys()
+        named |= by_dotted_names(told_by_file(options)).keys()
+    return named | by_dotted_names(nested(options.set or [])).keys()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -115,7 +115,8 @@ def remembered(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: holds weights and no run; --from starts a new one from them")
     entries = with_new_names(training["settings"])
     if isinstance(entries.get("adversarial"), dict):
-        entries["adversarial"] = with_new_names(entries["adversarial"])
+        usual = {name: getattr(Adversarial, name) for name in NEWLY_ADVERSARIAL}
+        entries["adversarial"] = usual | with_new_names(entries["adversarial"])
     return {name: getattr(Settings, name) for name in NEWLY_PRESET} | entries
 
 

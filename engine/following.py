@@ -25,8 +25,8 @@ from imaging.saving import write_picture
 
 EVERY = 10  # updates to a line
 COLUMNS = (
-    "step", "learning_rate", "seconds", "loss", "pixel", "consistency", "perceptual", "style", "adversarial",
-    "discriminator_loss", "discriminator_real", "discriminator_restored", "margin",
+    "step", "learning_rate", "seconds", "loss", "pixel", "consistency", "perceptual", "style", "spectrum",
+    "adversarial", "discriminator_loss", "discriminator_real", "discriminator_restored", "margin",
 )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
-"""The losses that a run can choose from: of pixels, of the discriminator's answer, and of style.
+"""The losses that a run can choose from: of pixels, of the discriminator's answer, of style and of spectra.
 
 PIXEL["charbonnier"](restored, target)      a number from two pictures of one shape
 ADVERSARIAL["hinge"].of_generator(…)        a number from logits; `esrgan.py` has the papers' own two
 style_distance(actual, expected, weights)   a number from VGG19's features
+spectrum_distance(restored, target)         a number from two pictures of one shape
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torch import Tensor
 
 import esrgan
 from engine.settings import Settings
+from imaging.images import rgb_to_luma
 
 # ---------------------------------------------------------------------------------------------
 # Pixels
@@ -135,3 +137,36 @@ def style_distance(actual: dict[str, Tensor], expected: dict[str, Tensor], weigh
         for layer, weight in weights.items()
     ]
     return torch.stack(distances).sum()
+
+
+# ---------------------------------------------------------------------------------------------
+# Spectra
+# ---------------------------------------------------------------------------------------------
+
+WINDOW = 16  # pixels a side of the squares whose spectra are compared; each overlaps the next by half
+FAINT = (1 / 255) ** 2  # the power of noise of one 8-bit level: what is much weaker counts as nothing
+
+
+def local_spectra(luma: Tensor) -> Tensor:
+    """(N, 1, H, W) → (N, WINDOW · (WINDOW / 2 + 1), rows, columns): the power of every frequency, place by place.
+
+    Of squares under Hann's window, averaged over three by three, for the power in one square is mostly chance. White
+    noise has its variance as power everywhere. Raises ValueError for less than 32 pixels a side, three squares.
+    """
+    if min(luma.shape[-2:]) < 2 * WINDOW:
+        raise ValueError(f"spectra need {2 * WINDOW} pixels a side, not {luma.shape[-2]}×{luma.shape[-1]}")
+    hann = torch.hann_window(WINDOW, device=luma.device)
+    squares = luma[:, 0].unfold(1, WINDOW, WINDOW // 2).unfold(2, WINDOW, WINDOW // 2)
+    power = torch.fft.rfft2(squares * torch.outer(hann, hann)).abs().square() / hann.square().sum() ** 2
+    return F.avg_pool2d(power.flatten(3).movedim(3, 1), 3, stride=2)
+
+
+def spectrum_distance(restored: Tensor, target: Tensor) -> Tensor:
+    """The mean difference of the logarithms of both pictures' local spectra of luma, (N, 3, H, W) in 0..1 each.
+
+    It asks for as much texture of every size and direction as is there, wherever it lies exactly: strokes all of one
+    direction, which VGG19 takes for texture, are no match for fur. Akin to Fuoli et al., "Fourier Space Losses for
+    Efficient Perceptual Image Super-Resolution" (ICCV 2021), who compare whole patches, phases too.
+    """
+    actual, expected = ((local_spectra(rgb_to_luma(picture)) + FAINT).log() for picture in (restored, target))
+    return F.l1_loss(actual, expected)

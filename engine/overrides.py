@@ -13,7 +13,9 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any, get_args, get_origin, get_type_hints
 
+from engine.entries import as_list
 from engine.layouts import class_of, on_meta
+from engine.losses import WINDOW
 from engine.settings import ADVERSARIAL_LOSSES, PIXEL_LOSSES, Adversarial, Settings
 from esrgan import VGG19_WIDTHS
 from imaging.console import UsageError, printable
@@ -57,6 +59,17 @@ def nested(assignments: list[str]) -> dict:
                 raise UsageError(f"--set {assignment}: {part} has a value already")
         table[last] = parsed(text.strip())
     return entries
+
+
+def by_dotted_names(settings: dict, prefix: str = "") -> dict:
+    """Settings as they are stored, groups taken apart: {"adversarial": {"loss": …}} → {"adversarial.loss": …}."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and name not in ("shape", "layers"):
+            found |= by_dotted_names(value, f"{prefix}{name}.")
+        elif not (name == "adversarial" and value is None):
+            found[f"{prefix}{name}"] = as_list(value)
+    return found
 
 
 def merged(node: Any, entries: dict, where: str, prefix: str = "") -> Any:
@@ -225,6 +238,11 @@ def check_shape(settings: Settings, where: str) -> None:
             raise UsageError(
                 f"{where}patch: {settings.patch} are {side} pixels for the discriminator "
                 f"({adversarial.discriminator}), which needs {least[adversarial.discriminator]}"
+            )
+        if adversarial.spectrum_weight and side < 2 * WINDOW:
+            raise UsageError(
+                f"{where}patch: {settings.patch} are {side} pixels for the spectrum, which needs {2 * WINDOW}: "
+                "a larger one, or adversarial.spectrum_weight=0"
             )
         batch_norm = adversarial.discriminator == "vgg" and adversarial.normalisation == "batch"
         if batch_norm and side < 64 and settings.batch == 1:  # its last layer has one value for each patch then

@@ -36,6 +36,10 @@ def draw_progress(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
     draw_before_after(checkpoint, held_out, path.with_suffix(".before_after.png"))
 
 
+# Of the loss, as they are drawn.
+PARTS = ("loss", "pixel", "consistency", "perceptual", "style", "spectrum", "adversarial", "discriminator_loss")
+
+
 def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
     """The parts of the loss and the PSNR of every epoch, with bicubic's as the line to beat; ESRGAN's third figure."""
     from matplotlib.figure import Figure
@@ -49,7 +53,7 @@ def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
         if any(name in entry for entry in history):
             axis.plot(epochs, [entry.get(name, math.nan) for entry in history], marker=".", label=label)
 
-    for name in ("loss", "pixel", "consistency", "perceptual", "style", "adversarial", "discriminator_loss"):
+    for name in PARTS:
         plot(loss, name, name.replace("discriminator_loss", "discriminator"))
     loss.set(title="Training loss", xlabel="epoch", ylabel="mean over the epoch", yscale="log")
     plot(quality, "psnr", "held-out photographs")

@@ -14,10 +14,10 @@ from engine.checkpoints import find_latest, load_checkpoint, new_path
 from engine.data import Data
 from engine.devices import rank_and_size
 from engine.discriminators import load_discriminator
-from engine.entries import as_list, is_count, is_finite, is_number, is_plain, is_plain_dict, require, with_new_names
+from engine.entries import is_count, is_finite, is_number, is_plain, is_plain_dict, require, with_new_names
 from engine.optimizers import Muon
-from engine.overrides import check, merged
-from engine.settings import NEWLY_PRESET, Adversarial, Settings
+from engine.overrides import by_dotted_names, check, merged
+from engine.settings import NEWLY_ADVERSARIAL, NEWLY_PRESET, Adversarial, Settings
 from engine.starting import GO_ON, Start, starting_weights
 from imaging.console import UsageError, UserError, note, printable
 
@@ -235,6 +235,13 @@ def as_begun(path: Path, state: RunState, settings: Settings, given=()) -> Setti
     if not state.unfinished:
         return settings
     kept = {name: state.settings.get(name, getattr(Settings, name)) for name in KEPT if name not in given}
+    if settings.adversarial:
+        before = by_dotted_names(state.settings)
+        kept["adversarial"] = {
+            name: before.get(f"adversarial.{name}", getattr(Adversarial, name))
+            for name in NEWLY_ADVERSARIAL
+            if f"adversarial.{name}" not in given
+        }
     where = f"{path}: its "
     settings = merged(settings, kept, where)
     check(settings, where)
@@ -266,17 +273,6 @@ def changes(before: dict, now: dict) -> list[str]:
         for name in names
         if before.get(name) != now.get(name)
     ]
-
-
-def by_dotted_names(settings: dict, prefix: str = "") -> dict:
-    """Settings as they are stored, groups taken apart: {"adversarial": {"loss": …}} → {"adversarial.loss": …}."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict) and name not in ("shape", "layers"):
-            found |= by_dotted_names(value, f"{prefix}{name}.")
-        elif not (name == "adversarial" and value is None):
-            found[f"{prefix}{name}"] = as_list(value)
-    return found
 
 
 def samples_per_update(settings: dict) -> tuple:

@@ -19,6 +19,7 @@ class Adversarial:
     adversarial_weight: float = 5e-3  # λ
     consistency_weight: float = 0.0  # of that of both averaged over squares as large as the scale; not in the paper
     style_weight: float = 0.0  # of the difference of Gram matrices in the same layers; not in the paper
+    spectrum_weight: float = 0.0  # of the difference of local spectra; not in the paper
     layers: dict = field(default_factory=lambda: dict(ESRGAN_LAYERS))
     relative: bool = False  # each layer counts by its difference as a share of its deviation in the photographs
     perceptual: str = "imagenet"
@@ -79,12 +80,14 @@ REAL_ADVERSARIAL = Adversarial(1.0, 1.0, 0.1, layers=dict(REAL_ESRGAN_LAYERS), d
 
 COMPACT_LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 6.0, "conv5_4": 0.5}
 # A short training needs a discriminator that does not win outright: half as wide, it waits while it is ahead, and it
-# learns by Adam at 2e-4, where the generator learns by Muon at 1e-3. VGG19 hardly minds a tint: consistency does.
+# learns by Adam at 2e-4, where the generator learns by Muon at 1e-3. VGG19 hardly minds a tint: consistency does. Nor
+# does it mind a weave of strokes all of one direction: the spectrum does.
 COMPACT_ADVERSARIAL = Adversarial(
     2.0,
     1.0,
     0.04,
     6.0,
+    spectrum_weight=0.5,
     layers=COMPACT_LAYERS,
     relative=True,
     features=32,
@@ -92,7 +95,7 @@ COMPACT_ADVERSARIAL = Adversarial(
     discriminator_waits=0.5,
 )
 COMPACT_REAL_ADVERSARIAL = replace(
-    REAL_ADVERSARIAL, consistency_weight=6.0, relative=True, features=32, discriminator_rate=0.2
+    REAL_ADVERSARIAL, consistency_weight=6.0, spectrum_weight=0.5, relative=True, features=32, discriminator_rate=0.2
 )
 
 
@@ -143,6 +146,7 @@ def preset(
 
 # What presets chose otherwise once, or there was no choice of: a run that does not tell began with the usual.
 NEWLY_PRESET = ("mild", "multiscale", "pixel_loss", "gradient_weight")
+NEWLY_ADVERSARIAL = ("spectrum_weight",)
 
 
 @dataclass(frozen=True)

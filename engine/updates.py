@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from engine.devices import autocast, channels_last, data_parallel, mean_over_processes
 from engine.discriminators import make_discriminator
 from engine.ecbsr import ECBSR
-from engine.losses import adversarial_loss, pixel_loss, style_distance
+from engine.losses import adversarial_loss, pixel_loss, spectrum_distance, style_distance
 from engine.networks import AnyNetwork, Network, RestoringNetwork, build_network, is_given_enlarged
 from engine.optimizers import AdamFromGrey, Muon
 from engine.settings import Settings
@@ -295,6 +295,8 @@ class AdversarialStage:
         }
         if self.weights.style_weight:
             parts["style"] = style_distance(*features, self.weights.layers)
+        if self.weights.spectrum_weight:
+            parts["spectrum"] = spectrum_distance(restored, target)
         loss = sum(getattr(self.weights, f"{name}_weight") * value for name, value in parts.items())
         self.scaler.scale(share * loss).backward()
         self.discriminator.requires_grad_(True)

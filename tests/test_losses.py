@@ -9,8 +9,10 @@ import torch
 from test_training import ADVERSARIAL, CPU, RRDB, fresh_weights, make_batch, make_stage
 
 from engine import losses
+from engine.overrides import check
 from engine.settings import ADVERSARIAL_LOSSES, PIXEL_LOSSES, Adversarial, Settings
 from engine.updates import PixelStage
+from imaging.console import UsageError
 
 ONE, TWO = ([0.5, -1.25, 0.25, 2.0], [-0.5, 0.75, 1.5, 0.0])
 REAL, FAKE = torch.tensor(ONE), torch.tensor(TWO)
@@ -110,6 +112,43 @@ def test_gram_matrices_mind_what_is_there_and_not_where():
     assert distance.item() == pytest.approx(2 * 3 * expected.abs().mean().item(), rel=1e-5)
 
 
+def waves(across: float, down: float, side: int = 64, shift: float = 0.0) -> torch.Tensor:
+    """A grey picture (1, 3, side, side) of waves with so many periods in a pixel along rows and along columns."""
+    places = torch.arange(side) + shift
+    return (0.5 + 0.2 * torch.cos(2 * torch.pi * (across * places + down * places[:, None]))).expand(1, 3, -1, -1)
+
+
+def test_the_spectrum_of_noise_is_its_variance():
+    noise = 0.1 * torch.randn(1, 1, 512, 512, generator=torch.Generator().manual_seed(0))
+    spectra = losses.local_spectra(noise).mean(dim=(0, 2, 3)).view(losses.WINDOW, -1)
+    assert spectra.shape == (losses.WINDOW, losses.WINDOW // 2 + 1)
+    assert (spectra / 0.1**2).sub(1).abs().max() < 0.2
+
+
+def test_the_spectrum_of_waves_is_at_their_frequency():
+    spectra = losses.local_spectra(waves(5 / 16, 3 / 16)[:, :1] - 0.5).mean(dim=(0, 2, 3)).view(16, 9)
+    down, across = divmod(int(spectra.argmax()), 9)
+    assert (down, across) == (3, 5)
+
+
+def test_spectra_mind_direction_and_strength_and_not_place():
+    upright, level, moved = waves(0.4, 0.0), waves(0.0, 0.4), waves(0.4, 0.0, shift=1.3)
+    faint = 0.5 + 0.1 * (upright - 0.5)
+    none = losses.spectrum_distance(upright, upright).item()
+    assert none == 0
+    assert losses.spectrum_distance(upright, moved) < 0.1 * losses.spectrum_distance(upright, level)
+    assert losses.spectrum_distance(faint, upright) > 5 * losses.spectrum_distance(moved, upright)
+    assert losses.spectrum_distance(torch.full((1, 3, 64, 64), 0.5), torch.full((1, 3, 64, 64), 0.5)) == 0
+
+
+def test_spectra_need_three_squares():
+    with pytest.raises(ValueError, match="need 32 pixels a side, not 64×31"):
+        losses.local_spectra(torch.zeros(1, 1, 64, 31))
+    with pytest.raises(UsageError, match="spectrum, which needs 32"):
+        chosen = Adversarial(discriminator="unet", spectrum_weight=1.0)
+        check(Settings("esrgan", 4, shape=RRDB.shape, patch=7, adversarial=chosen), "")
+
+
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_the_first_stage_learns_by_the_chosen_loss(name):
     stage, (low, high) = PixelStage(replace(RRDB, pixel_loss=name), fresh_weights(RRDB), CPU), make_batch(2)
@@ -120,12 +159,14 @@ def test_the_first_stage_learns_by_the_chosen_loss(name):
 @pytest.mark.parametrize("discriminator", ["vgg", "unet"])
 @pytest.mark.parametrize("name", ADVERSARIAL_LOSSES[1:])
 def test_every_loss_goes_with_either_discriminator(name, discriminator):
-    chosen = replace(ADVERSARIAL.adversarial, loss=name, discriminator=discriminator, style_weight=3.0)
+    chosen = replace(ADVERSARIAL.adversarial, loss=name, discriminator=discriminator)
+    chosen = replace(chosen, style_weight=3.0, spectrum_weight=2.0)
     stage = make_stage(replace(ADVERSARIAL, adversarial=chosen))
     figures = stage.update(*make_batch(2), 1e-4, 0)
-    parts = ("pixel", "perceptual", "adversarial", "consistency", "style")
+    parts = ("pixel", "perceptual", "adversarial", "consistency", "style", "spectrum")
     total = sum(getattr(chosen, f"{part}_weight") * figures[part] for part in parts)
     assert figures["loss"] == pytest.approx(total, rel=1e-5) and figures["style"] > 0
+    assert figures["spectrum"] > 0
 
 
 def test_the_generator_may_learn_more_seldom():

@@ -18,7 +18,7 @@ from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data
 from engine.flags import add_train_flags
 from engine.overrides import as_toml, flat, known_names, listed, merged, nested
-from engine.settings import NEWLY_PRESET, Adversarial, Settings, preset
+from engine.settings import NEWLY_ADVERSARIAL, NEWLY_PRESET, Adversarial, Settings, preset
 from engine.starting import ANEW, GO_ON, Start
 from engine.training import train
 from imaging.console import Parser, UsageError, UserError
@@ -188,13 +188,23 @@ def test_a_finished_run_of_an_older_version_goes_on_by_what_was_usual_then(large
     assert all(getattr(settings, name) == getattr(Settings(), name) for name in NEWLY_PRESET)
 
 
+def test_a_finished_second_stage_of_an_older_version_does_so_too(photographs):
+    path = train(ADVERSARIAL, [photographs], 1, ANEW, CPU)
+    checkpoint = load_checkpoint(path)
+    for name in NEWLY_ADVERSARIAL:
+        del checkpoint["training"]["settings"]["adversarial"][name]
+    save_checkpoint(checkpoint, path)
+    assert preset("esrgan", 4).adversarial.spectrum_weight == 0.5
+    adversarial = chosen("--resume", str(path)).adversarial
+    assert all(getattr(adversarial, name) == getattr(Adversarial(), name) for name in NEWLY_ADVERSARIAL)
+
+
 def test_settings_of_an_older_version_have_todays_defaults():
     old = asdict(ADVERSARIAL)
     for name in ("photo", "real", "pixel_loss", "mild", "sharpen"):
         del old[name]
-    old["adversarial"] = {
-        key: value for key, value in old["adversarial"].items() if key not in ("loss", "style_weight")
-    }
+    for name in ("loss", "style_weight", "spectrum_weight"):
+        del old["adversarial"][name]
     assert settings_of(old, "") == ADVERSARIAL
 
 

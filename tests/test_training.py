@@ -575,6 +575,19 @@ def test_a_run_that_began_with_another_usual_loss_and_without_smaller_copies_kee
     assert (kept["multiscale"], kept["pixel_loss"], kept["gradient_weight"]) == (False, "auto", 0.0)
 
 
+def test_a_second_stage_that_began_without_the_spectrum_keeps_to_that(photographs, monkeypatch):
+    unfinished(photographs, monkeypatch, settings=ADVERSARIAL)
+    path, checkpoint = checkpoints.find_latest(checkpoints.MODELS)
+    del checkpoint["training"]["settings"]["adversarial"]["spectrum_weight"]
+    save_checkpoint(checkpoint, path)
+    now = replace(ADVERSARIAL, adversarial=replace(ADVERSARIAL.adversarial, spectrum_weight=0.5))
+    name = "adversarial.spectrum_weight"
+    with pytest.raises(UsageError, match=f"{name} .* → "):
+        train(now, [photographs], 2, GO_ON, CPU, given=(name,))
+    assert train(now, [photographs], 2, GO_ON, CPU) == path
+    assert load_checkpoint(path)["training"]["settings"]["adversarial"]["spectrum_weight"] == 0
+
+
 @pytest.mark.parametrize("muon", [True, False])
 def test_a_finished_run_goes_on_by_the_other_optimizer(photographs, muon):
     train(replace(RRDB, muon=muon), [photographs], 1, ANEW, CPU)
