@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -123,7 +123,7 @@ def train(
     """
     check_start(settings, following, upkeep)
     found = find_sources(sources)
-    settings = for_pairs(settings, found)
+    settings = for_pairs(settings, found, given)
     beginning = run_on_first(lambda: find_run(settings, start, given, upkeep.folder))
     if beginning.found:
         settings = as_begun(beginning.found[0], beginning.found[1], settings, given)
@@ -179,13 +179,19 @@ def prepare_stage(
     return stage
 
 
-def for_pairs(settings: Settings, sources: list[Source]) -> Settings:
+OF_DEGRADING = {"mild", "multiscale", "sharpen", "photo", "real"}  # settings of how pairs are made
+
+
+def for_pairs(settings: Settings, sources: list[Source], given: Collection[str] = ()) -> Settings:
     """The settings as they are, or, for pairs that somebody else has made, with those pairs' own degradation.
 
-    `-d` has then chosen the losses and the discriminator alone: nothing is degraded or sharpened here.
+    `-d` has then chosen the losses and the discriminator alone: nothing is degraded or sharpened here. Raises
+    UsageError where settings of that were `given`.
     """
     if not any(source.is_pair for source in sources):
         return settings
+    if idle := sorted(name for name in given if name.split(".")[0] in OF_DEGRADING):
+        raise UsageError(f"{idle[0]}: changes nothing: pairs are learnt from as they are")
     return replace(settings, degradation=OWN, mild=0.0, multiscale=False, sharpen=False)
 
 

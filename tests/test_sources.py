@@ -9,6 +9,7 @@ import main
 from engine.checkpoints import load_checkpoint
 from engine.data import Data
 from engine.evaluation import EvaluationSettings, evaluate_sets
+from engine.following import Following
 from engine.pairs import make_pair, read_pairs
 from engine.settings import Adversarial, Settings
 from engine.sources import Source, find_sources, with_low
@@ -222,11 +223,12 @@ def test_real_esrgan_learns_from_pairs(pairs):
 def test_what_is_watched_must_be_pairs_too(pairs, place):
     high, low = pairs()
     with pytest.raises(UsageError, match=r"--val .*: this run wants pairs"):
-        train(RRDB, [(high, low)], 1, True, [high], CPU)
+        train(RRDB, [(high, low)], 1, ANEW, CPU, following=Following([high]))
     pairs("val/gt", "val/lq")
     with pytest.raises(UsageError, match=r"--val .*: this run wants photographs"):
-        train(RRDB, [high], 1, True, [place / "val"], CPU)
-    entry = load_checkpoint(train(RRDB, [(high, low)], 1, True, [place / "val"], CPU))["history"][0]
+        train(RRDB, [high], 1, ANEW, CPU, following=Following([place / "val"]))
+    path = train(RRDB, [(high, low)], 1, ANEW, CPU, following=Following([place / "val"]))
+    (entry,) = load_checkpoint(path)["history"]
     assert entry["validation_psnr"] > 0
 
 
@@ -238,6 +240,14 @@ def test_one_command_trains(pairs, place, named):
     command = f"train -m rrdb -s 2 --blocks 1 --features 8 --growth 4 -b 2 -e 1 --cpu {named}"
     assert main.main(command.split()) == 0
     assert len(list((place / "models").glob("rrdb-pairs_x2.*.pt"))) == 1
+
+
+@pytest.mark.parametrize("setting", ["multiscale=true", "sharpen=true", "photo.clean=0.5"])
+def test_what_degrades_is_refused_with_pairs(pairs, place, capsys, setting):
+    pairs("data/HR", "data/LR", scale=2)
+    command = f"train -m rrdb -s 2 -d photo -e 1 --cpu -i data --set {setting}"
+    assert main.main(command.split()) == 2
+    assert f"{setting.split('=')[0]}: changes nothing: pairs are learnt from as they are" in capsys.readouterr().err
 
 
 def test_pairs_are_measured_as_they_are(pairs, place):
