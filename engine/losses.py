@@ -145,6 +145,7 @@ def style_distance(actual: dict[str, Tensor], expected: dict[str, Tensor], weigh
 
 WINDOW = 16  # pixels a side of the squares whose spectra are compared; each overlaps the next by half
 FAINT = (1 / 255) ** 2  # the power of noise of one 8-bit level: what is much weaker counts as nothing
+LACK = 0.1  # what a missing frequency counts; at 1 a network that cannot know the texture fills up with dots
 
 
 def local_spectra(luma: Tensor) -> Tensor:
@@ -164,9 +165,11 @@ def local_spectra(luma: Tensor) -> Tensor:
 def spectrum_distance(restored: Tensor, target: Tensor) -> Tensor:
     """The mean difference of the logarithms of both pictures' local spectra of luma, (N, 3, H, W) in 0..1 each.
 
-    It asks for as much texture of every size and direction as is there, wherever it lies exactly: strokes all of one
-    direction, which VGG19 takes for texture, are no match for fur. Akin to Fuoli et al., "Fourier Space Losses for
-    Efficient Perceptual Image Super-Resolution" (ICCV 2021), who compare whole patches, phases too.
+    Texture may be as strong in every size and direction as the target's, wherever it lies exactly: strokes all of one
+    direction, which VGG19 takes for texture, are too many of that one. Too little counts `LACK` times as much as too
+    much. Akin to Fuoli et al., "Fourier Space Losses for Efficient Perceptual Image Super-Resolution" (ICCV 2021), who
+    compare whole patches, phases too.
     """
     actual, expected = ((local_spectra(rgb_to_luma(picture)) + FAINT).log() for picture in (restored, target))
-    return F.l1_loss(actual, expected)
+    excess = actual - expected
+    return excess.relu().mean() + LACK * (-excess).relu().mean()

@@ -87,7 +87,7 @@ COMPACT_ADVERSARIAL = Adversarial(
     1.0,
     0.04,
     6.0,
-    spectrum_weight=0.5,
+    spectrum_weight=1.0,
     layers=COMPACT_LAYERS,
     relative=True,
     features=32,
@@ -95,7 +95,7 @@ COMPACT_ADVERSARIAL = Adversarial(
     discriminator_waits=0.5,
 )
 COMPACT_REAL_ADVERSARIAL = replace(
-    REAL_ADVERSARIAL, consistency_weight=6.0, spectrum_weight=0.5, relative=True, features=32, discriminator_rate=0.2
+    REAL_ADVERSARIAL, consistency_weight=6.0, spectrum_weight=1.0, relative=True, features=32, discriminator_rate=0.2
 )
 
 

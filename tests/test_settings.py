@@ -194,7 +194,7 @@ def test_a_finished_second_stage_of_an_older_version_does_so_too(photographs):
     for name in NEWLY_ADVERSARIAL:
         del checkpoint["training"]["settings"]["adversarial"][name]
     save_checkpoint(checkpoint, path)
-    assert preset("esrgan", 4).adversarial.spectrum_weight == 0.5
+    assert preset("esrgan", 4).adversarial.spectrum_weight == 1
     adversarial = chosen("--resume", str(path)).adversarial
     assert all(getattr(adversarial, name) == getattr(Adversarial(), name) for name in NEWLY_ADVERSARIAL)
 
