@@ -114,6 +114,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 class Beginning:
     """What a run begins with, as far as that is known before the pictures are."""
 
+    settings: Settings  # of an unfinished run with what it keeps
     checkpoint: dict
     found: tuple[Path, RunState] | None = None  # the run that goes on, and its file; without, it is a new one
     discriminator: dict[str, Tensor] = field(default_factory=dict)  # weights that a new one has for it
@@ -139,21 +140,22 @@ def find_run(settings: Settings, start: Start, given=(), folder: Path | None = N
             state = RunState.from_dict(checkpoint.pop("training"))
         except UserError as error:
             raise UserError(f"{path}: {error}: -n starts anew") from error
-        if state.unfinished and (changed := changes(state.settings, asdict(as_begun(path, state, settings, given)))):
+        settings = as_begun(path, state, settings, given)
+        if state.unfinished and (changed := changes(state.settings, asdict(settings))):
             refuse_changes(path, changed)
-        return Beginning(checkpoint, (path, state))
+        return Beginning(settings, checkpoint, (path, state))
     if found:  # weights alone, such as ship with the program
         start = Start(weights=found[0])
     weights = starting_weights(settings, start, folder)
     known = load_discriminator(start.discriminator, settings)[1] if start.discriminator else {}
-    return Beginning({**settings.kind(), "history": [], "params": weights}, None, known)
+    return Beginning(settings, {**settings.kind(), "history": [], "params": weights}, None, known)
 
 
 def find_or_start_run(
-    beginning: Beginning, settings: Settings, data: Data, epochs: int, given, folder: Path
+    beginning: Beginning, data: Data, epochs: int, given, folder: Path
 ) -> tuple[dict, RunState, Path]:
     """The checkpoint that a run starts from, where it stands, and the file that it is written to."""
-    checkpoint = beginning.checkpoint
+    settings, checkpoint = beginning.settings, beginning.checkpoint
     if beginning.found:
         path, state = beginning.found
         data.hold_out(set(state.data.get("held_out", ())))

@@ -33,7 +33,6 @@ from engine.networks import Network
 from engine.progress import progress_bar, show_progress, show_step
 from engine.resume import (
     RunState,
-    as_begun,
     check_validation,
     epochs_done,
     find_or_start_run,
@@ -125,14 +124,11 @@ def train(
     found = find_sources(sources)
     settings = for_pairs(settings, found, given)
     beginning = run_on_first(lambda: find_run(settings, start, given, upkeep.folder))
-    if beginning.found:
-        settings = as_begun(beginning.found[0], beginning.found[1], settings, given)
+    settings = beginning.settings
     data = Data(found, settings, device, *rank_and_size(), upkeep.cache, local_rank_and_size())
     watched = read_watched(following.validation, settings, data, upkeep.cache)
     note(f"training on {data}")
-    checkpoint, state, path = run_on_first(
-        lambda: find_or_start_run(beginning, settings, data, epochs, given, upkeep.folder)
-    )
+    checkpoint, state, path = run_on_first(lambda: find_or_start_run(beginning, data, epochs, given, upkeep.folder))
     stage = prepare_stage(settings, checkpoint, state, path, data, device)
     if settings.choose_by_val:
         check_validation(state, sorted({pair.photograph for pair in watched}), path)
