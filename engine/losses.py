@@ -145,11 +145,11 @@ def style_distance(actual: dict[str, Tensor], expected: dict[str, Tensor], weigh
 
 WINDOW = 16  # pixels a side of the squares whose spectra are compared; each overlaps the next by half
 FAINT = (1 / 255) ** 2  # the power of noise of one 8-bit level: what is much weaker counts as nothing
-LACK = 0.1  # what a missing frequency counts; at 1 a network that cannot know the texture fills up with dots
+SHARE_OF_LACK = 0.1  # so much too little counts of too much; counted alike, fur in compressed pictures fills with dots
 
 
 def local_spectra(luma: Tensor) -> Tensor:
-    """(N, 1, H, W) → (N, WINDOW · (WINDOW / 2 + 1), rows, columns): the power of every frequency, place by place.
+    """(N, 1, H, W) → (N, WINDOW², rows, columns): the power of every frequency, place by place.
 
     Of squares under Hann's window, averaged over three by three, for the power in one square is mostly chance. White
     noise has its variance as power everywhere. Raises ValueError for less than 32 pixels a side, three squares.
@@ -158,7 +158,7 @@ def local_spectra(luma: Tensor) -> Tensor:
         raise ValueError(f"spectra need {2 * WINDOW} pixels a side, not {luma.shape[-2]}×{luma.shape[-1]}")
     hann = torch.hann_window(WINDOW, device=luma.device)
     squares = luma[:, 0].unfold(1, WINDOW, WINDOW // 2).unfold(2, WINDOW, WINDOW // 2)
-    power = torch.fft.rfft2(squares * torch.outer(hann, hann)).abs().square() / hann.square().sum() ** 2
+    power = torch.fft.fft2(squares * torch.outer(hann, hann)).abs().square() / hann.square().sum() ** 2
     return F.avg_pool2d(power.flatten(3).movedim(3, 1), 3, stride=2)
 
 
@@ -166,10 +166,10 @@ def spectrum_distance(restored: Tensor, target: Tensor) -> Tensor:
     """The mean difference of the logarithms of both pictures' local spectra of luma, (N, 3, H, W) in 0..1 each.
 
     Texture may be as strong in every size and direction as the target's, wherever it lies exactly: strokes all of one
-    direction, which VGG19 takes for texture, are too many of that one. Too little counts `LACK` times as much as too
-    much. Akin to Fuoli et al., "Fourier Space Losses for Efficient Perceptual Image Super-Resolution" (ICCV 2021), who
-    compare whole patches, phases too.
+    direction, which VGG19 takes for texture, have too much power in that one. Too little counts `SHARE_OF_LACK` as much
+    as too much. Akin to Fuoli et al., "Fourier Space Losses for Efficient Perceptual Image Super-Resolution" (ICCV
+    2021), who compare whole patches, phases too.
     """
     actual, expected = ((local_spectra(rgb_to_luma(picture)) + FAINT).log() for picture in (restored, target))
     excess = actual - expected
-    return excess.relu().mean() + LACK * (-excess).relu().mean()
+    return excess.relu().mean() + SHARE_OF_LACK * (-excess).relu().mean()

@@ -17,6 +17,7 @@ from engine.entries import as_list
 from engine.layouts import class_of, on_meta
 from engine.losses import WINDOW
 from engine.settings import ADVERSARIAL_LOSSES, PIXEL_LOSSES, Adversarial, Settings
+from engine.sources import OWN
 from esrgan import VGG19_WIDTHS
 from imaging.console import UsageError, printable
 from imaging.distortions import COMPRESSIONS, KERNELS, REACH
@@ -288,6 +289,7 @@ def listed(settings: Settings) -> dict[str, Any]:
     unheeded = {"adversarial", "photo.noise.gaussian"} | ({"mild"} if not real else set())
     unheeded |= {"photo.grey"} if real else set()
     unheeded |= {"eight_bits"} if settings.model != "ecbsr" else set()
+    unheeded |= {"multiscale", "sharpen"} if settings.degradation == OWN else set()
     found: dict[str, Any] = {}
     for name, value in flat(settings).items():
         room = name.split(".")[0]

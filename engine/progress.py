@@ -36,8 +36,8 @@ def draw_progress(checkpoint: dict, held_out: list[Pair], path: Path) -> None:
     draw_before_after(checkpoint, held_out, path.with_suffix(".before_after.png"))
 
 
-# Of the loss, as they are drawn.
-PARTS = ("loss", "pixel", "consistency", "perceptual", "style", "spectrum", "adversarial", "discriminator_loss")
+# Of the training's losses, those that are drawn, in the order of the legend.
+LOSSES = ("loss", "pixel", "consistency", "perceptual", "style", "spectrum", "adversarial", "discriminator_loss")
 
 
 def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
@@ -53,7 +53,7 @@ def draw_curves(history: list[dict], bicubic: float, path: Path) -> None:
         if any(name in entry for entry in history):
             axis.plot(epochs, [entry.get(name, math.nan) for entry in history], marker=".", label=label)
 
-    for name in PARTS:
+    for name in LOSSES:
         plot(loss, name, name.replace("discriminator_loss", "discriminator"))
     loss.set(title="Training loss", xlabel="epoch", ylabel="mean over the epoch", yscale="log")
     plot(quality, "psnr", "held-out photographs")

@@ -228,7 +228,7 @@ def same_pictures(before: dict, now: dict) -> bool:
 
 
 # What an unfinished run keeps unless it was given: a rate that may have been changed in its midst, and what was usual
-# when it began.
+# when it began; of the second stage NEWLY_ADVERSARIAL.
 KEPT = ("learning_rate", *NEWLY_PRESET)
 
 

@@ -146,7 +146,7 @@ def preset(
 
 # What presets chose otherwise once, or there was no choice of: a run that does not tell began with the usual.
 NEWLY_PRESET = ("mild", "multiscale", "pixel_loss", "gradient_weight")
-NEWLY_ADVERSARIAL = ("spectrum_weight",)
+NEWLY_ADVERSARIAL = ("spectrum_weight",)  # of the second stage
 
 
 @dataclass(frozen=True)

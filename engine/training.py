@@ -54,6 +54,7 @@ from imaging.writing import check_folder, locked
 NORMAL_UPKEEP, NOTHING_MORE = Upkeep(), Following()
 PREPARED = 2  # steps ahead
 MAX_SKIPPED = 10  # so many bad gradients in a row are no accident
+OF_DEGRADING = {"mild", "multiscale", "sharpen", "photo", "real"}  # settings of how pairs are made
 
 
 def run_epochs(
@@ -115,7 +116,7 @@ def train(
 ) -> Path:  # fmt: skip
     """Train for `epochs` epochs, or finish the unfinished run, and return the checkpoint's path.
 
-    `upkeep` says when it is saved, and where. `given` names the settings that stood on the command line: "epochs" and
+    `upkeep` says when it is saved, and where. `given` names the settings that were named, by dotted names: "epochs" and
     "learning_rate" may change in an unfinished run. Beside the checkpoint it leaves the history as a table, a plot of
     the curves and a before/after picture. Raises UserError, and SystemExit where it was asked to stop: everything is
     saved then.
@@ -175,9 +176,6 @@ def prepare_stage(
     return stage
 
 
-OF_DEGRADING = {"mild", "multiscale", "sharpen", "photo", "real"}  # settings of how pairs are made
-
-
 def for_pairs(settings: Settings, sources: list[Source], given: Collection[str] = ()) -> Settings:
     """The settings as they are, or, for pairs that somebody else has made, with those pairs' own degradation.
 
@@ -187,7 +185,7 @@ def for_pairs(settings: Settings, sources: list[Source], given: Collection[str] 
     if not any(source.is_pair for source in sources):
         return settings
     if idle := sorted(name for name in given if name.split(".")[0] in OF_DEGRADING):
-        raise UsageError(f"{idle[0]}: changes nothing: pairs are learnt from as they are")
+        raise UsageError(f"{idle[0]}: changes nothing, for pairs are learnt from as they are: leave it out")
     return replace(settings, degradation=OWN, mild=0.0, multiscale=False, sharpen=False)
 
 

@@ -286,9 +286,9 @@ for name in list(PLACES)[:2]:
 show_pictures(*rows)
 
 # %% [markdown]
-# At α = 1 the grass is no longer smooth. But look closely: it is a **weave** of upright and level strokes, and no blade
-# grows like that. This network is small, and was trained for an hour. It has learnt *that* something must be there, and
-# a little of what. The face gains edges, and a grain that its skin does not have.
+# At α = 1 the grass is no longer smooth. But look closely: it is a **weave** of short strokes, most of them upright or
+# level, and no blade grows like that. This network is small, and was trained for two hours. It has learnt *that*
+# something must be there, and a little of what. The face gains edges, and a little of its skin.
 #
 # Turn the knob yourself (a slider, where the package ipywidgets is installed):
 
@@ -348,10 +348,10 @@ plt.legend()
 show()
 (most, _), *_, (least, _) = curves["weights mixed"]
 outcome("10.2", most - least)
-promise("PSNR lost from α = 0 to α = 1, in dB", most - least, 1.5, 0.3)
+promise("PSNR lost from α = 0 to α = 1, in dB", most - least, 0.9, 0.2)
 
 # %% [markdown]
-# The way costs 1.5 ± 0.3 dB. Which of all these points should one choose from? Only from those that no other point
+# The way costs 0.9 ± 0.2 dB. Which of all these points should one choose from? Only from those that no other point
 # beats. **Now you.**
 
 
@@ -373,8 +373,8 @@ for index in not_beaten(points):
     print(f"not beaten: {names[index]}: {points[index][0]:.2f} dB, {points[index][1]:.3f}")
 
 # %% [markdown]
-# In our run the mixed pictures lie *nearer* than the mixed weights at the same PSNR, and only the ends of the other
-# curve are left beside them: half a sharp picture is still half sharp, while a network half-way has nearly no texture
+# In our run the mixed pictures lie *nearer* than the mixed weights at the same PSNR, and little more than the ends of
+# the other curve is left beside them: half a sharp picture is still half sharp, while a network half-way has nearly no texture
 # yet. But mixed pictures need both networks, and show some of the one's blur and some of the other's mistakes. A mixed
 # network is one network, which decides anew at every pixel.
 #

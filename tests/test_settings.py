@@ -144,7 +144,8 @@ def test_a_file_of_settings_and_what_stands_above_it(place):
     assert settings.photo.noise.sigma == (1.0, 2.0)
     settings = chosen("--settings", "a.toml", "-b", "5", "-s", "4", "--set", "learning_rate=2e-5")
     assert (settings.batch, settings.scale, settings.shape["scale"], settings.learning_rate) == (5, 4, 4, 2e-5)
-    assert named_settings(read("--settings", "a.toml", "--set", "mild=0")) >= {"learning_rate", "mild", "batch"}
+    named = named_settings(read("--settings", "a.toml", "--set", "mild=0"))
+    assert named >= {"learning_rate", "mild", "batch", "adversarial.loss", "photo.noise.sigma"}
     (place / "b.toml").write_text('precision = "bf16"')
     options = read("--settings", "b.toml")
     options.precision = "auto"
