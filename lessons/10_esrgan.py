@@ -374,9 +374,9 @@ for index in not_beaten(points):
 
 # %% [markdown]
 # In our run the mixed pictures lie *nearer* than the mixed weights at the same PSNR, and little more than the ends of
-# the other curve is left beside them: half a sharp picture is still half sharp, while a network half-way has nearly no texture
-# yet. But mixed pictures need both networks, and show some of the one's blur and some of the other's mistakes. A mixed
-# network is one network, which decides anew at every pixel.
+# the other curve is left beside them: half a sharp picture is still half sharp, while a network half-way has nearly no
+# texture yet. But mixed pictures need both networks, and show some of the one's blur and some of the other's mistakes.
+# A mixed network is one network, which decides anew at every pixel.
 #
 # No α is *right*. To measure in a picture, take α = 0. To hang it on a wall, a larger one, and look for the weave.
 #
