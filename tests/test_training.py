@@ -217,10 +217,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(photographs, monkeypat
     assert whole["training"]["last_step"] == 6
     rate_at, calls = training.learning_rate_at, []
 
-    def stopping_rate_at(*arguments):  # in the main thread: a signal sent from another has killed a worker of pytest
+    def stopping_rate_at(*arguments):
         calls.append(arguments)
-        if len(calls) == stop_after:
-            signal.raise_signal(signal.SIGINT)
+        if len(calls) == stop_after:  # a real Ctrl-C has killed workers of pytest; test_survival sends such
+            signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
         return rate_at(*arguments)
 
     with monkeypatch.context() as patch:
