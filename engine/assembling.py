@@ -15,8 +15,8 @@ from engine.discriminators import described, load_discriminator, read_discrimina
 from engine.entries import with_new_names
 from engine.flags import DEGRADATIONS, MODELS
 from engine.layouts import generator_of
-from engine.overrides import by_dotted_names, check, check_heeded, merged, nested
-from engine.settings import NEWLY_ADVERSARIAL, NEWLY_PRESET, Adversarial, Settings, preset
+from engine.overrides import by_dotted_names, check, check_heeded, merged, nested, with_usual
+from engine.settings import Adversarial, Settings, preset
 from engine.starting import UNTRAINED
 from imaging.console import UsageError, UserError, printable
 from srcnn import KERNELS
@@ -115,9 +115,8 @@ def remembered(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: holds weights and no run; --from starts a new one from them")
     entries = with_new_names(training["settings"])
     if isinstance(entries.get("adversarial"), dict):
-        usual = {name: getattr(Adversarial, name) for name in NEWLY_ADVERSARIAL}
-        entries["adversarial"] = usual | with_new_names(entries["adversarial"])
-    return {name: getattr(Settings, name) for name in NEWLY_PRESET} | entries
+        entries["adversarial"] = with_new_names(entries["adversarial"])
+    return with_usual(entries)
 
 
 def settings_of(entries: dict[str, Any], where: str) -> Settings:

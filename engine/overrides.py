@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from engine.entries import as_list
 from engine.layouts import class_of, on_meta
 from engine.losses import WINDOW
-from engine.settings import ADVERSARIAL_LOSSES, PIXEL_LOSSES, Adversarial, Settings
+from engine.settings import ADVERSARIAL_LOSSES, NEWLY_ADVERSARIAL, NEWLY_PRESET, PIXEL_LOSSES, Adversarial, Settings
 from engine.sources import OWN
 from esrgan import VGG19_WIDTHS
 from imaging.console import UsageError, printable
@@ -60,6 +60,15 @@ def nested(assignments: list[str]) -> dict:
                 raise UsageError(f"--set {assignment}: {part} has a value already")
         table[last] = parsed(text.strip())
     return entries
+
+
+def with_usual(stored: dict) -> dict:
+    """Settings as they are stored; what presets have chosen only since then is what was usual, if they do not tell."""
+    stored = {name: getattr(Settings, name) for name in NEWLY_PRESET} | stored
+    if isinstance(stored.get("adversarial"), dict):
+        usual = {name: getattr(Adversarial, name) for name in NEWLY_ADVERSARIAL}
+        stored["adversarial"] = usual | stored["adversarial"]
+    return stored
 
 
 def by_dotted_names(settings: dict, prefix: str = "") -> dict:

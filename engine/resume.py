@@ -16,7 +16,7 @@ from engine.devices import rank_and_size
 from engine.discriminators import load_discriminator
 from engine.entries import is_count, is_finite, is_number, is_plain, is_plain_dict, require, with_new_names
 from engine.optimizers import Muon
-from engine.overrides import by_dotted_names, check, merged
+from engine.overrides import by_dotted_names, check, merged, with_usual
 from engine.settings import NEWLY_ADVERSARIAL, NEWLY_PRESET, Adversarial, Settings
 from engine.starting import GO_ON, Start, starting_weights
 from imaging.console import UsageError, UserError, note, printable
@@ -236,14 +236,11 @@ def as_begun(path: Path, state: RunState, settings: Settings, given=()) -> Setti
     """The settings; of an unfinished run with what it keeps unless that was `given`. Raises UsageError."""
     if not state.unfinished:
         return settings
-    kept = {name: state.settings.get(name, getattr(Settings, name)) for name in KEPT if name not in given}
-    if settings.adversarial:
-        before = by_dotted_names(state.settings)
-        kept["adversarial"] = {
-            name: before.get(f"adversarial.{name}", getattr(Adversarial, name))
-            for name in NEWLY_ADVERSARIAL
-            if f"adversarial.{name}" not in given
-        }
+    before = with_usual(state.settings)
+    kept = {name: before[name] for name in KEPT if name not in given}
+    if settings.adversarial and before.get("adversarial"):
+        names = [name for name in NEWLY_ADVERSARIAL if f"adversarial.{name}" not in given]
+        kept["adversarial"] = {name: before["adversarial"][name] for name in names}
     where = f"{path}: its "
     settings = merged(settings, kept, where)
     check(settings, where)
