@@ -15,7 +15,7 @@ from torch import Tensor
 
 import esrgan
 from engine.settings import Settings
-from imaging.images import rgb_to_luma
+from imaging.images import rgb_to_ycbcr
 
 # ---------------------------------------------------------------------------------------------
 # Pixels
@@ -148,28 +148,28 @@ FAINT = (1 / 255) ** 2  # the power of noise of one 8-bit level: what is much we
 SHARE_OF_LACK = 0.1  # so much too little counts of too much; counted alike, fur in compressed pictures fills with dots
 
 
-def local_spectra(luma: Tensor) -> Tensor:
-    """(N, 1, H, W) → (N, WINDOW², rows, columns): the power of every frequency, place by place.
+def local_spectra(picture: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, C · WINDOW², rows, columns): the power of every frequency of a channel, place by place.
 
     Of squares under Hann's window, averaged over three by three, for the power in one square is mostly chance. White
     noise has its variance as power everywhere. Raises ValueError for less than 32 pixels a side, three squares.
     """
-    if min(luma.shape[-2:]) < 2 * WINDOW:
-        raise ValueError(f"spectra need {2 * WINDOW} pixels a side, not {luma.shape[-2]}×{luma.shape[-1]}")
-    hann = torch.hann_window(WINDOW, device=luma.device)
-    squares = luma[:, 0].unfold(1, WINDOW, WINDOW // 2).unfold(2, WINDOW, WINDOW // 2)
+    if min(picture.shape[-2:]) < 2 * WINDOW:
+        raise ValueError(f"spectra need {2 * WINDOW} pixels a side, not {picture.shape[-2]}×{picture.shape[-1]}")
+    hann = torch.hann_window(WINDOW, device=picture.device)
+    squares = picture.unfold(2, WINDOW, WINDOW // 2).unfold(3, WINDOW, WINDOW // 2)
     power = torch.fft.fft2(squares * torch.outer(hann, hann)).abs().square() / hann.square().sum() ** 2
-    return F.avg_pool2d(power.flatten(3).movedim(3, 1), 3, stride=2)
+    return F.avg_pool2d(power.flatten(4).movedim(4, 2).flatten(1, 2), 3, stride=2)
 
 
 def spectrum_distance(restored: Tensor, target: Tensor) -> Tensor:
-    """The mean difference of the logarithms of both pictures' local spectra of luma, (N, 3, H, W) in 0..1 each.
+    """The mean difference of the logarithms of both pictures' local spectra, (N, 3, H, W) in 0..1 each.
 
     Texture may be as strong in every size and direction as the target's, wherever it lies exactly: strokes all of one
     direction, which VGG19 takes for texture, have too much power in that one. Too little counts `SHARE_OF_LACK` as much
-    as too much. Akin to Fuoli et al., "Fourier Space Losses for Efficient Perceptual Image Super-Resolution" (ICCV
+    as too much. Luma and the two colour differences add up: strokes may be of colour alone. Akin to Fuoli et al., "Fourier Space Losses for Efficient Perceptual Image Super-Resolution" (ICCV
     2021), who compare whole patches, phases too.
     """
-    actual, expected = ((local_spectra(rgb_to_luma(picture)) + FAINT).log() for picture in (restored, target))
+    actual, expected = ((local_spectra(rgb_to_ycbcr(picture)) + FAINT).log() for picture in (restored, target))
     excess = actual - expected
-    return excess.relu().mean() + SHARE_OF_LACK * (-excess).relu().mean()
+    return 3 * (excess.relu().mean() + SHARE_OF_LACK * (-excess).relu().mean())  # a mean over three channels: their sum

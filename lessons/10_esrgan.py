@@ -286,9 +286,10 @@ for name in list(PLACES)[:2]:
 show_pictures(*rows)
 
 # %% [markdown]
-# At α = 1 the grass is no longer smooth. But look closely: it is a **weave** of short strokes, most of them upright or
-# level, and no blade grows like that. This network is small, and was trained for two hours. It has learnt *that*
-# something must be there, and a little of what. The face gains edges, and a little of its skin.
+# At α = 1 the grass is no longer smooth, and fine grain is about as strong as in the photograph. But look closely: it is
+# **invented**, and hardly a blade grows where it grew. Sixteen true pixels became one, and many kinds of grass shrink to
+# that one. The network has learnt *that* something must be there, and what such things look like. The face gains edges,
+# and a little of its skin.
 #
 # Turn the knob yourself (a slider, where the package ipywidgets is installed):
 
@@ -301,7 +302,7 @@ play(lambda alpha: (f"α = {alpha}", crop(restored["chelsea.png", alpha], 40, 40
 # No method can be best at both: beyond some point, whatever looks more real is less faithful (Blau and Michaeli, 2018).
 # This is the **perception-distortion trade-off**. PSNR measures the **distortion**. For the **perception** we take
 # `conv5_4` of lesson 9's small features, on which the second stage was *not* trained. They know damages, and nothing of
-# what people like: the distance may well call a weave nearer to grass than a smooth patch is.
+# what people like: the distance calls invented blades nearer to grass than a smooth patch is.
 #
 # There is a cheaper way to mix: restore with both networks and mix the two *pictures*.
 #
@@ -378,7 +379,7 @@ for index in not_beaten(points):
 # texture yet. But mixed pictures need both networks, and show some of the one's blur and some of the other's mistakes.
 # A mixed network is one network, which decides anew at every pixel.
 #
-# No α is *right*. To measure in a picture, take α = 0. To hang it on a wall, a larger one, and look for the weave.
+# No α is *right*. To measure in a picture, take α = 0. To hang it on a wall, a larger one, and remember what is invented.
 #
 # ## Recap
 #

@@ -13,6 +13,7 @@ from engine.overrides import check
 from engine.settings import ADVERSARIAL_LOSSES, PIXEL_LOSSES, Adversarial, Settings
 from engine.updates import PixelStage
 from imaging.console import UsageError
+from imaging.images import rgb_to_luma, rgb_to_ycbcr, ycbcr_to_rgb
 
 ONE, TWO = ([0.5, -1.25, 0.25, 2.0], [-0.5, 0.75, 1.5, 0.0])
 REAL, FAKE = torch.tensor(ONE), torch.tensor(TWO)
@@ -138,6 +139,13 @@ def test_spectra_mind_direction_and_strength_and_not_place():
     assert losses.spectrum_distance(upright, moved) < 0.1 * losses.spectrum_distance(upright, level)
     too_much, too_little = losses.spectrum_distance(upright, flat), losses.spectrum_distance(flat, upright)
     assert too_much.item() == pytest.approx(too_little.item() / losses.SHARE_OF_LACK, rel=1e-4)
+
+
+def test_spectra_see_waves_of_colour_alone():
+    flat = torch.full((1, 3, 64, 64), 0.5)
+    coloured = ycbcr_to_rgb(rgb_to_ycbcr(flat) + (waves(0.4, 0.0) - 0.5) * torch.tensor([0.0, 0.0, 0.25]).view(3, 1, 1))
+    torch.testing.assert_close(rgb_to_luma(coloured), rgb_to_luma(flat))
+    assert losses.spectrum_distance(coloured, flat) > 0.1
 
 
 def test_spectra_treat_all_directions_alike():
