@@ -167,8 +167,9 @@ def spectrum_distance(restored: Tensor, target: Tensor) -> Tensor:
 
     Texture may be as strong in every size and direction as the target's, wherever it lies exactly: strokes all of one
     direction, which VGG19 takes for texture, have too much power in that one. Too little counts `SHARE_OF_LACK` as much
-    as too much. Luma and the two colour differences add up: strokes may be of colour alone. Akin to Fuoli et al., "Fourier Space Losses for Efficient Perceptual Image Super-Resolution" (ICCV
-    2021), who compare whole patches, phases too.
+    as too much. Luma and the two colour differences add up: strokes may be of colour alone. Akin to Fuoli et al.,
+    "Fourier Space Losses for Efficient Perceptual Image Super-Resolution" (ICCV 2021), who compare whole patches,
+    phases too.
     """
     actual, expected = ((local_spectra(rgb_to_ycbcr(picture)) + FAINT).log() for picture in (restored, target))
     excess = actual - expected

@@ -286,10 +286,9 @@ for name in list(PLACES)[:2]:
 show_pictures(*rows)
 
 # %% [markdown]
-# At α = 1 the grass is no longer smooth, and fine grain is about as strong as in the photograph. But look closely: it is
-# **invented**, and hardly a blade grows where it grew. Sixteen true pixels became one, and many kinds of grass shrink to
-# that one. The network has learnt *that* something must be there, and what such things look like. The face gains edges,
-# and a little of its skin.
+# At α = 1 the grass is no longer smooth, and its grain is about as strong as in the photograph. But look closely: it is
+# **invented**, and hardly a blade grows where it grew. Many kinds of grass shrink to the same pixels. The network has
+# learnt *that* something must be there, and what such things look like. The face gains edges, and a little of its skin.
 #
 # Turn the knob yourself (a slider, where the package ipywidgets is installed):
 
@@ -379,7 +378,7 @@ for index in not_beaten(points):
 # texture yet. But mixed pictures need both networks, and show some of the one's blur and some of the other's mistakes.
 # A mixed network is one network, which decides anew at every pixel.
 #
-# No α is *right*. To measure in a picture, take α = 0. To hang it on a wall, a larger one, and remember what is invented.
+# No α is *right*. To measure in a picture, take α = 0. To hang it on a wall, a larger one, and know what is invented.
 #
 # ## Recap
 #
