@@ -197,7 +197,11 @@ class SRVGGNetCompact(nn.Module):
                 carried[colour, :, colour] = bilinear_minus_nearest(self.scale)
 
     def forward(self, low: Tensor) -> Tensor:
-        detail = F.pixel_shuffle(self.body(low), self.scale)  # 3·scale² channels → squares of scale×scale pixels
+        first, *others = self.body
+        x = to_autocast_dtype(in_full_precision(first, low))  # rounded there, the picture would lose most
+        for layer in others:
+            x = layer(x)
+        detail = F.pixel_shuffle(x, self.scale)  # 3·scale² channels → squares of scale×scale pixels
         return detail + F.interpolate(low, scale_factor=self.scale, mode="nearest")
 
 
