@@ -198,6 +198,7 @@ class SRVGGNetCompact(nn.Module):
 
     def forward(self, low: Tensor) -> Tensor:
         first, *others = self.body
+        assert isinstance(first, nn.Conv2d)
         x = to_autocast_dtype(in_full_precision(first, low))  # rounded there, the picture would lose most
         for layer in others:
             x = layer(x)
