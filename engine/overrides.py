@@ -8,11 +8,12 @@ listed(settings)                             {"real.first.noise.sigma": (1.0, 30
 import math
 import re
 import tomllib
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from difflib import get_close_matches
 from inspect import signature
 from typing import Any, get_args, get_origin, get_type_hints
 
+from degrade import PHOTO
 from engine.entries import as_list
 from engine.layouts import class_of, on_meta
 from engine.losses import WINDOW
@@ -65,6 +66,7 @@ def nested(assignments: list[str]) -> dict:
 def with_usual(stored: dict) -> dict:
     """Settings as they are stored; what presets have chosen only since then is what was usual, if they do not tell."""
     stored = {name: getattr(Settings, name) for name in NEWLY_PRESET} | stored
+    stored["photo"] = asdict(PHOTO) | stored.get("photo", {})
     if isinstance(stored.get("adversarial"), dict):
         usual = {name: getattr(Adversarial, name) for name in NEWLY_ADVERSARIAL}
         stored["adversarial"] = usual | stored["adversarial"]

@@ -229,7 +229,7 @@ def same_pictures(before: dict, now: dict) -> bool:
 
 # What an unfinished run keeps unless it was given: a rate that may have been changed in its midst, and what was usual
 # when it began; of the second stage NEWLY_ADVERSARIAL.
-KEPT = ("learning_rate", *NEWLY_PRESET)
+KEPT = ("learning_rate", "photo", *NEWLY_PRESET)
 
 
 def as_begun(path: Path, state: RunState, settings: Settings, given=()) -> Settings:
@@ -237,7 +237,8 @@ def as_begun(path: Path, state: RunState, settings: Settings, given=()) -> Setti
     if not state.unfinished:
         return settings
     before = with_usual(state.settings)
-    kept = {name: before[name] for name in KEPT if name not in given}
+    named = {name.split(".")[0] for name in given}
+    kept = {name: before[name] for name in KEPT if name not in named}
     if settings.adversarial and before.get("adversarial"):
         names = [name for name in NEWLY_ADVERSARIAL if f"adversarial.{name}" not in given]
         kept["adversarial"] = {name: before["adversarial"][name] for name in names}

@@ -221,7 +221,7 @@ def test_an_unfinished_run_refuses_other_degradation(large_photographs, monkeypa
     unfinished(large_photographs, monkeypatch, settings=settings)
     monkeypatch.setattr(data_module.Data, "__init__", lambda *_: raised(AssertionError("photographs were read")))
     with pytest.raises(UsageError, match=rf"{name} .* → "):
-        train(replace(settings, **change), [large_photographs], 2, GO_ON, CPU)
+        train(replace(settings, **change), [large_photographs], 2, GO_ON, CPU, given={name})
 
 
 @pytest.mark.parametrize("degradation", ["photo", "real"])

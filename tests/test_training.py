@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+import degrade
 import esrgan
 from engine import checkpoints, layouts, resume, training, updates
 from engine.checkpoints import load_checkpoint, save_checkpoint
@@ -706,6 +707,18 @@ def test_an_unfinished_run_keeps_its_share_of_mild_degradation(large_photographs
     monkeypatch.setattr("degrade.real_or_mild", lambda *_, mild: shares.append(mild))
     assert train(replace(real, mild=0.5), [large_photographs], 1, GO_ON, CPU) == path
     assert load_checkpoint(path)["training"]["settings"]["mild"] == 0 and not shares
+
+
+def test_an_unfinished_run_keeps_how_it_degrades_as_photo_does(large_photographs, monkeypatch):
+    """The preset of `real` was PHOTO once."""
+    real = replace(RRDB, degradation="real", mild=0.5, photo=degrade.PHOTO)
+    unfinished(large_photographs, monkeypatch, settings=real)
+    today = replace(real, photo=preset("rrdb", 4, degradation="real").photo)
+    assert today.photo != degrade.PHOTO
+    with pytest.raises(UsageError, match=r"photo.clean 0.3 → 0.25"):
+        train(today, [large_photographs], 1, GO_ON, CPU, given={"photo.clean"})
+    path = train(today, [large_photographs], 1, GO_ON, CPU)
+    assert load_checkpoint(path)["training"]["settings"]["photo"]["quality"] == degrade.PHOTO.quality
 
 
 @pytest.mark.parametrize("save_every", [0.0, 5.0])
