@@ -50,7 +50,9 @@ def pictures(place, photograph):
     (Traces(None, 1.3, 0.0, False), "photo"),
     (Traces(None, 1.3, 3.0, True), "bicubic"),
     (Traces(None, 1.0, 3.0, False), "photo"),
-    (Traces(50, 1.0, 0.0, False), "photo"),  # JPEG with other places of its blocks, turned for instance
+    (Traces(None, 1.0, 12.0, False), "real"),
+    (Traces(30, 1.0, 0.0, False), "real"),
+    (Traces(60, 1.0, 0.0, False), "photo"),  # JPEG with other places of its blocks, turned for instance
     (Traces(85, 1.2, 0.0, False), "photo"),
     (Traces(100, 1.0, 0.0, False), "bicubic"),
 ])  # fmt: skip
@@ -70,6 +72,21 @@ def test_each_picture_gets_what_suits_it_and_each_network_is_told_and_loaded_onc
     assert len({id(one.network) for one in chosen.values()}) == len(told) == 2
     assert told[0] == f"network: {photo} ({kind}-photo ×2; suits a JPEG of quality 60)"
     assert told[1] == f"network: {clean} ({kind} ×2; suits a JPEG of quality 98)"
+
+
+def test_poor_pictures_get_a_network_for_such_of_their_kind_else_one_for_photographs(shipped, place, photograph):
+    (place / "q30.jpg").write_bytes(as_jpeg(photograph, 30).getvalue())
+    picture = open_picture(place / "q30.jpg")
+    photo = shipped / "rrdb-photo_x2.pt"
+    told: list[str] = []
+    Chooser(None, tell=told.append).for_picture(picture)
+    assert told == [f"network: {photo} (rrdb-photo ×2; suits a JPEG of quality 30)"]
+    poor = {**make_rrdb(2), "model": "rrdb", "degradation": "real"}
+    save_checkpoint(poor, shipped / "rrdb-real_x2.pt")
+    for model, degradation in ((None, "real"), ("rrdb", "real"), ("srcnn", "photo")):
+        checkpoint = Chooser(model, tell=told.append).for_picture(picture).checkpoint
+        assert (checkpoint["model"], checkpoint["degradation"]) == (model or "rrdb", degradation)
+    assert told[1] == f"network: {shipped / 'rrdb-real_x2.pt'} (rrdb-real ×2; suits a JPEG of quality 30)"
 
 
 def test_films_get_the_fast_network(shipped, place, pictures):
