@@ -329,9 +329,9 @@ show_pictures([*panels, ("ground truth", high)])
 # %% [markdown]
 # The network that was trained on bicubic sharpens the spots. Real-ESRNet smooths them away, and with them whatever
 # looks like spots: it is trained on pixels alone, and where it cannot know, it blurs. The second stage, with features
-# and the discriminator (`python main.py train -m esrgan -d real`), brings edges back; the one that ships is mixed with the
-# first, and keeps a mouth where that has lost it. Of a face as small as this one both make a painting. What the second
-# stage adds need not be true: it is what such pictures usually have.
+# and the discriminator (`python main.py train -m esrgan -d real`), brings edges back; the one that ships is mixed with
+# the first, and keeps a mouth where that has lost it. Of a face as small as this one both make a painting. What the
+# second stage adds need not be true: it is what such pictures usually have.
 
 # %% [markdown]
 # ## Recap

@@ -4,7 +4,7 @@
 # **Goal.** Take a trained network where it is needed: to pictures larger than the memory, to fast arithmetic, to
 # several machines and to a phone. Know each time whether the result is the same, or by how much it differs.
 #
-# **You will see:** the shipped RRDB in tiles without a margin is wrong by up to 24 ± 3 of 255 levels at the seams. How
+# **You will see:** the shipped RRDB in tiles without a margin is wrong by up to 30 ± 3 of 255 levels at the seams. How
 # wide a margin it needs is for you to predict.
 #
 # Takes a quarter of a minute on two cores. You bring from [lesson 3](03_srcnn.py) the receptive field, and from
@@ -129,7 +129,7 @@ plt.axhline(0.5, color="grey", linestyle="--", label="half a level: below it an 
 plt.gca().set(xlabel="margin (pixels of the small picture)", ylabel="largest error (levels)", title="RRDB, two tiles")
 plt.legend()
 show()
-promise("without a margin, in levels", errors[0], 24, 3)
+promise("without a margin, in levels", errors[0], 30, 3)
 
 # %% [markdown]
 # The second row of pictures shows the difference from the whole picture, six times as strong. Grey is no difference.
