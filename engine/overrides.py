@@ -66,7 +66,8 @@ def nested(assignments: list[str]) -> dict:
 def with_usual(stored: dict) -> dict:
     """Settings as they are stored; what presets have chosen only since then is what was usual, if they do not tell."""
     stored = {name: getattr(Settings, name) for name in NEWLY_PRESET} | stored
-    stored["photo"] = asdict(PHOTO) | stored.get("photo", {})
+    if isinstance(stored.get("photo", {}), dict):
+        stored["photo"] = asdict(PHOTO) | stored.get("photo", {})
     if isinstance(stored.get("adversarial"), dict):
         usual = {name: getattr(Adversarial, name) for name in NEWLY_ADVERSARIAL}
         stored["adversarial"] = usual | stored["adversarial"]
