@@ -33,13 +33,13 @@ BEST_FIRST = (
 FAST = "srvgg"
 
 # From this quality on a JPEG counts as clean, and so does what shows less of JPEG's blocks. Of Set5 at quality 90 the
-# network for photographs makes 29.5 dB and the clean one 29.7, with dots along dark edges; at 85 it is 29.2 and 28.9.
+# network for photographs makes 29.6 dB and the clean one 29.8, with dots along dark edges; at 85 it is 29.2 and 29.0.
 SOUND_QUALITY, SOUND_BLOCKS = 91, 1.1
 
-# A JPEG of less quality and a picture with more noise are poor. Of 14 details of held-out photographs and drawings the
-# RRDB for poor pictures has 0.3 dB more than that for photographs at quality 30, as much at 40 and 0.2 less at 60; at a
-# noise of σ = 12 it has 1.6 more, at 8 0.6 more, at 5 0.1 less.
-POOR_QUALITY, POOR_NOISE = 40, 6.0
+# A JPEG of less quality and a picture with more noise count as degraded. Of 14 details of held-out photographs and
+# drawings the RRDB for such has 0.3 dB more than that for photographs at quality 30, as much at 40 and 0.2 less at 60;
+# at a noise of σ = 12 it has 1.6 more, at 8 0.6 more, at 5 0.1 less.
+DEGRADED_QUALITY, DEGRADED_NOISE = 40, 6.0
 
 # Where no network was trained on what a picture has been through, the next best thing to have been trained on.
 INSTEAD = {"real": "photo"}
@@ -206,18 +206,20 @@ def suiting(traces: Traces) -> tuple[str, str]:
 
     Networks that learnt from clean pictures sharpen the blocks and rings of JPEG into cracks and dots, and noise into
     worms; those that learnt from photographs as they are blur a little what is clean. With noise of σ = 3 of 255 the
-    network for photographs is ahead by 0.6 dB, with 5 by 1.7; without it is behind by 0.7. What is poor needs a network
-    that has seen worse still, and wipes away a little of what is better.
+    network for photographs is ahead by 0.6 dB, with 5 by 1.7; without it is behind by 0.7. What is degraded needs
+    a network that has seen worse still, and wipes away a little of what is better.
     """
     if traces.quality is not None:
-        poor, sound = traces.quality < POOR_QUALITY, traces.quality >= SOUND_QUALITY
-        return "real" if poor else "bicubic" if sound else "photo", f"a JPEG of quality {traces.quality}"
+        why = f"a JPEG of quality {traces.quality}"
+        if traces.quality < DEGRADED_QUALITY:
+            return "real", why
+        return "photo" if traces.quality < SOUND_QUALITY else "bicubic", why
     if traces.drawn:  # lines and dots may lie as blocks and noise do
         return "bicubic", "a drawing of few colours"
     if traces.blocks > SOUND_BLOCKS:
         return "photo", "a picture with the blocks of JPEG"
     if traces.noise:
-        return "real" if traces.noise > POOR_NOISE else "photo", "a picture with noise"
+        return "real" if traces.noise > DEGRADED_NOISE else "photo", "a picture with noise"
     return "bicubic", "a picture without traces of JPEG"
 
 
@@ -255,11 +257,12 @@ class Chooser:
 
     def suited(self, model: str | None, degradation: str, why: str) -> Chosen:
         """Of what ships the network of this kind for this degradation, or for what is INSTEAD of it."""
-        if degradation in INSTEAD and not find_shipped(degradation=degradation, **({"model": model} if model else {})):
-            degradation = INSTEAD[degradation]
         if (model, degradation) not in self.chosen:
             chosen = choose_network(model, degradation=degradation, why=f"suits {why}")
-            self.chosen[model, degradation] = self.ready(chosen)
+            if chosen and degradation in INSTEAD and chosen.checkpoint["degradation"] != degradation:
+                self.chosen[model, degradation] = self.suited(model, INSTEAD[degradation], why)
+            else:
+                self.chosen[model, degradation] = self.ready(chosen)
         return self.chosen[model, degradation]
 
     def ready(self, chosen: Chosen | None) -> Chosen:

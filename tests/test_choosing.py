@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from test_checkpoints import make_checkpoint, make_rrdb
 
-from engine import checkpoints
+from engine import checkpoints, choosing
 from engine.checkpoints import save_checkpoint
 from engine.choosing import Chooser, choose_network, find_trained, suiting
 from esrgan import SRVGGNetCompact
@@ -37,7 +37,7 @@ def as_jpeg(photograph, quality):
 
 @pytest.fixture
 def pictures(place, photograph):
-    """The same photograph sound, as JPEG of two qualities, and as a PNG of the poorer one."""
+    """The same photograph sound, as JPEG of two qualities, and as a PNG of a third."""
     to_image(photograph).save("sound.png")
     for quality in (60, 98):
         (place / f"q{quality}.jpg").write_bytes(as_jpeg(photograph, quality).getvalue())
@@ -74,19 +74,33 @@ def test_each_picture_gets_what_suits_it_and_each_network_is_told_and_loaded_onc
     assert told[1] == f"network: {clean} ({kind} ×2; suits a JPEG of quality 98)"
 
 
-def test_poor_pictures_get_a_network_for_such_of_their_kind_else_one_for_photographs(shipped, place, photograph):
+def test_degraded_pictures_get_a_network_for_such_of_their_kind_else_one_for_photographs(shipped, place, photograph):
     (place / "q30.jpg").write_bytes(as_jpeg(photograph, 30).getvalue())
     picture = open_picture(place / "q30.jpg")
     photo = shipped / "rrdb-photo_x2.pt"
     told: list[str] = []
     Chooser(None, tell=told.append).for_picture(picture)
     assert told == [f"network: {photo} (rrdb-photo ×2; suits a JPEG of quality 30)"]
-    poor = {**make_rrdb(2), "model": "rrdb", "degradation": "real"}
-    save_checkpoint(poor, shipped / "rrdb-real_x2.pt")
+    degraded = {**make_rrdb(2), "model": "rrdb", "degradation": "real"}
+    save_checkpoint(degraded, shipped / "rrdb-real_x2.pt")
     for model, degradation in ((None, "real"), ("rrdb", "real"), ("srcnn", "photo")):
         checkpoint = Chooser(model, tell=told.append).for_picture(picture).checkpoint
         assert (checkpoint["model"], checkpoint["degradation"]) == (model or "rrdb", degradation)
     assert told[1] == f"network: {shipped / 'rrdb-real_x2.pt'} (rrdb-real ×2; suits a JPEG of quality 30)"
+
+
+@pytest.mark.parametrize("model", ["rrdb", "srcnn"])
+def test_for_another_degraded_picture_no_file_is_opened_again(shipped, place, photograph, pictures, monkeypatch, model):
+    """Of rrdb there is a network for such, of srcnn one for photographs stands in, for those too."""
+    (place / "q30.jpg").write_bytes(as_jpeg(photograph, 30).getvalue())
+    save_checkpoint({**make_rrdb(2), "model": "rrdb", "degradation": "real"}, shipped / "rrdb-real_x2.pt")
+    told: list[str] = []
+    chooser = Chooser(model, tell=told.append)
+    first, photo = (chooser.for_picture(one) for one in (open_picture(place / "q30.jpg"), pictures["q60.jpg"]))
+    assert (first is photo) == (model == "srcnn") and len(told) == len({id(first), id(photo)})
+    for name in ("fitting_heads", "load_checkpoint"):
+        monkeypatch.setattr(choosing, name, lambda *_, **__: pytest.fail("a file was opened"))
+    assert chooser.for_picture(open_picture(place / "q30.jpg")) is first
 
 
 def test_films_get_the_fast_network(shipped, place, pictures):
