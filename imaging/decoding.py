@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImagePalette, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from imaging import colours, depth, heif, metadata, transparency
@@ -25,7 +26,7 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)  # its remarks on odd files 
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # the kinds whose frames are an animation; all others have pages
 NO_PAGES = ("MPO", "PSD")  # previews of a camera, layers of a drawing
-REDUCED, HEIGHT, SAMPLES, COLOUR_MAP, SAMPLE_FORMAT = 254, 257, 277, 320, 339  # tags of TIFF
+REDUCED, HEIGHT, BITS, SAMPLES, COLOUR_MAP, SAMPLE_FORMAT = 254, 257, 258, 277, 320, 339  # tags of TIFF
 X_RESOLUTION = 282  # of EXIF
 MASTERING = (b"mDCV", b"cLLI")  # chunks of PNG
 VERSION = 1057  # the resource of a PSD that says whether it holds more than layers
@@ -61,9 +62,10 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
     _refuse(image)
     if _has_layers_only(image):
         picture.remarks.append("says that it has layers only, and may be blank: save it with maximum compatibility")
-    tables = getattr(image, "quantization", None) if kind in ("JPEG", "MPO") else None
-    if tables and (table := next(iter(tables.values()))):
-        picture.quality = jpeg_quality(table)
+    if isinstance(image, JpegImageFile):
+        *_, number = image.layer[0]  # of luma's table: in the file it may stand behind others
+        if table := image.quantization.get(number):
+            picture.quality = jpeg_quality(table)
     _describe_colours(image, picture, path)
     pixels = depth.deep_pixels(image, path) if frames == range(1) else None
     if pixels is None and (lost := depth.lost_depth(image, path, frames != range(1))):
@@ -146,8 +148,9 @@ def _refuse(image: ImageFile) -> None:
     """Raise for what Pillow would run as a program, or show as a black area without a word."""
     if image.format == "EPS":  # Pillow would have Ghostscript run the program that such a file is
         raise UserError("is a drawing (EPS); save it as a picture of pixels")
-    if isinstance(image, TiffImageFile) and 2 in image.tag_v2.get(SAMPLE_FORMAT, ()):
-        raise UserError("its values are signed, from −128 to 127: save it with values from 0 up")
+    if isinstance(image, TiffImageFile):
+        for form, bits in zip(image.tag_v2.get(SAMPLE_FORMAT, ()), image.tag_v2.get(BITS, ()), strict=False):
+            depth.check_samples(form, bits)
     last_rows = (tile.extents[3] for tile in image.tile if tile.extents)
     if isinstance(image, TiffImageFile) and max(last_rows) < image.tag_v2[HEIGHT]:
         raise OSError(depth.ENDED)

@@ -19,8 +19,17 @@ from imaging.heif import read_properties
 
 RAW = re.compile(r"(L|LA|RGB|RGBA|RGBX|RGBa|CMYK);16([BLN])")  # Pillow's names of how 16 bits lie in a file
 NATIVE = "L" if sys.byteorder == "little" else "B"
+SIGNED, FLOATS = 2, (3, 5, 6)  # TIFF's SampleFormat: whole numbers, fractions and complex numbers of both
 ENDED = "its pixels end too early"
 AGREED = ("TIFF", "PNG", "PPM", "JPEG2000")  # kinds whose whole numbers run from black to white
+
+
+def check_samples(form: int, bits: int) -> None:
+    """Raise UserError for samples of a TIFF that have no black and white: `form` is what its tag SampleFormat says."""
+    if form == SIGNED:
+        raise UserError("its values are signed: save it with values from 0 up")
+    if form in FLOATS or bits > 16:
+        raise UserError(f"its pixels have no agreed range ({bits} bits): save it with 8 or 16 bits")
 
 
 def raw_mode(image: ImageFile) -> str:

@@ -19,7 +19,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from imaging.console import UserError
-from imaging.depth import ENDED, scaled, undo_multiplication
+from imaging.depth import ENDED, check_samples, scaled, undo_multiplication
 from imaging.frames import STRIP, Frame, Picture, frame_channels, frame_size, frame_window, to_frame, upright
 from imaging.limits import check_pixels, guarded
 from imaging.metadata import DESCRIPTION, EXIF, GPS, ORIENTATION, XMP, as_it_was, checked_dpi, set_exif, set_xmp
@@ -62,7 +62,11 @@ def read_tiff(path, head: bytes, last_try: bool = False) -> Picture | None:
             return None
         if raw or head[8:10] == b"CR":  # all that there is of colours is a preview
             raise UserError("is a camera's raw file: develop it first, and save it as TIFF or PNG")
-        return _read_page(path, file, page) if ours or last_try else None
+        if not (ours or last_try):
+            return None
+        for form, bits in zip(_each(page.sampleformat), _each(page.bitspersample), strict=False):
+            check_samples(form, bits)
+        return _read_page(path, file, page)
 
 
 def _choose_page(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, bool]:
@@ -75,6 +79,11 @@ def _choose_page(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, bool]:
 
 def _is_full(page: tifffile.TiffPage) -> bool:
     return not page.subfiletype & 1
+
+
+def _each(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    """What a tag says of each channel, or of all in one word."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _read_page(path, file: tifffile.TiffFile, page: tifffile.TiffPage) -> Picture | None:

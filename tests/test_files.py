@@ -729,3 +729,22 @@ def test_an_icon_whose_alpha_is_empty_is_seen(tmp_path, capsys):
     (tmp_path / "x.ico").write_bytes(struct.pack("<HHH", 0, 1, 1) + entry + data)
     alpha, told = alpha_of(tmp_path / "x.ico", capsys)
     assert alpha is None and "would hide all of it" in told
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("layout", ["contig", "separate"])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("i1", "signed"), ("i2", "signed"), ("i4", "signed"), ("u4", "32 bits"), ("f2", "16 bits"), ("f4", "32 bits"),
+     ("f8", "64 bits"), ("c8", "64 bits")],
+)  # fmt: skip
+def test_a_tiff_of_numbers_without_black_and_white_is_refused(tmp_path, channels, layout, kind, words):
+    """Of three channels they came out black, or the file was called damaged."""
+    values = numpy.arange(20 * 30 * channels).reshape(20, 30, channels)
+    laid = {"photometric": "rgb", "planarconfig": layout} if channels > 1 else {"photometric": "minisblack"}
+    if layout == "separate":
+        values = numpy.moveaxis(values, 2, 0)
+    values = values.squeeze()
+    tifffile.imwrite(tmp_path / "x.tif", (values % 120).astype(kind), **laid)
+    with pytest.raises(UserError, match=rf"x\.tif: its (values are|pixels have no agreed range \().*{words}"):
+        open_picture(tmp_path / "x.tif")
