@@ -16,6 +16,9 @@ from imaging.images import rgb_to_luma
 SIDE = 1024  # pixels of the central square that is looked at
 JPEG_BLOCK = 8
 NOISE_BLOCK = 8  # coefficients a side
+LEAST_BLOCKS = 16  # that noise is looked for in
+LEAST_NOISE = 2.0  # levels
+MOST_COARSE, MOST_ALONG_AXES = 1.35, 1.6  # of white noise, over its finest slanting details; 1.0 in expectation
 
 # The first table of the JPEG standard (ISO/IEC 10918-1, table K.1), in rows: what libjpeg scales by the quality.
 LUMINANCE_TABLE = (
@@ -31,25 +34,21 @@ class Traces:
 
     quality: int | None  # of the JPEG that it is, 1 to 100
     blocks: float = 1.0  # the step of luma at the edges of JPEG's blocks, over that elsewhere
-    noise: float = 0.0  # σ of luma's in 8-bit levels, where it lies over all of the picture; else 0
+    noise: float = 0.0  # σ in 8-bit levels, where it lies over all of the picture; else 0
     drawn: bool = False  # it has few colours, as drawings and text have, and no photograph
 
 
 def look_at(picture: Picture) -> Traces:
-    """The traces in the middle of a picture's first frame; transparency does not count.
-
-    A JPEG's own tables tell all that is asked: its pixels are not looked at.
-    """
-    if picture.quality is not None:
-        return Traces(picture.quality)
+    """The traces in the middle of a picture's first frame; what is transparent does not count for noise."""
     frame = picture.frames[0]
     height, width = frame_size(frame)
     # From a multiple of a block on, so that it is known where the blocks are.
     top, left = (max(0, side - SIDE) // 2 // JPEG_BLOCK * JPEG_BLOCK for side in (height, width))
     pixels = read_window(frame, top, min(height, top + SIDE), left, min(width, left + SIDE))
+    visible = pixels[:, -1:] > 0 if pixels.shape[1] in (2, 4) else torch.tensor(True)
     pixels = pixels[:, :3] if pixels.shape[1] > 2 else pixels[:, :1].expand(-1, 3, -1, -1)
-    luma = rgb_to_luma(pixels)
-    return Traces(None, blockiness(luma), noisiness(luma), is_drawn(pixels))
+    noise = noisiness(pixels * visible)  # black does not count
+    return Traces(picture.quality, blockiness(rgb_to_luma(pixels)), noise, is_drawn(pixels))
 
 
 def jpeg_quality(table: list[int]) -> int:
@@ -79,28 +78,49 @@ def blockiness(luma: Tensor) -> float:
     return ((means[-1] + tiny) / (means[:-1].median() + tiny)).item()
 
 
-def noisiness(luma: Tensor) -> float:
-    """σ, in 8-bit levels, of noise that lies over all of luma (1, 1, H, W); 0.0 where there is none.
+def noisiness(pixels: Tensor) -> float:
+    """σ, in 8-bit levels, of white noise that lies over all of pixels (1, C, H, W); 0.0 where there is none.
 
-    Diagonal differences (the HH band of Haar's wavelet) hardly see edges and shades, and white noise as strongly as it
-    is. Taken over blocks of 16×16 pixels they are alike everywhere if noise makes them; what texture makes differs from
-    place to place, and is none. Noise under two levels is not found, nor any in pictures of less than 64 pixels a side.
+    Told by the slanting details of Haar's wavelet (its HH band) at two levels, in the tenth of the blocks of 16×16
+    pixels that has least of the coarse ones. White noise is as strong at both, and along the axes; texture has more of
+    the coarse, edges have more along the axes. Blocks with black or white do not count, for there noise is cut off.
+    Noise under two levels is not found, nor any in pictures of less than 64 pixels a side.
     """
-    height, width = (side // 2 * 2 for side in luma.shape[-2:])
+    height, width = (side // 4 * 4 for side in pixels.shape[-2:])
     if min(height, width) < 64:
         return 0.0
-    rows = luma[..., 0:height:2, :width] - luma[..., 1:height:2, :width]
-    diagonal = (rows[..., 0::2] - rows[..., 1::2]) / 2
-    blocks = 255 * F.avg_pool2d(diagonal.square(), NOISE_BLOCK, NOISE_BLOCK // 2).sqrt()
-    least, low, middle = blocks.flatten().quantile(torch.tensor([0.05, 0.1, 0.5])).tolist()
-    return low if low > 1.5 and middle < 1.7 * least else 0.0
+    halves, across, down, fine = haar(255 * pixels[..., :height, :width])
+    *_, coarse = haar(halves)
+    cut_off = ((pixels < 2 / 255) | (pixels > 253 / 255)).any(1, keepdim=True)[..., :height, :width]
+    counts = F.max_pool2d(cut_off.float(), 2 * NOISE_BLOCK, NOISE_BLOCK) == 0
+    if counts.sum() < LEAST_BLOCKS:
+        return 0.0
+    energy, coarse_energy = block_energy(fine, NOISE_BLOCK)[counts], block_energy(coarse, NOISE_BLOCK // 2)[counts]
+    axes_energy = (block_energy(across, NOISE_BLOCK) + block_energy(down, NOISE_BLOCK))[counts] / 2
+    calm = coarse_energy <= coarse_energy.quantile(0.1)
+    variance, coarse_variance, axes_variance = (e[calm].mean().item() for e in (energy, coarse_energy, axes_energy))
+    white = coarse_variance < MOST_COARSE**2 * variance and axes_variance < MOST_ALONG_AXES**2 * variance
+    return variance**0.5 if white and variance > LEAST_NOISE**2 else 0.0
+
+
+def haar(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Haar's wavelet of (1, C, H, W) with even sides: the four bands (1, C, H/2, W/2), LL first, HH last."""
+    top, bottom = pixels[..., 0::2, :], pixels[..., 1::2, :]
+    a, b, c, d = top[..., 0::2], top[..., 1::2], bottom[..., 0::2], bottom[..., 1::2]
+    return (a + b + c + d) / 2, (a - b + c - d) / 2, (a + b - c - d) / 2, (a - b - c + d) / 2
+
+
+def block_energy(band: Tensor, side: int) -> Tensor:
+    """The mean square of (1, C, H, W) in blocks of so many pixels a side, which overlap by half."""
+    return F.avg_pool2d(band.square().mean(1, keepdim=True), side, side // 2)
 
 
 def is_drawn(pixels: Tensor) -> bool:
     """Whether (1, 3, H, W) has as few colours as only drawings, charts and text have: 64, or one for 200 pixels.
 
-    Greys alone are never more than 256, of a photograph either. Once JPEG has been at a drawing it has many colours.
+    Greys alone are never more than 256, of a photograph either, and of a dark one few: there it is 16. Once JPEG has
+    been at a drawing it has many colours.
     """
     red, green, blue = (255 * pixels[0]).round().long().flatten(1)
     colours = len((red << 16 | green << 8 | blue).unique())
-    return colours <= 64 or (200 * colours <= len(red) and not red.equal(green))
+    return colours <= 16 if red.equal(green) else colours <= max(64, len(red) // 200)

@@ -52,6 +52,13 @@ def pictures(place, photograph):
     (Traces(None, 1.0, 3.0, False), "photo"),
     (Traces(None, 1.0, 12.0, False), "real"),
     (Traces(30, 1.0, 0.0, False), "real"),
+    (Traces(95, 1.0, 0.0, False), "bicubic"),
+    (Traces(95, 1.15, 0.0, False), "bicubic"),
+    (Traces(95, 1.3, 0.0, False), "photo"),  # saved before with less
+    (Traces(95, 1.0, 3.0, False), "photo"),
+    (Traces(95, 1.0, 12.0, False), "real"),
+    (Traces(75, 1.0, 12.0, False), "real"),
+    (Traces(60, 1.0, 0.0, True), "photo"),  # a small or plain one has few colours too
     (Traces(60, 1.0, 0.0, False), "photo"),  # JPEG with other places of its blocks, turned for instance
     (Traces(85, 1.2, 0.0, False), "photo"),
     (Traces(100, 1.0, 0.0, False), "bicubic"),

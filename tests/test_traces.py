@@ -1,13 +1,14 @@
 """What is told of a picture's past: made with known qualities, and read back."""
 
 import io
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 from imaging import distortions, traces
-from imaging.files import open_picture
+from imaging.files import open_picture, read_picture
 from imaging.images import resize, rgb_to_luma, to_image
 from imaging.saving import write_picture
 
@@ -52,6 +53,53 @@ def test_noise_is_found_and_texture_is_none(photograph, sigma):
     assert traces.noisiness(slope) == traces.noisiness(grating) == traces.noisiness(rgb_to_luma(photograph)) == 0
 
 
+def noisy(sigma: float, channels: int = 3) -> torch.Tensor:
+    """A slope of grey with noise of the same or of its own in each channel, 8 bits, (1, 3, 120, 150)."""
+    noise = sigma / 255 * torch.randn(1, channels, 120, 150, generator=torch.Generator().manual_seed(0))
+    return (255 * (torch.linspace(0.2, 0.8, 150) + noise)).round().expand(-1, 3, -1, -1).clamp(0, 255) / 255
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["x.png", "x.jpg"])
+def test_noise_of_grey_and_of_colours_is_found_in_jpegs_too(place, channels, name):
+    to_image(noisy(10, channels)).save(name, **({"quality": 95, "subsampling": 0} if name == "x.jpg" else {}))
+    assert traces.look_at(open_picture(place / name)).noise == pytest.approx(10, rel=0.2)
+
+
+def test_noise_is_found_beside_what_is_too_bright_or_cut_out_for_it(place):
+    sky, cut = noisy(10), noisy(10)
+    sky[..., :60, :] = (sky[..., :60, :] + 0.9).clamp(0, 1)
+    cut[..., 30:90, :60] = 0
+    alpha = (cut > 0).all(dim=1, keepdim=True).float()
+    write_picture(place / "sky.png", sky)
+    write_picture(place / "cut.png", torch.cat((cut, alpha), dim=1))
+    beneath = torch.cat((torch.full_like(cut, 0.5), torch.zeros_like(alpha)), dim=1)  # plain, with noise nobody sees
+    beneath[:, :3, :60] += 10 / 255 * torch.randn(1, 3, 60, 150, generator=torch.Generator().manual_seed(0))
+    write_picture(place / "beneath.png", beneath.clamp(0, 1))
+    found = {name: traces.look_at(open_picture(place / f"{name}.png")).noise for name in ("sky", "cut", "beneath")}
+    assert found == {"sky": pytest.approx(10, rel=0.2), "cut": pytest.approx(10, rel=0.2), "beneath": 0}
+
+
+@pytest.mark.parametrize("name", ["grass.png", "gravel.png", "coins.png"])
+@pytest.mark.parametrize("shrink", [1, 2, 4])
+def test_the_finest_texture_is_no_noise(name, shrink):
+    texture = read_picture(Path(__file__).parents[1] / "images_raw" / name)
+    assert traces.noisiness(resize(texture, 1 / shrink)) == 0
+
+
+def test_the_quality_is_that_of_the_table_that_luma_has(place, photograph):
+    """Tables stand in any order, and one may be there that nothing uses."""
+    to_image(photograph).save("x.jpg", quality=60)
+    data = (place / "x.jpg").read_bytes()
+    luma, colour = (data.index(b"\xff\xdb\x00\x43" + bytes([number])) for number in (0, 1))
+    first, second = data[luma : luma + 69], data[colour : colour + 69]
+    swapped = data.replace(first, b"?").replace(second, first).replace(b"?", second)
+    unused = data[:2] + b"\xff\xdb\x00\x43\x03" + b"\xff" * 64 + data[2:]
+    for changed in (swapped, unused):
+        (place / "y.jpg").write_bytes(changed)
+        assert abs(open_picture(place / "y.jpg").quality - 60) <= 1
+
+
 def test_drawings_are_told_from_photographs(photograph):
     drawn = torch.zeros(1, 3, 20, 30)
     drawn[:, 0, :10], drawn[..., 20:] = 0.5, 1.0
@@ -59,3 +107,5 @@ def test_drawings_are_told_from_photographs(photograph):
     assert traces.is_drawn(drawn) and not traces.is_drawn(photograph) and not traces.is_drawn(grey)
     saved = distortions.jpeg(resize(drawn, 4).clamp(0, 1), torch.tensor([75]))
     assert not traces.is_drawn(saved)
+    dark = (grey * 50).round() / 255  # of few greys, and a photograph still
+    assert 16 < len(dark.unique()) <= 64 and not traces.is_drawn(dark)
