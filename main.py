@@ -29,9 +29,10 @@ DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two minutes on two CPU 
 UPSCALE_HELP = """\
 Enlarge pictures of any kind and size. Without -m the newest checkpoint is used that a training wrote into models/ and
 that still has its name, else of those that came with the program the one that suits the picture: for JPEGs and noise
-that for photographs. The first line says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; a tag after MODEL
-says which weights, unless they came with the program. Of a folder the structure is kept. Depth, transparency, colour
-profile, resolution, EXIF, XMP and comments are those of the picture; animations stay such (.gif, .webp or .png).
+that for photographs, for low qualities and strong noise that for degraded pictures. The first line says which. Results
+go to images_upscaled/NAME.xS.MODEL.DATE.png; a tag after MODEL says which weights, unless they came with the program.
+Of a folder the structure is kept. Depth, transparency, colour profile, resolution, EXIF, XMP and comments are those of
+the picture; animations stay such (.gif, .webp or .png).
 
 Films (.mp4 .mkv .mov .webm .avi .ts and others, with the package av) keep the time of every picture, their sound and
 subtitles. A run that was stopped goes on where it was. Under torchrun several processes share films and folders.

@@ -23,8 +23,8 @@ gets -e more epochs, in a new file. Ctrl-C saves and stops.
 
   bicubic  only shrunk, as in the published tables
   photo    as a camera or a web site makes them: a little blurred, sharpened or noisy, and most of them JPEG
-  real     Real-ESRGAN's second-order degradation: blurred, noisy and compressed, and all that twice; three in ten as
-           in photo, none with --paper. rrdb is then Real-ESRNet, esrgan is Real-ESRGAN
+  real     Real-ESRGAN's second-order degradation: blurred, noisy and compressed, and all that twice; six in ten as
+           in photo, but further, none with --paper. rrdb is then Real-ESRNet, esrgan is Real-ESRGAN
 
 Pairs that others have made are learnt from as they are: two folders or lists (-i HIGH --lq LOW), whose names agree up
 to the kind of file and a tail such as x4; one folder that has gt/ and lq/, hq/ and lq/, or HR/ and LR/; ID.large.* and

@@ -202,6 +202,8 @@ def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settin
         if now["learning_rate"] != before["learning_rate"]:
             note(f"learning rate {before['learning_rate']:g} → {now['learning_rate']:g}")
         return path
+    if changed:
+        note(f"other than before: {', '.join(changed)}")
     if not same_data or any(change.startswith(("adversarial.", "choose_by_val")) for change in changed):
         state.best = -math.inf  # measured on other pictures, or in another unit
     if changed:

@@ -600,7 +600,7 @@ def test_a_finished_run_goes_on_by_the_other_optimizer(photographs, muon):
 
 
 @pytest.mark.parametrize(("weight", "best"), [(0.0, 123.0), (1.0, -math.inf)])
-def test_what_was_best_stays_so_while_it_is_measured_alike(photographs, weight, best):
+def test_what_was_best_stays_so_while_it_is_measured_alike(photographs, weight, best, capsys):
     path = train(ADVERSARIAL, [photographs], 1, ANEW, CPU)
     checkpoint = load_checkpoint(path)
     checkpoint["training"]["best"] = 123.0
@@ -609,6 +609,8 @@ def test_what_was_best_stays_so_while_it_is_measured_alike(photographs, weight, 
     state = resume.RunState.from_dict(checkpoint["training"])
     resume.continue_run(checkpoint, state, path, settings, training.Data([photographs], settings))
     assert state.best == best
+    told = "other than before: adversarial.consistency_weight 0.0 → 1.0" in capsys.readouterr().err
+    assert told == bool(weight)
 
 
 def test_a_file_of_vgg_may_lie_elsewhere(photographs):

@@ -12,6 +12,7 @@ import argparse
 import io
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +33,7 @@ from engine.checkpoints import load_checkpoint
 from engine.devices import choose_device, choose_precision
 from engine.networks import load_network
 from engine.upscaling import Tiling, upscale
-from imaging.console import UsageError, run_command
+from imaging.console import UsageError, UserError, note, one_of_many, run_command
 from imaging.files import read_picture
 from imaging.folders import find_pictures
 from imaging.images import crop_to_multiple, from_bytes, psnr, resize, size_of, ssim, to_image
@@ -52,6 +53,20 @@ def degraded(high: Tensor, scale: int, quality: int | None) -> Tensor:
     return from_bytes(torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None])
 
 
+def sharp_pictures(folders: list[Path], scale: int) -> Iterator[tuple[Path, Tensor]]:
+    """Every picture (1, 3, H, W) that can be measured; the others are named and left out, as by `evaluate`."""
+    for path in [path for folder in folders for path in find_pictures(folder)]:
+        try:
+            with one_of_many(path):
+                high = crop_to_multiple(read_picture(path), scale)
+            if min(size_of(high)) < 11 + 2 * scale:
+                raise UserError(f"{path}: too few pixels to measure")
+        except UserError as error:
+            note(f"left out: {error}")
+            continue
+        yield path, high
+
+
 def measure(restored: Tensor, high: Tensor, scale: int) -> dict[str, float]:
     """Figures of one picture."""
     decibels = psnr(restored, high, scale).clamp(max=100).item()
@@ -62,8 +77,7 @@ def climb(folders: list[Path], networks: dict[str, torch.nn.Module], scale: int)
     """Method → rung → the mean of every figure over all pictures."""
     tiling = Tiling(precision=choose_precision("fp32", choose_device(cpu=True)))
     rows: dict[str, dict[str, list[dict]]] = {}
-    for path in [path for folder in folders for path in find_pictures(folder)]:
-        high = crop_to_multiple(read_picture(path), scale)
+    for path, high in sharp_pictures(folders, scale):
         rows.setdefault("ground truth", {}).setdefault("clean", []).append(measure(high, high, scale))
         for quality in QUALITIES:
             low = degraded(high, scale, quality)
@@ -73,6 +87,8 @@ def climb(folders: list[Path], networks: dict[str, torch.nn.Module], scale: int)
             for name, picture in restored.items():
                 rows.setdefault(name, {}).setdefault(rung, []).append(measure(picture, high, scale))
         print(f"  {path}", file=sys.stderr, flush=True)
+    if not rows:
+        raise UserError(f"-i {' '.join(map(str, folders))}: no picture that can be measured")
     return {
         name: {
             rung: {key: sum(one[key] for one in found) / len(found) for key in found[0]} for rung, found in by.items()
@@ -96,6 +112,8 @@ def main(options: argparse.Namespace) -> None:
     """The command line of this script."""
     if options.json:
         check_writable(options.json)
+    if len({path.stem for path in options.model}) < len(options.model):
+        raise UsageError("-m: two files of one name, which is what they are called in the table: rename one")
     loaded = {path.stem: load_checkpoint(path) for path in options.model}
     scales = {checkpoint["scale"] for checkpoint in loaded.values()} or {4}
     if len(scales) > 1:

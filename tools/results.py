@@ -197,7 +197,7 @@ def draw_trade(folder: Path, faithful: dict, sharp: dict, vgg: nn.Module, path: 
         line = [(figures["psnr"], 100 * figures[layer] / start) for _, figures in points]
         axis.plot(*zip(*line, strict=True), marker="o", label=f"{layer}, as a share of RRDB's")
     for (alpha, _), at in list(zip(points, line, strict=True))[::2]:  # beside the lower line alone
-        axis.annotate(f"α = {alpha:g}", at, textcoords="offset points", xytext=(8, -12), fontsize=9)
+        axis.annotate(f"α = {alpha:g}", at, textcoords="offset points", xytext=(12, -9), fontsize=9)
     axis.set(xlabel="PSNR on Set5 ×4 (dB): faithful →", ylabel="distance to VGG19's features (%): looks right ↓")
     axis.set_title("From ESRGAN (α = 1) to RRDB (α = 0): looks are paid for with PSNR")
     axis.margins(0.12)
