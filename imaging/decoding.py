@@ -20,7 +20,7 @@ from imaging.limits import check_pixels
 from imaging.png import composed_frames, read_chunks
 from imaging.profiles import unread_profile
 from imaging.tiff import read_tiff
-from imaging.traces import jpeg_quality
+from imaging.traces import jpeg_quality, webp_is_lossy
 
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # its remarks on odd files would reach the terminal
 
@@ -62,10 +62,7 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
     _refuse(image)
     if _has_layers_only(image):
         picture.remarks.append("says that it has layers only, and may be blank: save it with maximum compatibility")
-    if isinstance(image, JpegImageFile):
-        *_, number = image.layer[0]  # of luma's table: in the file it may stand behind others
-        if table := image.quantization.get(number):
-            picture.quality = jpeg_quality(table)
+    _note_losses(image, picture, path)
     _describe_colours(image, picture, path)
     pixels = depth.deep_pixels(image, path) if frames == range(1) else None
     if pixels is None and (lost := depth.lost_depth(image, path, frames != range(1))):
@@ -93,6 +90,18 @@ def _through_pillow(image: ImageFile, path, pixels_only: bool) -> Picture:
         metadata.set_words(picture, image, path)
     picture.frames = _alike(picture.frames)
     return picture
+
+
+def _note_losses(image: ImageFile, picture: Picture, path) -> None:
+    """Put into the picture how good a JPEG it is, or whether its file left something out."""
+    if isinstance(image, JpegImageFile):
+        *_, number = image.layer[0]  # of luma's table: in the file it may stand behind others
+        if table := image.quantization.get(number):
+            picture.quality = jpeg_quality(table)
+    elif picture.kind == "WEBP":
+        picture.lossy = webp_is_lossy(path)
+    else:  # AVIF and HEIC can keep all, and hardly ever do
+        picture.lossy = picture.kind in ("AVIF", "HEIF") or image.info.get("compression") == "jpeg"
 
 
 def _choose_frames(image: ImageFile, picture: Picture, path, pixels_only: bool) -> range:

@@ -41,6 +41,7 @@ class Picture:
     xmp: bytes = b""
     texts: dict[str, str] = field(default_factory=dict)  # by PNG's keywords; "Comment" is what JPEG and GIF have too
     quality: int | None = None  # of the JPEG that it was, 1 to 100
+    lossy: bool = False  # it was a WebP, AVIF, HEIC or TIFF that had left something out
     remarks: list[str] = field(default_factory=list)  # what its reader must be told of it
 
 

@@ -4,6 +4,7 @@ look_at(picture).blocks     1.0 in a sound picture, 1.1 and more where JPEG has 
 look_at(picture).noise      0.0 in a sound picture, about σ where noise lies over all of it
 """
 
+import struct
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from imaging.images import rgb_to_luma
 
 SIDE = 1024  # pixels of the central square that is looked at
 JPEG_BLOCK = 8
+RIFF_HEAD, FRAME_HEAD = 12, 16  # bytes of a WebP before its chunks, and of one of an animation before its own
 NOISE_BLOCK = 8  # coefficients a side
 LEAST_BLOCKS = 16  # that noise is looked for in
 LEAST_NOISE = 2.0  # levels
@@ -36,6 +38,7 @@ class Traces:
     blocks: float = 1.0  # the step of luma at the edges of JPEG's blocks, over that elsewhere
     noise: float = 0.0  # σ in 8-bit levels, where it lies over all of the picture; else 0
     drawn: bool = False  # it has few colours, as drawings and text have, and no photograph
+    lossy: bool = False  # it is of another kind than JPEG that leaves something out
 
 
 def look_at(picture: Picture) -> Traces:
@@ -48,7 +51,7 @@ def look_at(picture: Picture) -> Traces:
     visible = pixels[:, -1:] > 0 if pixels.shape[1] in (2, 4) else torch.tensor(True)
     pixels = pixels[:, :3] if pixels.shape[1] > 2 else pixels[:, :1].expand(-1, 3, -1, -1)
     noise = noisiness(pixels * visible)  # black does not count
-    return Traces(picture.quality, blockiness(rgb_to_luma(pixels)), noise, is_drawn(pixels))
+    return Traces(picture.quality, blockiness(rgb_to_luma(pixels)), noise, is_drawn(pixels), picture.lossy)
 
 
 def jpeg_quality(table: list[int]) -> int:
@@ -59,6 +62,18 @@ def jpeg_quality(table: list[int]) -> int:
     percent = 100 * sum(step for step, _ in steps) / sum(usual for _, usual in steps)
     quality = (200 - percent) / 2 if percent <= 100 else 5000 / percent
     return min(100, max(1, round(quality)))
+
+
+def webp_is_lossy(path) -> bool:
+    """Whether the first picture in a WebP is packed as VP8, which leaves things out, and not as VP8L."""
+    with open(path, "rb") as file:
+        file.seek(RIFF_HEAD)
+        while len(head := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            if name in (b"VP8 ", b"VP8L"):
+                return name == b"VP8 "
+            file.seek(FRAME_HEAD if name == b"ANMF" else size + size % 2, 1)
+    return False
 
 
 def blockiness(luma: Tensor) -> float:

@@ -58,6 +58,9 @@ def pictures(place, photograph):
     (Traces(95, 1.0, 3.0, False), "photo"),
     (Traces(95, 1.0, 12.0, False), "real"),
     (Traces(75, 1.0, 12.0, False), "real"),
+    (Traces(None, 1.0, 0.0, False, True), "photo"),
+    (Traces(None, 1.0, 12.0, False, True), "real"),
+    (Traces(None, 1.0, 0.0, True, True), "photo"),
     (Traces(60, 1.0, 0.0, True), "photo"),  # a small or plain one has few colours too
     (Traces(60, 1.0, 0.0, False), "photo"),  # JPEG with other places of its blocks, turned for instance
     (Traces(85, 1.2, 0.0, False), "photo"),

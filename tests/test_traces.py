@@ -28,6 +28,32 @@ def test_a_file_tells_its_quality_and_others_have_none(place, photograph):
     assert traces.look_at(open_picture(place / "a.png")).quality is None
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "lossy"),
+    [
+        ("x.webp", {"quality": 80}, True),
+        ("x.webp", {"lossless": True}, False),
+        ("x.webp", {"quality": 80, "icc_profile": b"VP8L" * 101, "exif": b"Exif\0\0VP8L"}, True),
+        ("x.webp", {"lossless": True, "icc_profile": b"VP8 " * 101}, False),
+        ("x.avif", {"quality": 80}, True),
+        ("x.tif", {"compression": "jpeg"}, True),
+        ("x.tif", {"compression": "tiff_lzw"}, False),
+        ("x.png", {}, False),
+        ("x.gif", {}, False),
+    ],
+)
+def test_a_file_tells_whether_it_left_something_out(place, photograph, name, options, lossy):
+    to_image(photograph).save(name, **options)
+    assert traces.look_at(open_picture(place / name)).lossy is lossy
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_so_does_an_animation(place, photograph, lossless):
+    first, second = (to_image(one) for one in (photograph, photograph.flip(-1)))
+    first.save("x.webp", save_all=True, append_images=[second], lossless=lossless)
+    assert len(Image.open("x.webp").info) and traces.webp_is_lossy(place / "x.webp") is not lossless
+
+
 @pytest.mark.parametrize("shift", [0, 3])
 def test_blocks_show_where_they_are(photograph, shift):
     """JPEG's grid begins in the corner; a picture cut elsewhere has none there, nor has a sound one."""
