@@ -1,7 +1,7 @@
 """What is told of a picture's past: made with known qualities, and read back."""
 
+import importlib.resources
 import io
-from pathlib import Path
 
 import pytest
 import torch
@@ -109,7 +109,8 @@ def test_noise_is_found_beside_what_is_too_bright_or_cut_out_for_it(place):
 @pytest.mark.parametrize("name", ["grass.png", "gravel.png", "coins.png"])
 @pytest.mark.parametrize("shrink", [1, 2, 4])
 def test_the_finest_texture_is_no_noise(name, shrink):
-    texture = read_picture(Path(__file__).parents[1] / "images_raw" / name)
+    with importlib.resources.as_file(importlib.resources.files("skimage") / "data" / name) as path:
+        texture = read_picture(path)
     assert traces.noisiness(resize(texture, 1 / shrink)) == 0
 
 
