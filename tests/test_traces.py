@@ -51,7 +51,7 @@ def test_a_file_tells_whether_it_left_something_out(place, photograph, name, opt
 def test_so_does_an_animation(place, photograph, lossless):
     first, second = (to_image(one) for one in (photograph, photograph.flip(-1)))
     first.save("x.webp", save_all=True, append_images=[second], lossless=lossless)
-    assert len(Image.open("x.webp").info) and traces.webp_is_lossy(place / "x.webp") is not lossless
+    assert traces.webp_is_lossy(place / "x.webp") is not lossless
 
 
 @pytest.mark.parametrize("shift", [0, 3])
