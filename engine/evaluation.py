@@ -86,9 +86,11 @@ def evaluate_folder(folder: Named, settings: EvaluationSettings) -> dict:
 
 
 def _name(path: Path, folder: Named) -> str:
-    """What a picture is called below its folder."""
+    """What a picture is called below its folder, or as the one that was named."""
     top = folder[0] if isinstance(folder, tuple) else folder
-    return path.relative_to(top).as_posix() if isinstance(top, Path) and path.is_relative_to(top) else path.name
+    if isinstance(top, Path) and path != top and path.is_relative_to(top):
+        return path.relative_to(top).as_posix()
+    return path.name
 
 
 def _read(source: Source, settings: EvaluationSettings) -> tuple[Tensor | None, Tensor]:

@@ -57,6 +57,8 @@ def test_evaluation_by_hand(place, photograph):
     mean = sum(row["bicubic"]["psnr"] for row in figures["images"]) / 2
     assert figures["bicubic"]["psnr"] == pytest.approx(mean)
     assert "model" not in evaluate_folder(place / "Set", EvaluationSettings(3))
+    (row,) = evaluate_folder(place / "Set" / "one.png", EvaluationSettings(3))["images"]
+    assert row["name"] == "one.png"
     (place / "bad").mkdir()
     (place / "bad" / "x.png").write_text("")
     with pytest.raises(UserError, match="no picture that can be measured"):
