@@ -70,8 +70,7 @@ def evaluate_folder(folder: Named, settings: EvaluationSettings) -> dict:
         try:
             with one_of_many(path):
                 low, high = _read(source, settings)
-                if min(high.shape[-2:]) < 11 + 2 * scale:
-                    raise UserError(f"{path}: only {high.shape[-1]}×{high.shape[-2]} pixels, too few to measure")
+                check_size(path, high, scale)
                 rows.append(_row(_name(path, folder), low, high, settings))
                 grey += high.shape[1] == 1
         except UserError as error:
@@ -83,6 +82,12 @@ def evaluate_folder(folder: Named, settings: EvaluationSettings) -> dict:
         note(f"{folder}: {grey} of {len(rows)} files are grey: measured on their own values, 0 to 255, not on luma")
     means = {method: _means([row[method] for row in rows]) for method in rows[0] if method != "name"}
     return {**means, "images": rows}
+
+
+def check_size(path: Path, high: Tensor, scale: int) -> None:
+    """Raises UserError for a sharp picture (1, C, H, W) too small for SSIM inside a border of `scale` pixels."""
+    if min(high.shape[-2:]) < 11 + 2 * scale:
+        raise UserError(f"{path}: only {high.shape[-1]}×{high.shape[-2]} pixels, too few to measure")
 
 
 def _name(path: Path, folder: Named) -> str:

@@ -31,6 +31,7 @@ from torch import Tensor
 from engine.artifacts import grid_ratio
 from engine.checkpoints import load_checkpoint
 from engine.devices import choose_device, choose_precision
+from engine.evaluation import check_size
 from engine.networks import load_network
 from engine.upscaling import Tiling, upscale
 from imaging.console import UsageError, UserError, note, one_of_many, run_command
@@ -59,8 +60,7 @@ def sharp_pictures(folders: list[Path], scale: int) -> Iterator[tuple[Path, Tens
         try:
             with one_of_many(path):
                 high = crop_to_multiple(read_picture(path), scale)
-            if min(size_of(high)) < 11 + 2 * scale:
-                raise UserError(f"{path}: too few pixels to measure")
+            check_size(path, high, scale)
         except UserError as error:
             note(f"left out: {error}")
             continue
