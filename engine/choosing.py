@@ -30,19 +30,28 @@ BEST_FIRST = (
     "rrdb-photo", "srvgg-photo", "esrgan-photo", "esrgan-srvgg-photo",
     "rrdb-real", "srvgg-real", "esrgan-real", "esrgan-srvgg-real",
 )  # fmt: skip
-FAST = "srvgg"
 
-# From this quality on a JPEG counts as clean, and so does what shows less of JPEG's blocks. Of Set5 at quality 90 the
-# network for photographs makes 29.5 dB and the clean one 29.7, with dots along dark edges; at 85 it is 29.2 and 28.9.
-# A JPEG of 91 may have been one of a lower quality: three in five that were of 75 show more blocks than 1.2, and one in
-# seven that was never saved before. WebP, AVIF and HEIC do not tell their quality: of 14 held-out details the network
-# for photographs makes 0.3 dB more in WebP of 90 and AVIF of 80, and as much in WebP of 98 and AVIF of 95.
-SOUND_QUALITY, SOUND_BLOCKS, SOUND_JPEG_BLOCKS = 91, 1.1, 1.2
+# What is preferred to look at, where no kind is named: of photographs ESRGAN's result, of drawings, of text and of what
+# is degraded RRDB's (lessons/RESULTS.md, "What is preferred"). Of films the fast one's, for their pictures are many.
+CRISP, FAITHFUL, FAST = "esrgan", "rrdb", "srvgg"
 
-# A JPEG of less quality and a picture with more noise count as degraded. Of 14 details of held-out photographs and
-# drawings the RRDB for such makes 0.4 dB more than that for photographs at quality 20, 0.1 more at 30, 0.1 less at 40
-# and 0.2 at 50; at a noise of σ = 12 it makes 1.3 more, at 8 0.5 more, at 5 0.1 less.
-DEGRADED_QUALITY, DEGRADED_NOISE = 35, 6.0
+# A drawing, or text: more of it than this share is plain. Drawings of many colours and pages shrunk to a half have more
+# in nineteen of twenty, photographs in one of twenty, where a sky is overexposed or a night is black.
+PLAIN = 0.25
+
+# From this quality on a JPEG counts as clean, and so does what shows less of JPEG's blocks. Of 14 held-out details at
+# quality 98 the RRDB for photographs makes 0.1 dB less than the clean one, at 97 0.1 more, at 95 0.4, at 91 1.0; with
+# ESRGAN it is 0.0, 0.3, 0.8 and 1.4. A JPEG of 98 may have been one of a lower quality: three in five that were of 75
+# show more blocks than 1.2 when saved again at 91, and one in seven that was never saved before. WebP, AVIF and HEIC
+# do not tell their quality: of the same details the network for photographs makes 0.3 dB more in WebP of 90 and AVIF of
+# 80, and as much in WebP of 98 and AVIF of 95.
+SOUND_QUALITY, SOUND_BLOCKS, SOUND_JPEG_BLOCKS = 98, 1.1, 1.2
+
+# A JPEG of less quality and a picture with more noise count as degraded. Of JPEGs of quality 40 what the RRDB for such
+# makes was preferred 14 times of 16, at 50 4 times. Of 14 details of held-out photographs and drawings it makes 0.4 dB
+# more than that for photographs at quality 20, 0.1 more at 30, 0.1 less at 40 and 0.2 at 50; at a noise of σ = 12 1.3
+# more, at 8 0.5 more, at 5 0.1 less.
+DEGRADED_QUALITY, DEGRADED_NOISE = 45, 6.0
 
 # Where no network was trained on what a picture has been through, the next best thing to have been trained on.
 INSTEAD = {"real": "photo"}
@@ -244,6 +253,21 @@ def suiting_noise(noise: float) -> str:
     return "real" if noise > DEGRADED_NOISE else "photo"
 
 
+def preferred(traces: Traces) -> tuple[str, str, str]:
+    """The kind of network whose results people prefer to look at, for which degradation, and why.
+
+    Of a sound photograph ESRGAN for clean pictures makes a little more, but grit and hatching of noise too faint to be
+    found; the one for photographs does not.
+    """
+    degradation, why = suiting(traces)
+    if degradation == "real":
+        return FAITHFUL, degradation, why
+    has_all = traces.quality is None and not traces.lossy
+    if has_all and (traces.drawn or traces.plain > PLAIN):
+        return FAITHFUL, degradation, "a drawing or text"
+    return CRISP, "photo", why if degradation == "photo" else "a photograph"
+
+
 class Chooser:
     """The network for each picture: `model`, `other` and `alpha` are what `-m`, `--blend` and `--alpha` say.
 
@@ -265,7 +289,11 @@ class Chooser:
         """The network that enlarges it, ready to use."""
         if self.fixed:
             return self.fixed
-        return self.suited(self.model, *suiting(look_at(picture)))
+        traces = look_at(picture)
+        kind, degradation, why = preferred(traces)
+        if self.prefers(kind, degradation):
+            return self.suited(kind, degradation, why)
+        return self.suited(self.model, *suiting(traces))
 
     def for_film(self, film: Film) -> Chosen:
         """The network that enlarges all pictures of a film, ready to use.
@@ -273,8 +301,13 @@ class Chooser:
         There are so many that the fast SRVGG takes hours where RRDB takes days: it comes first.
         """
         degradation, why = ("bicubic", "a film stored without loss") if film.lossless else ("photo", "a film")
-        has_fast = self.model is None and find_shipped(model=FAST, degradation=degradation) is not None
-        return self.suited(FAST if has_fast else self.model, degradation, why)
+        return self.suited(FAST if self.prefers(FAST, degradation) else self.model, degradation, why)
+
+    def prefers(self, kind: str, degradation: str) -> bool:
+        """Whether no kind was named, and of this one a network for this degradation ships."""
+        if self.model is not None:
+            return False
+        return (kind, degradation) in self.chosen or find_shipped(model=kind, degradation=degradation) is not None
 
     def suited(self, model: str | None, degradation: str, why: str) -> Chosen:
         """Of what ships the network of this kind for this degradation, or for what is INSTEAD of it."""

@@ -2,6 +2,7 @@
 
 look_at(picture).blocks     1.0 in a sound picture, 1.1 and more where JPEG has left the edges of its blocks
 look_at(picture).noise      0.0 in a sound picture, about σ where noise lies over all of it
+look_at(picture).plain      0.0 in most photographs, 0.3 and more in drawings and text
 """
 
 import struct
@@ -39,10 +40,11 @@ class Traces:
     noise: float = 0.0  # σ in 8-bit levels, where it lies over all of the picture; else 0
     drawn: bool = False  # it has few colours, as drawings and text have, and no photograph
     lossy: bool = False  # it is of another kind than JPEG that leaves something out
+    plain: float = 0.0  # the share of its pixels that have the colour of those to the right and below
 
 
 def look_at(picture: Picture) -> Traces:
-    """The traces in the middle of a picture's first frame; what is transparent does not count for noise."""
+    """The traces in the middle of a picture's first frame; of what is transparent no noise and no plain area counts."""
     frame = picture.frames[0]
     height, width = frame_size(frame)
     # From a multiple of a block on, so that it is known where the blocks are.
@@ -51,7 +53,8 @@ def look_at(picture: Picture) -> Traces:
     visible = pixels[:, -1:] > 0 if pixels.shape[1] in (2, 4) else torch.tensor(True)
     pixels = pixels[:, :3] if pixels.shape[1] > 2 else pixels[:, :1].expand(-1, 3, -1, -1)
     noise = noisiness(pixels * visible)  # black does not count
-    return Traces(picture.quality, blockiness(rgb_to_luma(pixels)), noise, is_drawn(pixels), picture.lossy)
+    blocks, drawn, plain = blockiness(rgb_to_luma(pixels)), is_drawn(pixels), plainness(pixels, visible)
+    return Traces(picture.quality, blocks, noise, drawn, picture.lossy, plain)
 
 
 def jpeg_quality(table: list[int]) -> int:
@@ -139,3 +142,10 @@ def is_drawn(pixels: Tensor) -> bool:
     red, green, blue = (255 * pixels[0]).round().long().flatten(1)
     colours = len((red << 16 | green << 8 | blue).unique())
     return colours <= 16 if red.equal(green) else colours <= max(64, len(red) // 200)
+
+
+def plainness(pixels: Tensor, visible: Tensor) -> float:
+    """The share of the visible pixels of (1, 3, H, W) that are exactly like those to the right and below."""
+    alike = (pixels[..., :-1, 1:] == pixels[..., :-1, :-1]) & (pixels[..., 1:, :-1] == pixels[..., :-1, :-1])
+    counts = visible.expand(1, 1, *pixels.shape[-2:])[..., :-1, :-1]
+    return (alike.all(1, keepdim=True) & counts).sum().item() / max(1, counts.sum().item())

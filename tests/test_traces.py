@@ -136,3 +136,22 @@ def test_drawings_are_told_from_photographs(photograph):
     assert not traces.is_drawn(saved)
     dark = (grey * 50).round() / 255  # of few greys, and a photograph still
     assert 16 < len(dark.unique()) <= 64 and not traces.is_drawn(dark)
+
+
+def test_drawings_of_many_colours_are_mostly_plain_and_what_is_transparent_does_not_count(place, photograph):
+    def plain(name):
+        return traces.look_at(open_picture(place / name)).plain
+
+    image = to_image(photograph)
+    image.save("photograph.png")
+    sheet = Image.new("RGB", image.size, "white")
+    sheet.paste(image.resize((image.width // 2, image.height // 2)), (7, 5))
+    sheet.save("figure.png")  # a quarter of it is a photograph
+    image.putalpha(Image.new("L", image.size, 0))
+    image.paste(to_image(photograph).crop((0, 0, 60, 60)), (0, 0))
+    image.save("cut_out.png")
+    assert plain("photograph.png") < 0.02 and plain("cut_out.png") < 0.02
+    assert 0.7 < plain("figure.png") < 0.76
+    for colour, side in (("red", 20), ("red", 1)):  # a single pixel has no neighbours
+        Image.new("RGB", (side, side), colour).save(f"{side}.png")
+        assert plain(f"{side}.png") == (side > 1)
