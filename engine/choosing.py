@@ -254,7 +254,7 @@ def suiting_noise(noise: float) -> str:
 
 
 def preferred(traces: Traces) -> tuple[str, str, str]:
-    """The kind of network whose results people prefer to look at, for which degradation, and why.
+    """The kind of network whose results are preferred to look at, for which degradation, and why.
 
     Of a sound photograph ESRGAN for clean pictures makes a little more, but grit and hatching of noise too faint to be
     found; the one for photographs does not.
