@@ -29,7 +29,7 @@ DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two minutes on two CPU 
 UPSCALE_HELP = """\
 Enlarge pictures of any kind and size. Without -m the newest checkpoint is used that a training wrote into models/ and
 that still has its name, else of those that came with the program the one that suits the picture: of photographs a
-crisp one, esrgan, of drawings, text and what is degraded a faithful one, rrdb, which -m rrdb takes for all. The first
+crisp one, esrgan, of clean drawings and text and of what is degraded a faithful one, as -m rrdb is for all. The first
 line says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; a tag after MODEL says which weights, unless they
 came with the program.
 Of a folder the structure is kept. Depth, transparency, colour profile, resolution, EXIF, XMP and comments are those of

@@ -20,7 +20,7 @@ from engine.weights import blend
 from imaging.console import UsageError, UserError
 from imaging.films import Film
 from imaging.frames import Picture
-from imaging.traces import Traces, look_at
+from imaging.traces import PLAIN, Traces, look_at
 
 # What ships, by name. Of networks for the same pictures the one that is nearest to the truth is first; for clean ones
 # RRDB leads SRVGG by 0.2 dB and SRCNN by 1.2. For photographs SRVGG is ahead by 0.2 dB of PSNR at quality 85, and
@@ -35,14 +35,10 @@ BEST_FIRST = (
 # is degraded RRDB's (lessons/RESULTS.md, "What is preferred"). Of films the fast one's, for their pictures are many.
 CRISP, FAITHFUL, FAST = "esrgan", "rrdb", "srvgg"
 
-# A drawing, or text: more of it than this share is plain. Drawings of many colours and pages shrunk to a half have more
-# in nineteen of twenty, photographs in one of twenty, where a sky is overexposed or a night is black.
-PLAIN = 0.25
-
 # From this quality on a JPEG counts as clean, and so does what shows less of JPEG's blocks. Of 14 held-out details at
 # quality 98 the RRDB for photographs makes 0.1 dB less than the clean one, at 97 0.1 more, at 95 0.4, at 91 1.0; with
-# ESRGAN it is 0.0, 0.3, 0.8 and 1.4. A JPEG of 98 may have been one of a lower quality: three in five that were of 75
-# show more blocks than 1.2 when saved again at 91, and one in seven that was never saved before. WebP, AVIF and HEIC
+# ESRGAN it is 0.0, 0.3, 0.8 and 1.4. A JPEG of 98 may have been one of a lower quality: saved again at 91 three in
+# five that were of 75 show more blocks than 1.2, and one in seven that was never saved before. WebP, AVIF and HEIC
 # do not tell their quality: of the same details the network for photographs makes 0.3 dB more in WebP of 90 and AVIF of
 # 80, and as much in WebP of 98 and AVIF of 95.
 SOUND_QUALITY, SOUND_BLOCKS, SOUND_JPEG_BLOCKS = 98, 1.1, 1.2
@@ -264,8 +260,10 @@ def preferred(traces: Traces) -> tuple[str, str, str]:
         return FAITHFUL, degradation, why
     has_all = traces.quality is None and not traces.lossy
     if has_all and (traces.drawn or traces.plain > PLAIN):
-        return FAITHFUL, degradation, "a drawing or text"
-    return CRISP, "photo", why if degradation == "photo" else "a photograph"
+        return FAITHFUL, degradation, "a drawing or text" if degradation == "bicubic" else why
+    if degradation == "bicubic" and has_all:
+        why = "a picture without plain areas"
+    return CRISP, "photo", why
 
 
 class Chooser:
@@ -292,8 +290,9 @@ class Chooser:
         traces = look_at(picture)
         kind, degradation, why = preferred(traces)
         if self.prefers(kind, degradation):
-            return self.suited(kind, degradation, why)
-        return self.suited(self.model, *suiting(traces))
+            return self.suited(kind, degradation, f"suits {why}")
+        degradation, why = suiting(traces)
+        return self.suited(self.model, degradation, f"suits {why}")
 
     def for_film(self, film: Film) -> Chosen:
         """The network that enlarges all pictures of a film, ready to use.
@@ -301,7 +300,8 @@ class Chooser:
         There are so many that the fast SRVGG takes hours where RRDB takes days: it comes first.
         """
         degradation, why = ("bicubic", "a film stored without loss") if film.lossless else ("photo", "a film")
-        return self.suited(FAST if self.prefers(FAST, degradation) else self.model, degradation, why)
+        kind = FAST if self.prefers(FAST, degradation) else self.model
+        return self.suited(kind, degradation, f"suits {why}")
 
     def prefers(self, kind: str, degradation: str) -> bool:
         """Whether no kind was named, and of this one a network for this degradation ships."""
@@ -310,13 +310,16 @@ class Chooser:
         return (kind, degradation) in self.chosen or find_shipped(model=kind, degradation=degradation) is not None
 
     def suited(self, model: str | None, degradation: str, why: str) -> Chosen:
-        """Of what ships the network of this kind for this degradation, or for what is INSTEAD of it."""
+        """Of what ships the network of this kind for this degradation, else for what is INSTEAD of it, else any."""
         if (model, degradation) not in self.chosen:
-            chosen = choose_network(model, degradation=degradation, why=f"suits {why}")
-            if chosen and degradation in INSTEAD and chosen.checkpoint["degradation"] != degradation:
+            chosen = choose_network(model, degradation=degradation, why=why)
+            found = chosen.checkpoint["degradation"] if chosen else degradation
+            if found == degradation:
+                self.chosen[model, degradation] = self.ready(chosen)
+            elif degradation in INSTEAD:
                 self.chosen[model, degradation] = self.suited(model, INSTEAD[degradation], why)
             else:
-                self.chosen[model, degradation] = self.ready(chosen)
+                self.chosen[model, degradation] = self.suited(model, found, f"none of its kind {why}")
         return self.chosen[model, degradation]
 
     def ready(self, chosen: Chosen | None) -> Chosen:

@@ -73,7 +73,7 @@ def test_traces_of_jpeg_decide(traces, expected):
 
 @pytest.mark.parametrize("traces, kind, degradation", [
     (Traces(None), "esrgan", "photo"),
-    (Traces(None, plain=0.2), "esrgan", "photo"),
+    (Traces(None, plain=0.1), "esrgan", "photo"),
     (Traces(None, plain=0.3), "rrdb", "bicubic"),
     (Traces(None, plain=0.3, blocks=1.3), "rrdb", "photo"),
     (Traces(None, drawn=True), "rrdb", "bicubic"),
@@ -172,12 +172,16 @@ def test_films_get_the_fast_network(shipped, place, pictures):
     assert Chooser("srcnn").for_film(film(False)).checkpoint["model"] == "srcnn"
 
 
-def test_what_does_not_suit_is_not_said_to(shipped, pictures):
+@pytest.mark.parametrize("model", [None, "srcnn"])
+def test_what_does_not_suit_is_not_said_to_and_is_loaded_once(shipped, pictures, model):
     (shipped / "rrdb-photo_x2.pt").unlink()
     (shipped / "srcnn-photo_x2.pt").unlink()
     told: list[str] = []
-    Chooser(None, tell=told.append).for_picture(pictures["q60.jpg"])
-    assert told == [f"network: {shipped}/rrdb-bicubic_x2.pt (rrdb ×2; none that fits is trained yet: this one ships)"]
+    chooser = Chooser(model, tell=told.append)
+    assert chooser.for_picture(pictures["q60.jpg"]) is chooser.for_picture(pictures["sound.png"])
+    kind = model or "rrdb"
+    named = f"{shipped}/{kind}-bicubic_x2.pt ({kind} ×2; none of its kind suits a JPEG of quality 60)"
+    assert told == [f"network: {named}"]
 
 
 def test_a_file_and_ones_own_network_and_a_mixture_are_for_all_pictures(shipped, place, pictures):

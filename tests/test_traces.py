@@ -4,6 +4,7 @@ import importlib.resources
 import io
 
 import pytest
+import skimage.data
 import torch
 from PIL import Image
 
@@ -127,31 +128,45 @@ def test_the_quality_is_that_of_the_table_that_luma_has(place, photograph):
         assert abs(open_picture(place / "y.jpg").quality - 60) <= 1
 
 
-def test_drawings_are_told_from_photographs(photograph):
+def seen(place, image):
+    image.save("x.png")
+    return traces.look_at(open_picture(place / "x.png"))
+
+
+def test_drawings_are_told_from_photographs(place, photograph):
     drawn = torch.zeros(1, 3, 20, 30)
     drawn[:, 0, :10], drawn[..., 20:] = 0.5, 1.0
     grey = photograph[:, :1].expand(-1, 3, -1, -1)
-    assert traces.is_drawn(drawn) and not traces.is_drawn(photograph) and not traces.is_drawn(grey)
-    saved = distortions.jpeg(resize(drawn, 4).clamp(0, 1), torch.tensor([75]))
-    assert not traces.is_drawn(saved)
+    assert seen(place, to_image(drawn)).drawn
+    assert not seen(place, to_image(photograph)).drawn and not seen(place, to_image(grey)).drawn
+    assert not seen(place, to_image(distortions.jpeg(resize(drawn, 4).clamp(0, 1), torch.tensor([75])))).drawn
     dark = (grey * 50).round() / 255  # of few greys, and a photograph still
-    assert 16 < len(dark.unique()) <= 64 and not traces.is_drawn(dark)
+    assert 16 < len(dark.unique()) <= 64 and not seen(place, to_image(dark)).drawn
 
 
-def test_drawings_of_many_colours_are_mostly_plain_and_what_is_transparent_does_not_count(place, photograph):
-    def plain(name):
-        return traces.look_at(open_picture(place / name)).plain
+def test_photographs_of_few_colours_are_not_drawn(place):
+    """Toned, or as a GIF: large ones have less than one colour for 200 pixels."""
+    large = Image.fromarray(skimage.data.coffee())
+    tones = ([int(grey * share) for grey in range(256)] for share in (1, 0.8, 0.6))
+    toned = Image.merge("RGB", [large.convert("L").point(tone) for tone in tones])
+    dithered = large.convert("P", palette=Image.Palette.ADAPTIVE, colors=256).convert("RGB")
+    for image in (toned, dithered):
+        assert 64 < len(image.getcolors()) <= 256 and not seen(place, image).drawn
 
+
+def test_drawings_of_many_colours_are_plain_and_neither_a_border_nor_what_is_transparent_is(place, photograph):
     image = to_image(photograph)
-    image.save("photograph.png")
-    sheet = Image.new("RGB", image.size, "white")
-    sheet.paste(image.resize((image.width // 2, image.height // 2)), (7, 5))
-    sheet.save("figure.png")  # a quarter of it is a photograph
-    image.putalpha(Image.new("L", image.size, 0))
-    image.paste(to_image(photograph).crop((0, 0, 60, 60)), (0, 0))
-    image.save("cut_out.png")
-    assert plain("photograph.png") < 0.02 and plain("cut_out.png") < 0.02
-    assert 0.7 < plain("figure.png") < 0.76
-    for colour, side in (("red", 20), ("red", 1)):  # a single pixel has no neighbours
-        Image.new("RGB", (side, side), colour).save(f"{side}.png")
-        assert plain(f"{side}.png") == (side > 1)
+    sheet = Image.new("RGB", image.size, "white")  # an eighth of it is a photograph, in two corners
+    for corner in ((0, 0), (image.width * 3 // 4, image.height * 3 // 4)):
+        sheet.paste(image.resize((image.width // 4, image.height // 4)), corner)
+    assert 0.8 < seen(place, sheet).plain < 0.9
+    framed = Image.new("RGB", (2 * image.width, 2 * image.height), "white")
+    framed.paste(image, (9, 7))
+    cut_out = Image.new("RGBA", framed.size, (255, 255, 255, 0))
+    for corner in ((0, 0), (image.width, image.height)):  # no row and no column is without it
+        cut_out.paste(image, corner)
+    for sound in (image, framed, cut_out):
+        traced = seen(place, sound)
+        assert traced.plain < 0.02 and not traced.drawn
+    for side in (20, 1):  # a single pixel has no neighbours
+        assert seen(place, Image.new("RGB", (side, side), "red")).plain == (side > 1)
