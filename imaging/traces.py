@@ -63,6 +63,8 @@ def look_at(picture: Picture) -> Traces:
 
 def jpeg_quality(table: list[int]) -> int:
     """The quality, 1 to 100, that libjpeg gives a file whose luminance is quantised by these 64 steps."""
+    if set(table) == {1}:  # less there is not
+        return 100
     steps = [step for step in zip(table, LUMINANCE_TABLE, strict=True) if step[0] < 255]  # what is larger is cut
     if not steps:
         return 1
