@@ -288,11 +288,11 @@ class Chooser:
         if self.fixed:
             return self.fixed
         traces = look_at(picture)
-        kind, degradation, why = preferred(traces)
-        if self.prefers(kind, degradation):
-            return self.suited(kind, degradation, f"suits {why}")
-        degradation, why = suiting(traces)
-        return self.suited(self.model, degradation, f"suits {why}")
+        model: str | None
+        model, degradation, why = preferred(traces)
+        if not self.prefers(model, degradation):
+            model, (degradation, why) = self.model, suiting(traces)
+        return self.suited(model, degradation, f"suits {why}")
 
     def for_film(self, film: Film) -> Chosen:
         """The network that enlarges all pictures of a film, ready to use.

@@ -54,7 +54,7 @@ def look_at(picture: Picture) -> Traces:
     # From a multiple of a block on, so that it is known where the blocks are.
     top, left = (max(0, side - SIDE) // 2 // JPEG_BLOCK * JPEG_BLOCK for side in (height, width))
     pixels = read_window(frame, top, min(height, top + SIDE), left, min(width, left + SIDE))
-    visible = pixels[:, -1:] > 0 if pixels.shape[1] in (2, 4) else torch.tensor(True)
+    visible = pixels[:, -1:] > 0 if pixels.shape[1] in (2, 4) else torch.ones_like(pixels[:, :1], dtype=torch.bool)
     pixels = pixels[:, :3] if pixels.shape[1] > 2 else pixels[:, :1].expand(-1, 3, -1, -1)
     noise = noisiness(pixels * visible)  # black does not count
     blocks, plain = blockiness(rgb_to_luma(pixels)), plainness(pixels, visible)
@@ -140,12 +140,12 @@ def block_energy(band: Tensor, side: int) -> Tensor:
 
 
 def is_drawn(pixels: Tensor, visible: Tensor, plain: float) -> bool:
-    """Whether (1, 3, H, W) has as few colours as only drawings, charts and text have.
+    """Whether (1, 3, H, W), where (1, 1, H, W) is visible, has as few colours as only drawings, charts and text have.
 
     That is 64, or one for 200 pixels where much is plain; of greys alone, of which a photograph has few too, 16. Once
     JPEG has been at a drawing it has many colours.
     """
-    red, green, blue = (255 * pixels[0]).round().long().flatten(1)[:, shown(visible, pixels).flatten()]
+    red, green, blue = (255 * pixels[0]).round().long().flatten(1)[:, visible.flatten()]
     colours = len((red << 16 | green << 8 | blue).unique())
     return colours <= (16 if red.equal(green) else max(64, len(red) // 200) if plain > PLAIN else 64)
 
@@ -156,14 +156,9 @@ def plainness(pixels: Tensor, visible: Tensor) -> float:
     A border of one colour, which a photograph may have too, is cut off before.
     """
     rows, columns = (inside_border(pixels, axis) for axis in (-2, -1))
-    pixels, counts = pixels[..., rows, columns], shown(visible, pixels)[..., rows, columns][..., :-1, :-1]
+    pixels, counts = pixels[..., rows, columns], visible[..., rows, columns][..., :-1, :-1]
     alike = (pixels[..., :-1, 1:] == pixels[..., :-1, :-1]) & (pixels[..., 1:, :-1] == pixels[..., :-1, :-1])
     return (alike.all(1, keepdim=True) & counts).sum().item() / max(1, counts.sum().item())
-
-
-def shown(visible: Tensor, pixels: Tensor) -> Tensor:
-    """`visible` for each of pixels (1, C, H, W), though it may be one for all: (1, 1, H, W)."""
-    return visible.expand(1, 1, *pixels.shape[-2:])
 
 
 def inside_border(pixels: Tensor, axis: int) -> slice:
