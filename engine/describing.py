@@ -12,7 +12,7 @@ from engine.discriminators import find_discriminator
 from engine.layouts import generator_of
 from engine.opening import open_weights
 from engine.overrides import as_toml, listed
-from engine.resume import RunState
+from engine.resume import RunState, epochs_done, in_epochs
 from imaging.console import UserError, printable
 
 NAMED = 8  # photographs, of those that are held out
@@ -66,7 +66,8 @@ def describe_history(history: list[dict], state: RunState | None) -> list[str]:
         return ["history: no epoch yet"]
     last = history[-1]
     figures = ", ".join(form.format(last[name]) for name, form in FIGURES.items() if name in last)
-    lines = [f"history: {len(history)} epochs, {last.get('step', 0)} updates; the last: {figures or 'no figures'}"]
+    done = in_epochs(epochs_done(history))
+    lines = [f"history: {done}, {last.get('step', 0)} updates; the last: {figures or 'no figures'}"]
     if measured := [entry for entry in history if math.isfinite(entry.get("psnr", math.nan))]:
         best = max(measured, key=lambda entry: entry["psnr"])
         lines.append(f"best PSNR: {best['psnr']:.2f} dB, in epoch {best['epoch']}")

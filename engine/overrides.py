@@ -262,16 +262,26 @@ def check_shape(settings: Settings, where: str) -> None:
             raise UsageError(f"{where}batch: 1 patch of {side} pixels is too little for the batch norm of vgg: give 2")
 
 
+def degrades_twice(settings: Settings) -> bool:
+    """Whether some pairs of the run are made by Real-ESRGAN's second-order degradation."""
+    return settings.degradation == "real" and settings.mild < 1
+
+
+def degrades_once(settings: Settings) -> bool:
+    """Whether some pairs of the run are made as a camera or a web site would."""
+    return settings.degradation == "photo" or (settings.degradation == "real" and settings.mild > 0)
+
+
 def check_heeded(entries: dict, settings: Settings, where: str) -> None:
     """Raises UsageError for settings that were named and change nothing in this run."""
-    mild = settings.degradation == "real" and settings.mild > 0
-    if "real" in entries and settings.degradation != "real":
-        raise UsageError(f"{where}real: is for -d real")
+    twice, once = degrades_twice(settings), degrades_once(settings)
+    if "real" in entries and not twice:
+        raise UsageError(f"{where}real: is for -d real where mild is under 1")
     if "mild" in entries and settings.degradation != "real":
         raise UsageError(f"{where}mild: is for -d real")
     if "eight_bits" in entries and settings.model != "ecbsr":
         raise UsageError(f"{where}eight_bits: is for -m ecbsr")
-    if "photo" in entries and settings.degradation != "photo" and not mild:
+    if "photo" in entries and not once:
         raise UsageError(f"{where}photo: is for -d photo, and for -d real where mild is over 0")
     photo = entries.get("photo") or {}
     if isinstance(photo.get("noise"), dict) and "gaussian" in photo["noise"]:
@@ -296,8 +306,7 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 def listed(settings: Settings) -> dict[str, Any]:
     """All that a run heeds of its settings, by dotted names, tables taken apart."""
-    real = settings.degradation == "real"
-    photo = settings.degradation == "photo" or (real and settings.mild > 0)
+    real, twice, once = settings.degradation == "real", degrades_twice(settings), degrades_once(settings)
     unheeded = {"adversarial", "photo.noise.gaussian"} | ({"mild"} if not real else set())
     unheeded |= {"photo.grey"} if real else set()
     unheeded |= {"eight_bits"} if settings.model != "ecbsr" else set()
@@ -305,7 +314,7 @@ def listed(settings: Settings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in flat(settings).items():
         room = name.split(".")[0]
-        if name in unheeded or (room == "real" and not real) or (room == "photo" and not photo):
+        if name in unheeded or (room == "real" and not twice) or (room == "photo" and not once):
             continue
         if isinstance(value, dict):
             found |= {f"{name}.{key}": inner for key, inner in value.items()}

@@ -161,7 +161,7 @@ def find_or_start_run(
         data.hold_out(set(state.data.get("held_out", ())))
         target = continue_run(checkpoint, state, path, settings, data)
         goal = "finishing" if target == path else "going on from"
-        note(f"{goal} {path} after {epochs_done(checkpoint['history']):g} epochs (-n starts anew)")
+        note(f"{goal} {path} after {in_epochs(epochs_done(checkpoint['history']))} (-n starts anew)")
     else:
         state = RunState(asdict(settings), data.summary())
         if beginning.discriminator:
@@ -174,6 +174,11 @@ def find_or_start_run(
 def epochs_done(history: list[dict]) -> float:
     """How many epochs, or parts of one, a history tells of."""
     return history[-1].get("epoch", len(history)) if history else 0
+
+
+def in_epochs(done: float) -> str:
+    """1 epoch, 2 epochs, 2.5 epochs."""
+    return f"{done:g} epoch" + ("" if done == 1 else "s")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from engine import overrides
 from engine.assembling import chosen_settings, named_settings, settings_of
 from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data
+from engine.describing import describe_history
 from engine.flags import add_train_flags
-from engine.overrides import as_toml, flat, known_names, listed, merged, nested
+from engine.overrides import as_toml, check_heeded, flat, known_names, listed, merged, nested
 from engine.settings import NEWLY_ADVERSARIAL, NEWLY_PRESET, Adversarial, Settings, preset
 from engine.starting import ANEW, GO_ON, Start
 from engine.training import train
@@ -79,6 +80,9 @@ def test_every_field_has_a_name_and_takes_back_what_it_has():
         text = "\n".join(f"{name} = {as_toml(value)}" for name, value in listed(settings).items())
         again = merged(replace(settings, learning_rate=7.0, seed=9), tomllib.loads(text), "")
         assert again == settings
+    for mild in (0.0, 0.5, 1.0):  # and none of it is refused as unheeded
+        settings = replace(preset("rrdb", 4, degradation="real"), mild=mild)
+        check_heeded(tomllib.loads("\n".join(f"{k} = {as_toml(v)}" for k, v in listed(settings).items())), settings, "")
     names = known_names()
     assert len(names) == len(set(names)) > 90 and "real.second.blur.beta_generalised" in names
     assert {name.split(".")[0] for name in names} == set(Settings.__dataclass_fields__)
@@ -104,6 +108,7 @@ def test_every_field_has_a_name_and_takes_back_what_it_has():
         ((), "adversarial.loss=hinge", "is for -m esrgan"),
         ((), "eight_bits=true", "is for -m ecbsr"),
         ((), "real.first.quality=30,40", "is for -d real"),
+        (("-d", "real", "-m", "rrdb", "--set", "mild=1"), "real.first.quality=30,40", "where mild is under 1"),
         (("-d", "real", "-m", "rrdb", "--paper"), "photo.quality=60,70", "where mild is over 0"),
         (("-d", "photo"), "photo.noise.gaussian=1", "changes nothing; photo.gaussian"),
         (("-d", "photo"), "photo.quality=90,60", "photo.quality: is 90,60, not two numbers, the lower first"),
@@ -279,13 +284,20 @@ def test_words_as_values():
     assert TINY.adversarial is None
 
 
+def test_parts_of_epochs_are_not_told_as_epochs():
+    """A run that is measured every few updates has more entries than epochs in its history."""
+    history = [{"epoch": part, "step": 100 * part, "psnr": 30.0} for part in (0.5, 1.0, 1.5)]
+    assert describe_history(history, None)[0].startswith("history: 1.5 epochs, 150")
+    assert describe_history(history[:2], None)[0].startswith("history: 1 epoch, 100")
+
+
 def test_info_prints_settings_that_are_read_again(photographs, capsys):
     other = replace(RRDB, pixel_loss="charbonnier", warm_up=3, ema=0.5)
     path = train(other, [photographs], 1, ANEW, CPU)
     assert main.main(["info", str(path)]) == 0
     told = capsys.readouterr().out
     head, _, settings = told.partition("# settings\n")
-    assert "network: rrdb ×4" in head and "features 8" in head and "1 epochs, 3 updates" in head
+    assert "network: rrdb ×4" in head and "features 8" in head and "1 epoch, 3 updates" in head
     assert "run: finished" in head and "4 pictures of 4 photographs" in head and "held out: photographs/" in head
     (path.parent / "again.toml").write_text(settings)
     assert chosen("--settings", "models/again.toml") == other
