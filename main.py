@@ -28,10 +28,11 @@ DEFAULT_SAMPLES = 5000  # 20 epochs over them take about two minutes on two CPU 
 
 UPSCALE_HELP = """\
 Enlarge pictures of any kind and size. Without -m the newest checkpoint is used that a training wrote into models/ and
-that still has its name, else of those that came with the program the one that suits the picture: of photographs a
-crisp one, esrgan, of clean drawings and text and of what is degraded a faithful one, as -m rrdb is for all. The first
-line says which. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; a tag after MODEL says which weights, unless they
-came with the program.
+that still has its name; where there is none, and with -m models/pretrained, of those that came with the program the one
+that suits the picture: the crisp esrgan-photo for photographs and JPEGs, the faithful rrdb for drawings and text saved
+without loss, rrdb-real for poor JPEGs and for noise, the fast srvgg for films. -m rrdb is faithful to all. A line says
+which and why, once for each. Results go to images_upscaled/NAME.xS.MODEL.DATE.png; a tag after MODEL says which
+weights, unless they came with the program.
 Of a folder the structure is kept. Depth, transparency, colour profile, resolution, EXIF, XMP and comments are those of
 the picture; animations stay such (.gif, .webp or .png).
 
@@ -84,7 +85,10 @@ def add_shared_flags(train, upscale, evaluate, export) -> None:
     """What several commands understand."""
     for command in (upscale, evaluate, export):
         command.add_argument(
-            "-m", "--model", metavar="|".join((*MODELS, "FILE")), help="a kind of network, or a file of weights"
+            "-m",
+            "--model",
+            metavar="|".join((*MODELS, "FILE")),
+            help="a kind of network, or a file of weights; models/pretrained: what ships and suits",
         )
         command.add_argument(
             "--blend", type=console.file_name, metavar="FILE", help="mix these weights in (network interpolation)"

@@ -6,6 +6,7 @@ chosen = chooser.for_picture(open_picture(path))
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -49,6 +50,8 @@ SOUND_QUALITY, SOUND_BLOCKS, SOUND_JPEG_BLOCKS = 98, 1.1, 1.2
 # more, at 8 0.5 more, at 5 0.1 less.
 DEGRADED_QUALITY, DEGRADED_NOISE = 45, 6.0
 
+Finder = Callable[..., tuple[Path, dict] | None]  # find_trained, or find_shipped where one's own are kept aside
+
 # Where no network was trained on what a picture has been through, the next best thing to have been trained on.
 INSTEAD = {"real": "photo"}
 
@@ -88,16 +91,23 @@ def find_trained(**wanted) -> tuple[Path, dict] | None:
     return find_latest(checkpoints.MODELS, measured=True, **wanted) or find_shipped(**wanted)
 
 
-def better_shipped(checkpoint: dict) -> Path | None:
-    """The file of a shipped network for the same pictures and scale that is nearer to the truth, if there is one.
+def names_what_ships(model: str | None) -> bool:
+    """Whether `-m` names the folder of all that ships, and so leaves the choice to the picture whatever is trained."""
+    return model is not None and Path(model).resolve() == checkpoints.PRETRAINED.resolve()
+
+
+def better_ships(checkpoint: dict) -> bool:
+    """Whether a network for the same pictures and scale ships that is nearer to the truth.
 
     ESRGAN is after something else than the truth: to its owners nothing is better.
     """
     found = find_shipped(scale=checkpoint["scale"], degradation=checkpoint["degradation"])
-    if found is None or checkpoint["model"] == "esrgan" or rank(found[1]) >= rank(checkpoint):
-        return None
-    path = found[0]
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return found is not None and checkpoint["model"] != "esrgan" and rank(found[1]) < rank(checkpoint)
+
+
+def as_typed(path: Path) -> str:
+    """The shortest path from here, with slashes, which every system takes."""
+    return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -106,13 +116,15 @@ def better_shipped(checkpoint: dict) -> Path | None:
 
 
 def choose_checkpoint(
-    model: str | None, scale: int | None = None, degradation: str | None = None
+    model: str | None, scale: int | None = None, degradation: str | None = None, find: Finder = find_trained
 ) -> tuple[Path, dict] | None:
-    """What `-m` names: a kind of network, a file, or a folder, of which the newest is taken.
+    """What `-m` names: a kind of network, a file, or a folder, of which the newest is taken, or of what ships the best.
 
-    Without it the newest in models/, else the best that ships. Of a kind, rather one that was trained on this
-    degradation. None if there is none. Raises UserError for a file that cannot be used.
+    Without it what is found among one's own and what ships. Of a kind, rather one that was trained on this degradation.
+    None if there is none. Raises UserError for a file that cannot be used.
     """
+    if names_what_ships(model):
+        model, find = None, find_shipped
     if model is not None and Path(model).is_dir() and model not in KINDS:  # of a run that was given a name
         found = find_latest(Path(model), measured=True, **({"scale": scale} if scale else {}))
         if found is None:
@@ -123,7 +135,7 @@ def choose_checkpoint(
     wanted = {"model": model, "scale": scale}
     wanted = {name: value for name, value in wanted.items() if value is not None}
     like = {"degradation": degradation} if degradation else {}
-    return find_trained(**wanted, **like) or find_trained(**wanted)
+    return find(**wanted, **like) or find(**wanted)
 
 
 def mixed_with(path: Path, checkpoint: dict, other_path: Path, alpha: float) -> dict:
@@ -141,7 +153,7 @@ def mixed_with(path: Path, checkpoint: dict, other_path: Path, alpha: float) -> 
 
 def choose_network(
     model: str | None, other_path: Path | None = None, alpha: float | None = None, scale: int | None = None,
-    degradation: str | None = None, why: str = "",
+    degradation: str | None = None, why: str = "", find: Finder = find_trained,
 ) -> Chosen | None:  # fmt: skip
     """The network that `-m`, `--blend` and `--alpha` name, else as `choose_checkpoint`; `why` it suits, if so.
 
@@ -149,30 +161,30 @@ def choose_network(
     """
     if alpha is not None and not other_path:
         raise UsageError("--alpha: is the share in a mixture; give the other network with --blend")
-    found = choose_checkpoint(model, scale, degradation)
+    found = choose_checkpoint(model, scale, degradation, find)
     if found is None:
         if other_path:
             raise UsageError("--blend: there is no network yet to blend with; give one with -m FILE")
         return None
     path, checkpoint = found
     came_along = path.resolve().parent == checkpoints.PRETRAINED.resolve()
-    told = f"{path} ({model_name(checkpoint)} ×{checkpoint['scale']}"
+    told = f"{as_typed(path)} ({model_name(checkpoint)} ×{checkpoint['scale']}"
     if other_path:
         alpha = 0.5 if alpha is None else alpha
         checkpoint = mixed_with(path, checkpoint, other_path, alpha)
         told += f", {alpha:g} of it and {1 - alpha:g} of {other_path}"
     if why and checkpoint["degradation"] == degradation:
         told += f"; {why}"
-    elif model is None and came_along:
+    elif model is None and came_along and find is find_trained:
         told += "; none that fits is trained yet: this one ships"
-    elif model is None and not other_path and (better := better_shipped(checkpoint)):
-        told += f"; a better one ships: -m {better}"
+    elif model is None and not came_along and not other_path and better_ships(checkpoint):
+        told += f"; a better one ships: -m {as_typed(checkpoints.PRETRAINED)}"
     network = load_network(checkpoint)
     if other_path:
         checkpoint = {**checkpoint, "tag": weights_tag(f"blend{100 * (alpha or 0):.0f}", network)}
     elif not came_along:
         checkpoint = {**checkpoint, "tag": weights_tag("" if is_dated(path) else path.stem, network)}
-    by_kind = not other_path and (model is None or model in KINDS)
+    by_kind = not other_path and (model is None or model in KINDS or names_what_ships(model))
     return Chosen(network, checkpoint, f"{told})", came_along and by_kind)
 
 
@@ -270,17 +282,19 @@ class Chooser:
     """The network for each picture: `model`, `other` and `alpha` are what `-m`, `--blend` and `--alpha` say.
 
     With `ensemble` each is run in all flips and turns. A file, a mixture and one's own network are for all pictures. Of
-    what ships, each gets what suits it, of the kind that was named if one was. Each is loaded once, and told once by
-    `tell`. Raises UsageError, UserError.
+    what ships, each gets what suits it, of the kind that was named if one was; the folder of what ships as a name keeps
+    one's own aside. Each is loaded once, and told once by `tell`. Raises UsageError, UserError.
     """
 
     def __init__(
         self, model: str | None, other: Path | None = None, alpha: float | None = None,
         runtime: Runtime | None = None, tell=print, ensemble: bool = False,
     ):  # fmt: skip
-        self.model, self.runtime, self.tell, self.ensemble = model, runtime or Runtime(), tell, ensemble
-        self.chosen: dict[tuple[str | None, str], Chosen] = {}  # by kind and degradation
         chosen = choose_network(model, other, alpha)
+        self.find: Finder = find_shipped if names_what_ships(model) else find_trained
+        self.model = None if names_what_ships(model) else model
+        self.runtime, self.tell, self.ensemble = runtime or Runtime(), tell, ensemble
+        self.chosen: dict[tuple[str | None, str], Chosen] = {}  # by kind and degradation
         self.fixed = None if chosen and chosen.ships else self.ready(chosen)
 
     def for_picture(self, picture: Picture) -> Chosen:
@@ -312,7 +326,7 @@ class Chooser:
     def suited(self, model: str | None, degradation: str, why: str) -> Chosen:
         """Of what ships the network of this kind for this degradation, else for what is INSTEAD of it, else any."""
         if (model, degradation) not in self.chosen:
-            chosen = choose_network(model, degradation=degradation, why=why)
+            chosen = choose_network(model, degradation=degradation, why=why, find=self.find)
             found = chosen.checkpoint["degradation"] if chosen else degradation
             if found == degradation:
                 self.chosen[model, degradation] = self.ready(chosen)
