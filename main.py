@@ -298,12 +298,14 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
     fill_if_named(options.input)
     named = with_low(options.input, options.lq)
-    are_pairs = [source.is_pair for one in named for source in find_sources([one])]
-    if any(are_pairs) and (not all(are_pairs) or options.degradation != "bicubic"):
-        raise UsageError("pairs are measured as they are: leave out -d, and measure photographs apart")
+    sources = [source for one in named for source in find_sources([one])]
+    if len({(source.small is None, source.is_pair) for source in sources}) > 1:
+        raise UsageError("photographs, pairs and samples of gen_samples.py: measure each apart")
+    if sources[0].small and options.degradation != "bicubic":
+        raise UsageError("pairs and samples are measured as they are: leave out -d")
     if options.json:
         check_writable(options.json)
-    degradation = OWN if any(are_pairs) else options.degradation
+    degradation = OWN if sources[0].is_pair else options.degradation
     runtime = choose_runtime(options.runtime, options.precision, options.device, options.cpu)
     chosen = choose_network(options.model, options.blend, options.alpha, options.scale, degradation)
     chosen = as_used(chosen, runtime, options.ensemble) if chosen else None

@@ -21,11 +21,22 @@ from engine import artifacts
 from engine.data import seeded
 from engine.devices import bound_memory, release_memory
 from engine.networks import Network, is_given_enlarged
-from engine.sources import OWN, Named, Source, find_sources
+from engine.sources import Named, Source, find_sources, refuse_other_scales, said
 from engine.upscaling import Tiling, in_tiles, keep_level, upscale
 from imaging.console import UserError, note, one_of_many
 from imaging.files import read_colours
-from imaging.images import PROTOCOL, crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, size_of, ssim
+from imaging.images import (
+    PROTOCOL,
+    crop_to_multiple,
+    psnr,
+    resize,
+    rgb_to_luma,
+    rgb_to_ycbcr,
+    round_to_8_bits,
+    size_of,
+    ssim,
+    ycbcr_to_rgb,
+)
 
 DRAWS = 20  # degraded versions of each picture
 RANDOM_PROTOCOL = (
@@ -34,7 +45,7 @@ RANDOM_PROTOCOL = (
     "`scale` pixels shaved; PSNR with peak 255; mean of the per-image means, ± its standard error over the draws"
 )
 
-PAIR_PROTOCOL = (
+PAIR_PROTOCOL = (  # of samples too
     "low pictures as they are given; the sharp ones cropped to `scale` times their size; luma of BT.601 studio swing, "
     "grey files on their own values; border of `scale` pixels shaved; PSNR with peak 255; mean of the per-image means"
 )
@@ -65,7 +76,9 @@ def evaluate_folder(folder: Named, settings: EvaluationSettings) -> dict:
     rows: list[dict[str, Any]] = []
     grey = 0
     bound_memory()
-    for source in find_sources([folder]):
+    sources = find_sources([folder])
+    refuse_other_scales(sources, scale)
+    for source in sources:
         path = source.large
         try:
             with one_of_many(path):
@@ -77,9 +90,11 @@ def evaluate_folder(folder: Named, settings: EvaluationSettings) -> dict:
             note(f"left out: {error}")
         release_memory()
     if not rows:
-        raise UserError(f"{folder}: no picture that can be measured")
+        raise UserError(f"{said(folder)}: no picture that can be measured")
     if grey:
-        note(f"{folder}: {grey} of {len(rows)} files are grey: measured on their own values, 0 to 255, not on luma")
+        note(
+            f"{said(folder)}: {grey} of {len(rows)} files are grey: measured on their own values, 0 to 255, not on luma"
+        )
     means = {method: _means([row[method] for row in rows]) for method in rows[0] if method != "name"}
     return {**means, "images": rows}
 
@@ -104,7 +119,7 @@ def _read(source: Source, settings: EvaluationSettings) -> tuple[Tensor | None, 
     if source.small is None:
         return None, crop_to_multiple(read_colours(source.large), scale)
     low, high = _rgb(read_colours(source.small)), read_colours(source.large)
-    may_be_enlarged = settings.network is None or settings.network.luma
+    may_be_enlarged = settings.network is None or is_given_enlarged(settings.network)
     if low.shape[-2:] == high.shape[-2:] and scale > 1 and may_be_enlarged:
         return low, high
     sides = [scale * side for side in low.shape[-2:]]
@@ -157,10 +172,17 @@ def _measure(
 
 
 def _restore_given(network: Network | None, low: Tensor, high: Tensor, settings: EvaluationSettings) -> Tensor:
-    """What becomes of the low picture of a pair. One of the size of the high one is what SRCNN's input looks like."""
-    if low.shape[-2:] != high.shape[-2:]:
-        return upscale(network, low, settings.scale, settings.tiling) if network else resize(low, size=size_of(high))
-    return in_tiles(network, rgb_to_luma(low), tiling=settings.tiling) if network and network.luma else low
+    """What becomes of the low picture (1, 3, H, W) of a pair: RGB of the size of the high one.
+
+    One of that size already is what SRCNN's input looks like, and keeps its colours.
+    """
+    is_enlarged = size_of(low) == size_of(high)
+    if network is None:
+        return low if is_enlarged else resize(low, size=size_of(high))
+    if not (is_enlarged and is_given_enlarged(network)):
+        return upscale(network, low, settings.scale, settings.tiling)
+    luma, chroma = rgb_to_ycbcr(low).split((1, 2), dim=1)
+    return ycbcr_to_rgb(torch.cat((in_tiles(network, luma, tiling=settings.tiling), chroma), dim=1))
 
 
 def _compare(restored: Tensor, network, high: Tensor, settings: EvaluationSettings) -> dict[str, float]:
@@ -231,12 +253,11 @@ def _fine_detail(picture: Tensor) -> Tensor:
 
 def evaluate_sets(folders: Sequence[Path | tuple[Path, Path]], settings: EvaluationSettings) -> dict:
     """`evaluate_folder` for several folders, in the form that `evaluate --json` writes."""
-    tops = [folder[0] if isinstance(folder, tuple) else folder for folder in folders]
-    names = [top.resolve().name for top in tops]
-    names = [name if names.count(name) == 1 else str(top) for name, top in zip(names, tops, strict=True)]
+    names = [(folder[0] if isinstance(folder, tuple) else folder).resolve().name for folder in folders]
+    names = [name if names.count(name) == 1 else said(folder) for name, folder in zip(names, folders, strict=True)]
     sets = {name: evaluate_folder(folder, settings) for name, folder in zip(names, folders, strict=True)}
     chain = degrade.DEGRADATIONS.get(settings.degradation)
     protocol = RANDOM_PROTOCOL.format(chain=chain.__name__) if chain else PROTOCOL
-    if settings.degradation == OWN:
+    if all(source.small for source in find_sources(folders)):
         protocol = PAIR_PROTOCOL
     return {"protocol": protocol, "scale": settings.scale, "sets": sets}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import degrade
 from engine.packed import FOLDER, Packed, PackedPicture, cropped, in_parallel
-from engine.sources import Named, Source, at_smaller_sizes, find_sources, size_in_head
+from engine.sources import Named, Source, at_smaller_sizes, find_sources, refuse_other_scales, said, size_in_head
 from imaging.console import UsageError, UserError, note
 from imaging.files import read_picture
 from imaging.images import crop_to_multiple, from_bytes, resize, to_bytes
@@ -116,9 +116,8 @@ def read_pairs(
     if multiscale:
         sources = [size for source in sources for size in at_smaller_sizes(source, min_side)]
     wanted = Wanted(scale, enlarge, degrade, min_side)
-    if enlarge and (wrong := {source.scale for source in sources if source.small} - {scale, None}):
-        folder = next(source.large.parent for source in sources if source.scale in wrong)
-        raise UsageError(f"{folder}: cut for ×{wrong.pop()}, not ×{scale}: run gen_samples.py with -s {scale}")
+    if enlarge:
+        refuse_other_scales(sources, scale)
     pairs: list[Pair] = []
     misfits: list[str] = []
     told: set[str] = set()  # of a photograph that cannot be read its smaller copies say the same
@@ -135,14 +134,8 @@ def read_pairs(
     for misfit in misfits:
         note(f"left out: {misfit}")
     if not pairs:
-        raise UserError(f"nothing to train on in {', '.join(map(_told, named))}")
+        raise UserError(f"nothing to train on in {', '.join(map(said, named))}")
     return pairs, all(source.small for source in sources)
-
-
-def _told(named: Named) -> str:
-    if isinstance(named, tuple):
-        return " and ".join(map(str, named))
-    return str(named.large if isinstance(named, Source) else named)
 
 
 def _read(sources: list[Source], wanted: Wanted, cache: Path, share: tuple[int, int]) -> Iterator[Pair | UserError]:

@@ -85,6 +85,21 @@ def find_sources(named: Iterable[Named]) -> list[Source]:
     return found + [Source(path, None, photograph_name(path)) for path in photographs.values()]
 
 
+def said(named: Named) -> str:
+    """What was named, in words."""
+    if isinstance(named, tuple):
+        return " and ".join(map(str, named))
+    return str(named.large if isinstance(named, Source) else named)
+
+
+def refuse_other_scales(sources: list[Source], scale: int) -> None:
+    """Raises UsageError for samples that gen_samples.py cut for another scale."""
+    for source in sources:
+        if source.scale not in (None, scale):
+            where = source.large.parent
+            raise UsageError(f"{where}: cut for ×{source.scale}, not ×{scale}: run gen_samples.py with -s {scale}")
+
+
 def photograph_name(path: Path) -> str:
     """By what a photograph is known: its name and its folder's, the same from wherever the program is run."""
     return "/".join(path.resolve().parts[-2:])

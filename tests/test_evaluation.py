@@ -22,7 +22,8 @@ from engine.evaluation import (
     restore_as_published,
 )
 from engine.weights import load_vgg19
-from imaging.console import UserError
+from gen_samples import cut_samples
+from imaging.console import UsageError, UserError
 from imaging.images import crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, ssim
 from imaging.saving import write_picture
 
@@ -118,6 +119,74 @@ def test_networks_on_rgb_are_measured_on_rgb(photograph):
     restored = restore_as_published(Bicubic(), high, 2)
     expected = resize(degrade.bicubic(high, 2), 2).clamp(0, 1)
     torch.testing.assert_close(restored, expected, atol=1e-3, rtol=0)  # `upscale` keeps the level besides
+
+
+@pytest.fixture
+def enlarged_pairs(place, photograph):
+    """Writes pairs of grey or RGB of one size, as SRCNN's samples are; gives their two folders."""
+
+    def write(low, grey=False, blur=2):
+        sharp = photograph[:, 1:2, :96, :128] if grey else photograph[..., :96, :128]
+        write_picture(place / "HQ" / "a.png", sharp)
+        write_picture(place / low / "a.png", resize(resize(sharp, 1 / blur), blur))
+        return place / "HQ", place / low
+
+    return write
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_low_picture_of_the_high_ones_size_is_restored_as_it_is(enlarged_pairs, grey):
+    """By a network that gives back what it gets, the figures are those of the low picture, of grey too."""
+    vgg = load_vgg19("random", ("conv3_4", "conv5_4"))
+    settings = EvaluationSettings(2, delta_network(), vgg, degradation="pairs")
+    seen = set()
+    for low, blur in (("LQ", 2), ("worse", 8)):
+        (row,) = evaluate_folder(enlarged_pairs(low, grey, blur), settings)["images"]
+        for name, figure in row["bicubic"].items():
+            assert row["model"][name] == pytest.approx(figure, rel=0.02, abs=0.02), name
+        seen.add(round(row["model"]["conv3_4"], 3))
+    assert len(seen) == 2  # of another low picture VGG19 sees another result
+
+
+def test_what_enlarges_by_itself_gets_no_low_picture_of_the_high_ones_size(enlarged_pairs, capsys):
+    class OnLuma(Bicubic):
+        luma = True
+
+    for network in (OnLuma(2), Bicubic(2)):
+        with pytest.raises(UserError, match=r"HQ and .*LQ: no picture"):
+            evaluate_folder(enlarged_pairs("LQ"), EvaluationSettings(2, network, degradation="pairs"))
+        assert "is not 1/2 of its sharp picture" in capsys.readouterr().err
+
+
+def test_a_network_that_does_not_enlarge_restores_pairs_too(enlarged_pairs):
+    class Blur(Bicubic):
+        def forward(self, low):
+            return resize(resize(low, 1 / 8), 8)
+
+    figures = evaluate_folder(enlarged_pairs("LQ"), EvaluationSettings(1, Blur(1), degradation="pairs"))
+    assert figures["model"]["psnr"] < figures["input"]["psnr"] - 3
+
+
+def test_two_low_versions_of_one_set_stay_apart(enlarged_pairs):
+    report = evaluate_sets([enlarged_pairs("LQ"), enlarged_pairs("worse", blur=8)], EvaluationSettings(2))
+    better, worse = (found["bicubic"]["psnr"] for found in report["sets"].values())
+    assert better > worse + 3 and [name.split("/")[-1] for name in report["sets"]] == ["LQ", "worse"]
+
+
+def test_samples_are_measured_as_they_were_cut(place, photographs, capsys):
+    cut_samples(4, 48, 2, 0, photographs, place / "samples")
+    report = evaluate_sets([place / "samples"], EvaluationSettings(2, delta_network()))
+    assert report["protocol"].startswith("low pictures as they are given")
+    (figures,) = report["sets"].values()
+    assert figures["model"]["psnr"] == pytest.approx(figures["bicubic"]["psnr"], abs=0.02)
+    with pytest.raises(UsageError, match="samples: cut for ×2, not ×3"):
+        evaluate_sets([place / "samples"], EvaluationSettings(3))
+    for flags, words in (
+        (["-i", "samples", "-d", "photo"], "pairs and samples are measured as they are: leave out -d"),
+        (["-i", "samples", "photographs"], "measure each apart"),
+    ):
+        assert main.main(["evaluate", "-s", "2", *flags]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_sets_of_one_name_stay_apart(place, photograph):

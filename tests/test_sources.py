@@ -277,7 +277,7 @@ def test_the_command_measures_pairs(pairs, place, capsys):
 def test_pairs_are_not_measured_on_another_degradation(pairs, capsys):
     pairs()
     assert main.main(["evaluate", *["-i", "HQ", "--lq", "LQ", "-d", "photo", "-s", "4"]]) == 2
-    assert "pairs are measured as they are" in capsys.readouterr().err
+    assert "pairs and samples are measured as they are: leave out -d" in capsys.readouterr().err
 
 
 def test_a_source_tells_whether_it_is_a_pair(place):
