@@ -27,6 +27,7 @@ from tqdm import tqdm
 from engine.checkpoints import model_name
 from engine.choosing import Chosen, weights_digest
 from engine.devices import gathered, rank_and_size, run_on_first
+from engine.ensembles import WAYS, Ensemble
 from engine.film_comparison import compare_films
 from engine.networks import Network
 from engine.settings import UpscaleSettings
@@ -293,5 +294,6 @@ def counted(items: Iterable[Item], bar: tqdm) -> Iterator[Item]:
 
 
 def fingerprint(chosen: Chosen, size: tuple[int, int]) -> str:
-    """What tells a network, and the size of what it makes, from others."""
-    return f"{chosen.checkpoint['scale']} {size} {weights_digest(chosen.network)}"
+    """What tells a network, how often it is run, and the size of what it makes, from others."""
+    ways = WAYS if isinstance(chosen.network, Ensemble) else 1
+    return f"{chosen.checkpoint['scale']} {size} {ways} {weights_digest(chosen.network)}"

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import ClassVar
 
 import numpy
 import pytest
@@ -21,6 +22,7 @@ from clips import TICK, make_clip, make_rich_clip, moving, packets, shown  # noq
 
 from engine import video  # noqa: E402
 from engine.batch import upscale_files  # noqa: E402
+from engine.ensembles import Ensemble  # noqa: E402
 from engine.settings import UpscaleSettings  # noqa: E402
 from imaging import film_colours  # noqa: E402
 from imaging.console import UsageError, UserError  # noqa: E402
@@ -48,6 +50,7 @@ class Nearest(torch.nn.Module):
     """On RGB: every pixel four times. It counts what it has done."""
 
     luma, scale, radius, margin, tile, fold = False, 2, 0, 0, 256, 1
+    shape: ClassVar[dict] = {}
 
     def __init__(self):
         super().__init__()
@@ -424,6 +427,17 @@ def test_other_settings_do_not_go_on_with_the_pieces(place, monkeypatch, capsys)
     network = Nearest()
     upscaled(place / "x.mkv", place / "y.mkv", replace(FFV1, outscale=1.5), network=network, scale=2)
     assert "other settings left it" in capsys.readouterr().err and network.calls == 15
+
+
+def test_an_ensemble_does_not_go_on_with_the_pieces_of_its_network(place, monkeypatch, capsys):
+    """Their weights are the same, their pictures are not."""
+    monkeypatch.setattr(video, "PIECE", 4)
+    make_clip(place / "x.mkv", range(0, 600, 40), codec="ffv1", time_base=Fraction(1, 1000))
+    with pytest.raises(KeyboardInterrupt):
+        upscaled(place / "x.mkv", place / "y.mkv", network=Failing(9), scale=2)
+    network = Nearest()
+    upscaled(place / "x.mkv", place / "y.mkv", network=Ensemble(network), scale=2)
+    assert "other settings left it" in capsys.readouterr().err and network.calls == 8 * 15
 
 
 def test_work_ahead_passes_items_and_errors_on():
