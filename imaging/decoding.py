@@ -7,6 +7,7 @@ What Pillow would give with 8 bits or wrongly is read by imaging/depth.py and im
 
 import logging
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImagePalette, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
@@ -146,11 +147,28 @@ def _plays(image: ImageFile, kind: str) -> int:
 
 
 def _check_gif_ends(path) -> None:
-    """A GIF that is cut between two frames is read without complaint: only its last byte, a semicolon, is missing."""
+    """Raise OSError for a GIF without a trailer, a semicolon: cut between two frames it is read without complaint.
+
+    Its blocks are gone through, for the last byte says nothing: a block may hold a semicolon, and a file go on behind
+    the trailer.
+    """
     with open(path, "rb") as file:
-        file.seek(max(0, Path(path).stat().st_size - 4096))
-        if not file.read().rstrip(b"\0\r\n ").endswith(b";"):
-            raise OSError("the end of the animation is missing")
+        _skip_colours(file, file.read(13)[10:])
+        while (kind := file.read(1)) != b";":
+            if not kind:
+                raise OSError("the end of the animation is missing")
+            if kind == b",":  # a frame
+                _skip_colours(file, file.read(9)[8:])
+            if kind in b",!":  # what stands between blocks is passed over, as Pillow does
+                file.read(1)  # how a frame is coded, or what an extension is for
+                while (length := file.read(1)) and file.read(length[0]):
+                    pass
+
+
+def _skip_colours(file: BinaryIO, flags: bytes) -> None:
+    """Read past the colours that follow the head of a GIF or of a frame, if its flags say so."""
+    if flags and flags[0] & 0x80:
+        file.read(6 << (flags[0] & 7))
 
 
 def _refuse(image: ImageFile) -> None:

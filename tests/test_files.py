@@ -75,6 +75,28 @@ def test_what_is_cut_short_is_refused_or_whole(corpus):
             assert same([pixels_of(frame) for frame in picture.frames], expected[name]), f"{name} at {tenth} tenths"
 
 
+@pytest.mark.parametrize("name", ["film.gif", "film.png", "film.webp"])
+@pytest.mark.parametrize("tail", [b"\0", b"\r\n", b"words of another program", bytes(range(256)) * 20])
+def test_an_animation_with_bytes_behind_its_end_is_whole(corpus, tmp_path, name, tail):
+    folder, expected = corpus
+    (tmp_path / name).write_bytes((folder / name).read_bytes() + tail)
+    assert same([pixels_of(frame) for frame in open_picture(tmp_path / name).frames], expected[name])
+
+
+def test_a_gif_that_is_cut_anywhere_behind_its_second_frame_is_refused(corpus, tmp_path):
+    folder, _ = corpus
+    whole = (folder / "film.gif").read_bytes()
+    last = whole.rindex(b"\x21\xf9")  # where the third frame begins
+    whole = whole[:last] + b"\x21\xfe\x0bnot; ended;\0" + whole[last:]  # a comment, whose semicolons end nothing
+    path = tmp_path / "x.gif"
+    path.write_bytes(whole)
+    assert len(open_picture(path).frames) == 3
+    for length in range(last, len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"x\.gif: damaged or cut short"):
+            open_picture(path)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [numpy.uint8, numpy.uint16])
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".gif", ".webp", ".jpg"])
