@@ -21,7 +21,7 @@ from typing import TypeAlias
 from PIL import Image
 
 from imaging.console import UsageError, UserError, note, printable
-from imaging.folders import find_pictures, picture_suffixes
+from imaging.folders import absolute, find_pictures, picture_suffixes
 
 RECORD = "samples.csv"
 HIGH_NAMES, LOW_NAMES = ("gt", "hq", "hr"), ("lq", "lr")  # of the two folders of pairs, in either case
@@ -146,15 +146,16 @@ def _read_list(path: Path) -> list[tuple[Path, Path | None]]:
     if strange := next((line for line in lines if "\0" in line or len(line) > MAX_LINE), None):
         raise UserError(f"{path}: is no list of paths, one a line: {printable(strange)}")
     bases = [path.parent, path.parent / "..", Path()]
+    first = next((line for line in lines if not Path(line).is_absolute()), lines[0])  # an absolute one tells no base
     for base in bases:
-        if (base / lines[0]).exists():
+        if (base / first).exists():
             return [(base / line, None) for line in lines]
-        pair = lines[0].split(",")
+        pair = first.split(",")
         if len(pair) == 2 and all((base / part.strip()).exists() for part in pair):
             return [_two_of(line, base, path) for line in lines]
-    if lines[0].count(",") == 1:
+    if first.count(",") == 1:
         raise UsageError(
-            f"{path}: {lines[0]}: neither a pair below its folder nor below the one above: "
+            f"{path}: {first}: neither a pair below its folder nor below the one above: "
             "put the list into the folder that its paths start from"
         )
     return [(path.parent / line, None) for line in lines]  # to be named where they cannot be read
@@ -273,10 +274,20 @@ def _by_place(source: Path) -> list[tuple[tuple[str, str], Path]]:
     """The pictures of a folder or a list, each with the folder that it has below it and its name without its kind."""
     if source.suffix.lower() == ".txt" and source.is_file():
         paths = [high for high, _ in _read_list(source)]
-        top = Path(os.path.commonpath([path.parent for path in paths]))
+        folders = [absolute(path.parent) for path in paths]
+        top = _common_folder(folders, source)
     else:
         paths, top = find_pictures(source), source
-    return [((path.parent.relative_to(top).as_posix(), path.stem), path) for path in paths]
+        folders = [path.parent for path in paths]
+    places = [folder.relative_to(top).as_posix() for folder in folders]
+    return [((place, path.stem), path) for place, path in zip(places, paths, strict=True)]
+
+
+def _common_folder(folders: list[Path], source: Path) -> Path:
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError as error:  # on Windows
+        raise UsageError(f"{source}: has pictures on several drives: make a list of each") from error
 
 
 def _core(stem: str) -> str:

@@ -102,3 +102,10 @@ def _is_new(link: Path, trees: list[Path]) -> bool:
             return False
     trees.append(target)
     return True
+
+
+def absolute(folder: Path) -> Path:
+    """The folder from the root on. Links keep their names, save before `..`, which leads up from where they lead."""
+    parts = folder.parts
+    above = max((place for place, part in enumerate(parts, start=1) if part == ".."), default=0)
+    return Path(*parts[:above]).resolve().joinpath(*parts[above:])

@@ -15,7 +15,7 @@ from gen_samples import cut_samples
 from imaging import folders, heif
 from imaging.console import UsageError, UserError
 from imaging.files import read_picture
-from imaging.folders import find_pictures
+from imaging.folders import absolute, find_pictures
 
 # Suffix → the kind that Pillow writes there, and whether it keeps every pixel.
 KINDS = {
@@ -170,6 +170,17 @@ def test_more_folders_in_one_another_than_python_nests_calls(tmp_path):
         assert find_pictures(tmp_path) == [deepest / "a.png"]
     finally:
         sys.setrecursionlimit(limit)
+
+
+def test_a_folder_from_the_root_on_keeps_the_names_of_links(place):
+    (place / "there" / "deep").mkdir(parents=True)
+    (place / "link").symlink_to(place / "there" / "deep")
+    expected = {
+        "": place, "link": place / "link", str(place / "link"): place / "link", "link/..": place / "there",
+        "there/../link": place / "link", "link/../new": place / "there" / "new", "../x": place.parent / "x",
+    }  # fmt: skip
+    assert {folder: absolute(Path(folder)) for folder in expected} == expected
+    assert absolute(Path("../" + "d/" * 4000)).parts[-4000:] == ("d",) * 4000  # as a list of anything may have it
 
 
 def test_every_command_takes_and_tells_the_same(place, photograph, capsys):

@@ -1,6 +1,7 @@
 """Pairs that somebody else has made: found by name, learnt from as they are, and never taken for photographs."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,6 +87,42 @@ def test_lists_of_basicsr_are_understood(pairs, place):
     (place / "data" / "torn.txt").write_text("HR/a.png, LR/ax4.png\nHR/b.png\n")
     with pytest.raises(UsageError, match=r"HR/b\.png: is no pair"):
         find_sources([place / "data" / "torn.txt"])
+
+
+@pytest.mark.parametrize("mixed", ["HQ", "LQ", "both"])
+@pytest.mark.parametrize("absolute", [slice(None, 1), slice(1, None)], ids=["first", "others"])
+def test_a_list_may_mix_absolute_and_relative_paths(pairs, place, mixed, absolute):
+    """The relative ones start from the folder above the list's: `lists/../HQ` is where the absolute ones lead too."""
+    pairs(names=("0001", "sub/0001", "sub/0002"))
+    (place / "lists").mkdir()
+    for name in ("HQ", "LQ"):
+        paths = [path.relative_to(place) for path in sorted((place / name).rglob("*.png"))]
+        if mixed in (name, "both"):
+            paths[absolute] = [path.absolute() for path in paths[absolute]]
+        (place / "lists" / f"{name}.txt").write_text("\n".join(map(str, paths)))
+    found = find_sources([(Path("lists/HQ.txt"), Path("lists/LQ.txt"))])
+    low = [source.small.resolve().relative_to(place / "LQ") for source in found]
+    assert low == [source.large.resolve().relative_to(place / "HQ") for source in found] and len(low) == 3
+
+
+def test_linked_folders_in_a_list_keep_their_names(pairs, place):
+    high, low = pairs(names=("0001", "sub/0001"))
+    (high / "sub").rename(place / "elsewhere")
+    (high / "sub").symlink_to(place / "elsewhere")
+    (high / "list.txt").write_text(f"0001.png\n{high / 'sub' / '0001.png'}\n")
+    assert len(find_sources([(Path("HQ/list.txt"), low)])) == 2
+
+
+def test_a_list_across_drives_is_one_clear_line(pairs, place, monkeypatch):
+    high, low = pairs()
+    (high / "list.txt").write_text("a.png\nb.png\n")
+
+    def of_windows(_):
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr("os.path.commonpath", of_windows)
+    with pytest.raises(UsageError, match=r"list\.txt: has pictures on several drives: make a list of each"):
+        find_sources([(high / "list.txt", low)])
 
 
 def test_a_name_with_a_comma_is_a_photograph(place, photograph):
