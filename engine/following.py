@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from engine.data import Pair
 from engine.devices import rank_and_size
-from engine.networks import Network
+from engine.networks import Network, is_given_enlarged
 from engine.resume import RunState
-from engine.upscaling import restore, upscale
+from engine.upscaling import in_tiles, upscale
 from imaging.console import UserError, note
+from imaging.images import rgb_to_ycbcr, ycbcr_to_rgb
 from imaging.saving import write_picture
 
 EVERY = 10  # updates to a line
@@ -141,14 +143,17 @@ def earlier_lines(path: Path, step: int) -> list[dict]:
 @torch.inference_mode()
 def keep_pictures(network: Network, pairs: list[Pair], step: int, folder: Path) -> None:
     """Write what a network makes of pictures into a folder, called after them and the step."""
-    device = next(network.parameters()).device
     try:
         for number, pair in enumerate(pairs, start=1):
-            low = pair.pictures()[0]
-            if network.luma:  # it is enlarged already
-                restored = restore(network, low.to(device), "fp32")
-            else:
-                restored = upscale(network, low, network.scale)
-            write_picture(folder / f"{number:03}-{Path(pair.photograph).stem}.step{step:07}.png", restored.cpu())
+            restored = _restored(network, pair.pictures()[0])
+            write_picture(folder / f"{number:03}-{Path(pair.photograph).stem}.step{step:07}.png", restored)
     except UserError as error:
         note(f"{error}; training goes on")
+
+
+def _restored(network: Network, low: Tensor) -> Tensor:
+    """A pair's low picture (1, 3, H, W), enlarged already where the network wants it so, tile by tile: on the CPU."""
+    if not is_given_enlarged(network):
+        return upscale(network, low, network.scale)
+    luma, chroma = rgb_to_ycbcr(low).split((1, 2), dim=1)
+    return ycbcr_to_rgb(torch.cat((in_tiles(network, luma), chroma), dim=1)).clamp_(0, 1)

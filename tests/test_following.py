@@ -13,15 +13,19 @@ from test_training import ADVERSARIAL, CPU, RRDB, TINY, short_epochs  # noqa: F4
 import degrade
 from engine import following, training
 from engine.checkpoints import load_checkpoint
-from engine.following import COLUMNS, Following, Watch, earlier_lines
-from engine.networks import load_network
+from engine.ecbsr import ECBSR
+from engine.following import COLUMNS, Following, Watch, earlier_lines, keep_pictures
+from engine.networks import is_given_enlarged, load_network
+from engine.pairs import Pair, make_pair
 from engine.resume import RunState
 from engine.starting import ANEW
 from engine.training import learning_rate_at, train
-from engine.upscaling import upscale
+from engine.upscaling import BORDER, Tiling, restore, upscale
+from esrgan import RRDBNet
 from imaging.console import UsageError, UserError
 from imaging.files import read_picture
 from imaging.images import crop_to_multiple, to_bytes
+from srcnn import SRCNN
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +117,21 @@ def test_pictures_that_are_kept_are_what_the_network_makes(photographs):
         assert torch.equal(to_bytes(read_picture(one)), to_bytes(upscale(network, low, 4)))
     luma = train(TINY, [photographs], 1, ANEW, CPU, following=Following([photographs], pictures=True))
     assert len(list(luma.with_suffix(".val").iterdir())) == 5
+
+
+@pytest.mark.parametrize(
+    "network", [SRCNN((9, 1, 5)), ECBSR(), RRDBNet(2, 8, 4, 1)], ids=lambda one: type(one).__name__
+)
+def test_pictures_that_are_kept_go_through_the_network_in_tiles(place, photograph, network):
+    network.tile, sides = 40, []
+    network.register_forward_hook(lambda _, given, __: sides.append(max(given[0].shape[-2:])))
+    pair = Pair(*make_pair(photograph, 2, is_given_enlarged(network)), "photograph.png")
+    keep_pictures(network, [pair], 1, place)
+    assert max(sides) <= network.tile + 2 * (network.margin + BORDER) and len(sides) > 3
+    low = pair.pictures()[0]
+    whole = restore(network, low, "fp32") if network.scale == 1 else upscale(network, low, 2, Tiling(1000))
+    difference = to_bytes(read_picture(place / "001-photograph.step0000001.png")).int() - to_bytes(whole).int()
+    assert difference.shape == pair.large[None].shape and difference.abs().max() <= 1
 
 
 def test_tensorboard_where_it_is_installed_and_where_not(photographs, monkeypatch):
