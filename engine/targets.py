@@ -2,6 +2,7 @@
 
     NAME.x4.rrdb.2026-01-31_12-00-00.png                      by a network that ships
     NAME.x4.rrdb.UltraSharp-3f9a1c.2026-01-31_12-00-00.png    by other weights: `choosing.weights_tag`
+    FOLDER.NAME.jpg.x4.rrdb.2026-01-31_12-00-00.png           where pictures of several folders have that name
     NAME.png                                                  with --keep-names
 
 They lie in images_upscaled/ or what -o names, below it as their pictures lie in their folder.
@@ -10,16 +11,18 @@ They lie in images_upscaled/ or what -o names, below it as their pictures lie in
 import glob
 import os
 import re
+import zlib
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from engine.checkpoints import model_name, now
 from engine.settings import UpscaleSettings
 from imaging.console import UsageError, note
 from imaging.film_copying import CONTAINERS
 from imaging.films import SUFFIXES, is_film
-from imaging.folders import find_pictures, picture_suffixes
+from imaging.folders import absolute, find_pictures, picture_suffixes
 from imaging.saving import WRITTEN_FORMATS
 from imaging.writing import MAX_NAME, check_folder, check_writable, claimed, locked, shortened
 
@@ -185,33 +188,71 @@ class Names:
     def __init__(self, inputs: list[tuple[Path, Path]]):
         self.by_name: dict[str, set[Path]] = {}
         self.by_stem: dict[str, set[Path]] = {}
-        for path, below in inputs:
-            self.add(path, below)
+        self.folders = {folder: absolute(folder) for folder in {path.parent for path, _ in inputs}}
+        pictures = set(inputs)
         # What lies beside them counts whether this run enlarges it or not: another one may.
         for folder, below in {(path.parent, below.parent) for path, below in inputs}:
-            for name in pictures_in(folder):
-                self.add(folder / name, below / name)
-
-    def add(self, path: Path, below: Path) -> None:
-        """Mind a picture."""
-        self.by_name.setdefault(_key(below), set()).add(path)
-        self.by_stem.setdefault(_key(below.parent / self.stem(below)), set()).add(path)
+            pictures |= {(folder / name, below / name) for name in pictures_in(folder)}
+        for path, below in pictures:
+            self.by_name.setdefault(_key(below), set()).add(path)
+            self.by_stem.setdefault(_key(below.parent / self.stem(below)), set()).add(path)
+        self.begun = _told_apart({self._one(*picture): self._possible(*picture) for picture in pictures})
 
     def of(self, path: Path, below: Path) -> tuple[str, str, tuple[Path, ...]]:
         """The beginning of a name, what it would be with or without other pictures of that stem, and these.
 
         Results of a.jpg and a.png beside it are told apart, and from those of a.jpg.png.
         """
-        stem = _key(below.parent / self.stem(below))
-        rivals = (self.by_stem[stem] | self.by_name.get(stem, set())) - {path}
-        name, other = (below.name, self.stem(below)) if rivals else (self.stem(below), below.name)
-        if len(self.by_name[_key(below)]) > 1:  # from two folders that were named
-            name = f"{path.parent.name}.{name}"
-        return name, other, tuple(rivals)
+        rivals = self._rivals(path, below)
+        return self.begun[self._one(path, below)], self.stem(below) if rivals else below.name, tuple(rivals)
 
     def stem(self, below: Path) -> str:
         """Of a.jpg a; of ..png, where no stem is left, the whole name."""
         return below.stem if below.stem.strip(".") else below.name
+
+    def _one(self, path: Path, below: Path) -> tuple[Path, Path]:
+        """What a picture is known by, however its folder is spelled."""
+        return self.folders[path.parent] / path.name, below
+
+    def _rivals(self, path: Path, below: Path) -> set[Path]:
+        """Other pictures of its stem, or called like it."""
+        stem = _key(below.parent / self.stem(below))
+        return (self.by_stem[stem] | self.by_name.get(stem, set())) - {path}
+
+    def _possible(self, path: Path, below: Path) -> list[str]:
+        """The names that a result may have, the best first."""
+        name = below.name if self._rivals(path, below) else self.stem(below)
+        if len(self.by_name[_key(below)]) == 1:
+            return [name]
+        return [f"{way}.{name}" for way in ways_to(self.folders[path.parent])]  # from several folders that were named
+
+
+def _told_apart(possible: dict[tuple[Path, Path], list[str]]) -> dict[tuple[Path, Path], str]:
+    """Of the names that each picture may have the first that no other wants, or has wanted, in the same folder."""
+    begun: dict[tuple[Path, Path], str] = {}
+    wanted: set[str] = set()
+    while possible:
+        keys = {picture: _key(picture[1].parent / names[0]) for picture, names in possible.items()}
+        count = Counter(keys.values())
+        for picture, key in keys.items():
+            name, *longer = possible.pop(picture)
+            if longer and (count[key] > 1 or key in wanted):
+                possible[picture] = longer
+            else:
+                begun[picture] = name
+        wanted |= count.keys()
+    return begun
+
+
+def ways_to(folder: PurePath) -> list[str]:
+    """What can stand for an absolute folder in a name: its own, that with the one above, and so on up to the root.
+
+    None makes a hidden file of it. The last has a number: A.B/C and A/B.C give the same words, however many.
+    """
+    words = [re.sub(r"\W+", ".", folder.anchor).strip(".") or "root", *folder.parts[1:]]
+    ways = [".".join(words[-count:]) for count in range(1, len(words) + 1)]
+    ways = [way for way in ways if not way.startswith(".")]
+    return [*ways, f"{ways[0]}~{zlib.crc32(os.fsencode(folder)):08x}"]
 
 
 def pictures_in(folder: Path) -> list[str]:

@@ -2,11 +2,12 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ from test_srcnn import delta_network
 import main
 from engine.checkpoints import new_path, save_checkpoint
 from engine.choosing import choose_network
+from engine.settings import UpscaleSettings
+from engine.targets import list_inputs, plan_targets, ways_to
 from imaging.console import UsageError, UserError
 from imaging.writing import MAX_NAME, InUseError, claimed, locked, shortened
 
@@ -137,6 +140,81 @@ def test_pictures_of_one_name_from_two_folders(place, capsys):
         run([place / "one", place / "two"], place / "out", skip_existing=True)
         assert told in capsys.readouterr().out
     assert {name[:8] for name in results(place / "out")} == {"one.a.pn", "two.a.pn"}
+
+
+@pytest.mark.parametrize(("inputs", "pictures", "expected"), [
+    ("A B", "A/DCIM/1.png B/DCIM/1.png", "DCIM/A.DCIM.1.png DCIM/B.DCIM.1.png"),
+    ("2023/summer 2024/summer", "2023/summer/1.png 2024/summer/1.png", "2023.summer.1.png 2024.summer.1.png"),
+    ("A/DCIM B/DCIM C", "A/DCIM/1.png B/DCIM/1.png C/1.png", "A.DCIM.1.png B.DCIM.1.png C.1.png"),
+    ("A/DCIM B/DCIM A.DCIM", "A/DCIM/1.png B/DCIM/1.png A.DCIM/1.png", "A.DCIM.1.png B.DCIM.1.png here.A.DCIM.1.png"),
+    ("1.png A/1.png", "1.png A/1.png", "A.1.png here.1.png"),
+    (". ../B", "1.png ../B/1.png", "B.1.png here.1.png"),
+    ("../1.png A/1.png", "../1.png A/1.png", "A.1.png above.1.png"),
+    (".cache cache", ".cache/1.png cache/1.png", "cache.1.png here..cache.1.png"),
+    ("A A.x", "A/x.1.png A/1.png A.x/1.png", "A.1.png A.x.1.png x.1"),
+])  # fmt: skip
+def test_names_say_from_which_folder_a_picture_is(place, monkeypatch, capsys, inputs, pictures, expected):
+    here = place / "above" / "here"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    put(here, *pictures.split())
+    count = len(pictures.split())
+    for told in (f"{count} enlarged, 0 were", f"0 enlarged, {count} were"):
+        run([Path(name) for name in inputs.split()], place / "out", skip_existing=True)
+        assert told in capsys.readouterr().out
+    assert sorted(name.split(".x2.")[0] for name in results(place / "out")) == expected.split()
+
+
+def test_a_picture_that_is_named_in_two_ways_is_one(place, capsys):
+    put(place, "in/a.png")
+    inputs = [Path("in"), place / "in", Path("in/../in")]
+    run(inputs, place / "out", skip_existing=True)
+    assert "1 enlarged, 2 were there already" in capsys.readouterr().out
+    assert [name.split(".x2.")[0] for name in results(place / "out")] == ["in.a.png"]
+
+
+@pytest.mark.parametrize(("folder", "expected"), [
+    (PurePosixPath("/"), ["root"]),
+    (PurePosixPath("/a/.../.b"), ["a......b", "root.a......b"]),
+    (PureWindowsPath("C:/"), ["C"]),
+    (PureWindowsPath("//server/share/x"), ["x", "server.share.x"]),
+])  # fmt: skip
+def test_how_a_name_can_say_where_its_picture_lies(folder, expected):
+    *names, last = ways_to(folder)
+    assert names == expected and re.fullmatch(rf"{names[0]}~[0-9a-f]{{8}}", last)
+
+
+FOLDERS = ("A", "a.A", "A.a", "DCIM", "DCIM.1", ".A", "..b", "b")
+PICTURES = ("1.png", "1.jpg", "1.png.jpg", "A.1.png", "DCIM.1.png", "DCIM.1.png.jpg", ".1.png", "a.A.1.png")
+
+
+def random_inputs(generator, top):
+    """Pictures in folders below `top`, and some of both, spelled in one way or another from the working folder."""
+    folders = [top.joinpath(*generator.choices(FOLDERS, k=generator.randint(0, 3))) for _ in range(6)]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in generator.sample(PICTURES, 3):
+            (folder / name).touch()
+    os.chdir(generator.choice(folders))
+    named = [generator.choice([folder, *folder.glob("*.*g")]) for folder in folders]
+    there = [path for path in named if path.is_file() or any(path.glob("[!.]*.*g"))]
+    spelled = (
+        str,
+        os.path.relpath,
+        lambda path: Path(os.path.relpath(path.parent)) / ".." / path.parent.name / path.name,
+    )
+    return [Path(generator.choice(spelled)(path)) for path in there]
+
+
+def test_no_two_pictures_share_a_name_and_none_is_hidden(place):
+    generator = random.Random(0)
+    for number in range(300):
+        top = place / str(number)
+        inputs = list_inputs(random_inputs(generator, top), place / "out")
+        sources = {}
+        for path, target in plan_targets(inputs, place / "out", UpscaleSettings()):
+            assert path.name.startswith(".") or not target.path.name.startswith("."), (path, target.path)
+            assert sources.setdefault(str(target.path).casefold(), path.resolve()) == path.resolve(), target.path
 
 
 def test_originals_in_the_output_folder_are_told(place, capsys):
@@ -348,7 +426,7 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
 HOLDING = """
 import sys, time
 sys.path.insert(0, {root!r})
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from imaging.writing import locked
 with locked(Path("out/a.x2.srcnn")):
     print("held", flush=True)
