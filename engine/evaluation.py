@@ -22,21 +22,10 @@ from engine.data import seeded
 from engine.devices import bound_memory, release_memory
 from engine.networks import Network, is_given_enlarged
 from engine.sources import Named, Source, find_sources, refuse_other_scales, said
-from engine.upscaling import Tiling, in_tiles, keep_level, upscale
+from engine.upscaling import Tiling, in_tiles, keep_level, restore_enlarged, upscale
 from imaging.console import UserError, note, one_of_many
 from imaging.files import read_colours
-from imaging.images import (
-    PROTOCOL,
-    crop_to_multiple,
-    psnr,
-    resize,
-    rgb_to_luma,
-    rgb_to_ycbcr,
-    round_to_8_bits,
-    size_of,
-    ssim,
-    ycbcr_to_rgb,
-)
+from imaging.images import PROTOCOL, crop_to_multiple, psnr, resize, rgb_to_luma, round_to_8_bits, size_of, ssim
 
 DRAWS = 20  # degraded versions of each picture
 RANDOM_PROTOCOL = (
@@ -179,10 +168,9 @@ def _restore_given(network: Network | None, low: Tensor, high: Tensor, settings:
     is_enlarged = size_of(low) == size_of(high)
     if network is None:
         return low if is_enlarged else resize(low, size=size_of(high))
-    if not (is_enlarged and is_given_enlarged(network)):
-        return upscale(network, low, settings.scale, settings.tiling)
-    luma, chroma = rgb_to_ycbcr(low).split((1, 2), dim=1)
-    return ycbcr_to_rgb(torch.cat((in_tiles(network, luma, tiling=settings.tiling), chroma), dim=1))
+    if is_enlarged and is_given_enlarged(network):
+        return restore_enlarged(network, low, settings.tiling)
+    return upscale(network, low, settings.scale, settings.tiling)
 
 
 def _compare(restored: Tensor, network, high: Tensor, settings: EvaluationSettings) -> dict[str, float]:

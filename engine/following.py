@@ -20,9 +20,8 @@ from engine.data import Pair
 from engine.devices import rank_and_size
 from engine.networks import Network, is_given_enlarged
 from engine.resume import RunState
-from engine.upscaling import in_tiles, upscale
+from engine.upscaling import restore_enlarged, upscale
 from imaging.console import UserError, note
-from imaging.images import rgb_to_ycbcr, ycbcr_to_rgb
 from imaging.saving import write_picture
 
 EVERY = 10  # updates to a line
@@ -153,7 +152,4 @@ def keep_pictures(network: Network, pairs: list[Pair], step: int, folder: Path) 
 
 def _restored(network: Network, low: Tensor) -> Tensor:
     """A pair's low picture (1, 3, H, W), enlarged already where the network wants it so, tile by tile: on the CPU."""
-    if not is_given_enlarged(network):
-        return upscale(network, low, network.scale)
-    luma, chroma = rgb_to_ycbcr(low).split((1, 2), dim=1)
-    return ycbcr_to_rgb(torch.cat((in_tiles(network, luma), chroma), dim=1)).clamp_(0, 1)
+    return restore_enlarged(network, low) if is_given_enlarged(network) else upscale(network, low, network.scale)

@@ -352,6 +352,12 @@ def restore(network: Network, seen: Tensor, precision: str) -> Tensor:
     return restored.clamp_(0, 1)
 
 
+def restore_enlarged(network: Network, picture: Tensor, tiling: Tiling | None = None) -> Tensor:
+    """RGB (1, 3, H, W) that is enlarged already, as SRCNN wants it: its luma restored tile by tile, on the CPU."""
+    luma, chroma = rgb_to_ycbcr(picture).split((1, 2), dim=1)
+    return ycbcr_to_rgb(torch.cat((in_tiles(network, luma, tiling=tiling), chroma), dim=1)).clamp_(0, 1)
+
+
 def restored_luma(network: Network, luma: Tensor, precision: str) -> Tensor:
     """Luma (1, 1, H, W) through a network on luma; what enlarges it keeps its level."""
     restored = run(network, luma, precision)
