@@ -94,8 +94,8 @@ def tell_left_out(output, path: Path, what: str) -> None:
     note(f"{path}: its {what} cannot be in {suffix}: left out")
 
 
-def other_packets(old, streams: dict, zero: Fraction, end: Fraction | None) -> Iterator[tuple]:
-    """(seconds, 1, packet) of what is copied, as it lies in the file."""
+def other_packets(old, streams: dict, zero: Fraction, end: Fraction | float | None) -> Iterator[tuple]:
+    """(seconds, 1, packet) of what is copied, as it lies in the file; with `end` of the seconds zero:end alone."""
     if not streams:
         return
     last = Fraction(0)

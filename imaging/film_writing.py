@@ -8,8 +8,10 @@ Pieces are what a run that is stopped has in hand. Each begins with a key frame 
 
 import heapq
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy
@@ -151,7 +153,7 @@ def write_piece(
         stream = output.add_stream(ENCODERS[form.codec], rate=film.rate, options=dict(form.options))
         stream.height, stream.width = form.size
         stream.pix_fmt = form.pixel_format
-        stream.time_base = stream.codec_context.time_base = film.time_base
+        stream.time_base = stream.codec_context.time_base = time_base(film, kind)
         context = stream.codec_context
         context.sample_aspect_ratio = film.sample_aspect
         tag(context, form.colours)
@@ -199,7 +201,8 @@ def join(
     """Write a film of its pieces, and copy sound, subtitles, chapters, attachments and metadata of the old one.
 
     `window` are the stamps of the first picture and after the last, if not all of the film is wanted: then it begins
-    at 0. What the container cannot hold is told. Raises UserError.
+    at 0. An AVI always does, and its sound not before its pictures. What the container cannot hold is told. Raises
+    UserError.
     """
     av = video_library()
     options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
@@ -216,8 +219,11 @@ def join(
         if not window:
             copy_chapters(output, old, film.path)
         first, end = window or (0, film.end)
+        until: Fraction | float | None = end * film.time_base if window else None
+        if container == "avi" and not window:
+            first, until = film.stamps[0], math.inf
         moving = _video_packets(pieces, film, video, first, end)
-        rest = other_packets(old, others, first * film.time_base, end * film.time_base if window else None)
+        rest = other_packets(old, others, first * film.time_base, until)
         for _, _, packet in heapq.merge(moving, rest, key=lambda item: item[:2]):
             output.mux(packet)
 
@@ -225,12 +231,29 @@ def join(
 def _copied_video(output, old, piece, film: Film):
     source = video_stream(old, film.path)
     video = output.add_stream_from_template(piece.streams.video[0], opaque=True)  # no encoder is needed
-    video.time_base = film.time_base
+    video.time_base = time_base(film, output.format.name)
     video.metadata.update(source.metadata)
     video.disposition = source.disposition
     if film.rotation:
         video.set_display_rotation(film.rotation)
     return video
+
+
+def time_base(film: Film, container: str) -> Fraction:
+    """The seconds in which `container` shall count; FFmpeg may take a part of them.
+
+    AVI fills the time in which nothing new is shown with empty chunks, and states their rate as that of the film: they
+    are as long as they can be.
+    """
+    if container != "avi":
+        return film.time_base
+    since_first = [stamp - film.stamps[0] for stamp in film.stamps]
+    longest, step = Fraction(math.gcd(*since_first)), 1 / film.rate / film.time_base
+    numbers = [round(stamp / step) for stamp in since_first]
+    rounded = all(abs(number * step - stamp) <= 1 for number, stamp in zip(numbers, since_first, strict=True))
+    if rounded and len(set(numbers)) == len(numbers):  # stamps that were rounded to ms have no other divisor
+        longest = max(longest, step)
+    return longest * film.time_base
 
 
 def _video_packets(pieces: list[Path], film: Film, stream, zero: int, end: int) -> Iterator[tuple]:

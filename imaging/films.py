@@ -8,6 +8,7 @@ store them (Y, Cb, Cr or grey or R, G, B): colours.FilmColours says what their n
 """
 
 import bisect
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +66,9 @@ class Film:
     interlaced: bool = False
     deinterlaced: bool = False
     end: int = 0  # when the last one is shown no longer
-    counted: bool = False  # stamps are numbers of pictures: the file's own are of no use
+    by_chunk: bool = False  # AVI: its chunks have numbers, of which pictures that were dropped have theirs
+    counted: bool = False  # a decoded picture does not say its stamp: the n-th is shown at the n-th
+    going_on: tuple[int, Iterator] | None = field(default=None, repr=False, compare=False)  # a counted film's next
 
     @property
     def lossless(self) -> bool:
@@ -111,16 +114,19 @@ def open_film(path, deinterlace: bool = False) -> Film:
             Fraction(stream.average_rate or stream.guessed_rate or 25),
             Fraction(stream.sample_aspect_ratio or 1), frame.rotation, stream.codec_context.codec.canonical_name,
             interlaced=frame.interlaced_frame, deinterlaced=deinterlace and frame.interlaced_frame,
+            by_chunk=container.format.name == "avi",
         )  # fmt: skip
+        film.counted = film.by_chunk and stream.codec_context.has_b_frames
     with opened(path) as container:
         stream = video_stream(container, path)
         packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-        stamped = [(stamp, packet.duration or 0) for packet in packets if (stamp := _stamp(packet)) is not None]
+        stamped = [(stamp, _length(packet, film)) for packet in packets if (stamp := _stamp(packet, film)) is not None]
         shown = dict(stamped)
-        if container.format.name == "avi" or len(stamped) < len(packets):
-            film.counted, film.time_base = True, 1 / film.rate  # AVI knows one rate, and no stamps
+        if len(stamped) < len(packets):
+            film.counted, film.time_base = True, 1 / film.rate
             shown = dict.fromkeys(range(len(packets)), 1)
         film.stamps = sorted(shown)
+        film.rate = _true_rate(film)
         if film.stamps:
             last = film.stamps[-1]
             film.end = last + (shown[last] or max(1, round(1 / film.rate / film.time_base)))
@@ -128,8 +134,21 @@ def open_film(path, deinterlace: bool = False) -> Film:
     return film
 
 
-def _stamp(packet) -> int | None:
-    return packet.dts if packet.pts is None else packet.pts
+def _stamp(packet, film: Film) -> int | None:
+    return packet.dts if film.by_chunk or packet.pts is None else packet.pts
+
+
+def _length(packet, film: Film) -> int:
+    """How long its picture is shown, in ticks; 0 where that is unsaid: each chunk of AVI is as long as the others."""
+    return 0 if film.by_chunk else packet.duration or 0
+
+
+def _true_rate(film: Film) -> Fraction:
+    """The stated rate; the average where no two pictures follow that fast: AVI and Matroska may state their clock's."""
+    steps = [after - before for before, after in itertools.pairwise(film.stamps)]
+    if not steps or min(steps) * film.time_base * film.rate < 1.5:
+        return film.rate
+    return (len(steps) / (sum(steps) * film.time_base)).limit_denominator(100_000)  # FFmpeg has 31 bits for it
 
 
 def _remarks(film: Film, frame) -> Iterator[str]:
@@ -163,20 +182,23 @@ def _chroma_position(container, stream) -> str:
 def read_pictures(film: Film, start: int, stop: int) -> Iterator[tuple[int, Planes]]:
     """(stamp, planes) of the pictures start:stop, in the order in which they are shown.
 
-    It seeks to the last key frame before them. Raises UserError where the file cannot be decoded further: what is
-    damaged in the midst is passed over, as players do, and not given.
+    It seeks to the last key frame before them; where pictures are counted, it goes on where it was, or begins anew.
+    Raises UserError where the file cannot be decoded further: what is damaged in the midst is passed over, as players
+    do, and not given.
     """
+    if film.counted:
+        yield from _counted_pictures(film, start, stop)
+        return
     first = film.stamps[start]
     end = film.stamps[stop] if stop < len(film.stamps) else None
-    seeking = start > 0 and not film.counted
-    for attempt in (seeking, False):  # an index may lie; then from the start
+    for attempt in (start > 0, False):  # an index may lie; then from the start
         with opened(film.path) as container:
             stream = video_stream(container, film.path)
             if attempt:
                 container.seek(first, stream=stream)
             missed = attempt  # until a picture before the first that is wanted shows that it has not
-            for number, frame in enumerate(_decoded(film, container, stream)):
-                stamp = number if film.counted else _frame_stamp(frame, film)
+            for frame in _decoded(film, container, stream):
+                stamp = _frame_stamp(frame, film)
                 missed = missed and stamp > first
                 if missed or (end is not None and stamp >= end):
                     break
@@ -184,6 +206,20 @@ def read_pictures(film: Film, start: int, stop: int) -> Iterator[tuple[int, Plan
                     yield stamp, planes_of(frame)
             if not missed:
                 return
+
+
+def _counted_pictures(film: Film, start: int, stop: int) -> Iterator[tuple[int, Planes]]:
+    going_on, film.going_on = film.going_on, None  # another reader shall not take it meanwhile
+    number, frames = going_on if going_on and going_on[0] <= start else (0, _all_decoded(film))
+    for stamp, frame in zip(film.stamps[number:stop], frames, strict=False):
+        if stamp >= film.stamps[start]:
+            yield stamp, planes_of(frame)
+    film.going_on = (stop, frames) if stop < len(film.stamps) else None
+
+
+def _all_decoded(film: Film) -> Iterator:
+    with opened(film.path) as container:
+        yield from _decoded(film, container, video_stream(container, film.path))
 
 
 def _frame_stamp(frame, film: Film) -> int:
@@ -202,6 +238,8 @@ def _decoded(film: Film, container, stream):
         except av.error.InvalidDataError:
             continue  # a damaged packet
         for frame in frames:
+            if film.by_chunk and frame.dts is not None:
+                frame.pts = frame.dts  # what FFmpeg guesses is not always that
             if not film.deinterlaced:
                 yield frame
                 continue

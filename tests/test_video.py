@@ -24,10 +24,10 @@ from engine import video  # noqa: E402
 from engine.batch import upscale_files  # noqa: E402
 from engine.ensembles import Ensemble  # noqa: E402
 from engine.settings import UpscaleSettings  # noqa: E402
-from imaging import film_colours  # noqa: E402
+from imaging import film_colours, films  # noqa: E402
 from imaging.console import UsageError, UserError  # noqa: E402
 from imaging.film_writing import chosen_form, decoding_times  # noqa: E402
-from imaging.films import open_film, read_pictures  # noqa: E402
+from imaging.films import duration, open_film, read_pictures  # noqa: E402
 
 EVEN = range(1024, 1024 + 30 * 512, 512)
 UNEVEN = [1024, 1536, 2048, 3500, 4012, 5100, 5600, 6500, *range(7000, 18000, 512)]
@@ -134,11 +134,101 @@ def test_what_a_container_cannot_hold_is_told(place, capsys, suffix, chapters, t
     assert suffix in ("avi", "ts") or found[-1] == pytest.approx(contents(place / "rich.mkv")[-1], abs=0.03)
 
 
-def test_avi_has_one_rate(place):
-    make_clip(place / "x.avi", range(20), codec="mpeg4", time_base=Fraction(1, 25))
-    upscaled(place / "x.avi", place / "y.mkv")
-    times = shown(place / "y.mkv")
-    assert times == [Fraction(number, 25) for number in range(20)]
+AVI = {  # without and with pictures that wait for later ones
+    "mpeg4": {"codec": "mpeg4"}, "h264": {"options": {"bf": "0"}}, "ffv1": {"codec": "ffv1"},
+    "mjpeg": {"codec": "mjpeg", "pixels": "yuvj420p"}, "mpeg4 with B": {"codec": "mpeg4", "options": {"bf": "2"}},
+    "h264 with B": {},
+}  # fmt: skip
+GAPS = [0, 1, 2, 10, 11, 12, 30, 31, *range(40, 140)]
+
+
+@pytest.mark.parametrize("kind", AVI)
+def test_avi_keeps_its_gaps(place, kind):
+    """Where AVI drops pictures it has empty chunks: what comes after them is later."""
+    gaps = range(140) if "B" in kind else GAPS  # FFmpeg cannot write gaps among pictures that wait
+    made = make_clip(place / "x.avi", gaps, time_base=Fraction(1, 25), **AVI[kind])
+    film = open_film(place / "x.avi")
+    whole = list(read_pictures(film, 0, len(film.stamps)))
+    assert [stamp * film.time_base for stamp, _ in whole] == [Fraction(stamp, 25) for stamp in gaps]
+    assert all(numpy.abs(one[0] - two[0].astype(int)).mean() < 12 for one, (_, two) in zip(made, whole, strict=True))
+    assert float(duration(film)) == 5.6
+    for start, stop in ((3, 4), (5, 30), (30, 54), (40, 42), (107, 108)):
+        part = list(read_pictures(film, start, stop))
+        assert [stamp for stamp, _ in part] == film.stamps[start:stop]
+        for (_, one), (_, two) in zip(part, whole[start:stop], strict=True):
+            assert all(numpy.array_equal(first, second) for first, second in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("kind", AVI)
+def test_pieces_of_an_avi_are_not_each_decoded_from_its_start(place, kind, monkeypatch):
+    make_clip(place / "x.avi", range(120), time_base=Fraction(1, 25), **AVI[kind])
+    film, count, decoded = open_film(place / "x.avi"), 0, films._decoded
+
+    def counting(*given):
+        nonlocal count
+        for frame in decoded(*given):
+            count += 1
+            yield frame
+
+    monkeypatch.setattr(films, "_decoded", counting)
+    for start in range(0, 120, 24):
+        assert len(list(read_pictures(film, start, start + 24))) == 24
+    assert count < 200
+
+
+def test_a_damaged_picture_of_an_avi_moves_no_other(place):
+    make_clip(place / "x.avi", GAPS, time_base=Fraction(1, 25), **AVI["mjpeg"])
+    with av.open("x.avi") as film:
+        content, packet = (place / "x.avi").read_bytes(), list(film.demux(video=0))[4]
+    (place / "x.avi").write_bytes(content.replace(bytes(packet), bytes(packet.size)))
+    film = open_film(place / "x.avi")
+    assert [stamp for stamp, _ in read_pictures(film, 0, len(GAPS))] == [stamp for stamp in GAPS if stamp != 11]
+    assert [stamp for stamp, _ in read_pictures(film, 5, 8)] == GAPS[5:8]
+
+
+def since_first(path: Path) -> list[Fraction]:
+    return [when - shown(path)[0] for when in shown(path)]
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001)])
+@pytest.mark.parametrize("earlier", [0, 10])
+def test_a_film_as_avi_and_back(place, rate, earlier):
+    """Its rate is that of its pictures, so that a player and this program find their times."""
+    ticks = [round((number + 25) / rate * 90000) for number in range(30)]
+    sound = round((25 - earlier) / rate * 48000)
+    make_clip(place / "x.mp4", ticks, time_base=Fraction(1, 90000), rate=rate, sound=sound)
+    upscaled(place / "x.mp4", place / "y.avi", replace(FFV1, compare=True))
+    upscaled(place / "y.avi", place / "z.mp4", UpscaleSettings(preset="veryfast"))
+    heard = {content: when - shown(place / "x.mp4")[0] for when, content in packets(place / "x.mp4")}
+    for name in ("y.avi", "z.mp4"):
+        assert since_first(place / name) == pytest.approx(since_first(place / "x.mp4"), abs=1e-4)
+        assert float(duration(open_film(place / name))) == pytest.approx(30 / rate, abs=1e-3)
+        tone = packets(place / name)
+        assert len(tone) >= len(heard) - 2 - earlier / rate * 48000 / 1024
+        assert all(abs(when - shown(place / name)[0] - heard[content]) < 0.03 for when, content in tone)
+    for name in ("y.avi", "y.compare.avi", "z.mp4"):
+        with av.open(name) as film:
+            assert film.streams.video[0].average_rate == rate
+
+
+def test_a_film_of_no_one_rate_as_avi_and_back(place):
+    make_clip(place / "x.mp4", UNEVEN)
+    upscaled(place / "x.mp4", place / "y.avi")
+    upscaled(place / "y.avi", place / "z.mkv")
+    for name in ("y.avi", "z.mkv"):
+        assert since_first(place / name) == pytest.approx(since_first(place / "x.mp4"), abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["x.mkv", "x.avi"])
+def test_a_rate_that_pictures_do_not_have_is_not_believed(place, name):
+    make_clip(place / name, range(0, 1200, 40), codec="mpeg4", time_base=Fraction(1, 1000), rate=1000)
+    upscaled(place / name, place / "y.avi")
+    for each in (name, "y.avi"):
+        assert open_film(place / each).rate == 25
+        assert shown(place / each) == [Fraction(number, 25) for number in range(30)]
+    assert duration(open_film(place / "y.avi")) == Fraction(6, 5)
+    with av.open("y.avi") as film:
+        assert film.streams.video[0].average_rate == 25
 
 
 def test_a_flash_and_a_beep_stay_together(place):
