@@ -232,6 +232,7 @@ def _copied_video(output, old, piece, film: Film):
     source = video_stream(old, film.path)
     video = output.add_stream_from_template(piece.streams.video[0], opaque=True)  # no encoder is needed
     video.time_base = time_base(film, output.format.name)
+    video.codec_context.framerate = film.rate  # else Matroska states that of the clock
     video.metadata.update(source.metadata)
     video.disposition = source.disposition
     if film.rotation:

@@ -219,6 +219,16 @@ def test_a_film_of_no_one_rate_as_avi_and_back(place):
         assert since_first(place / name) == pytest.approx(since_first(place / "x.mp4"), abs=2e-3)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov", "ts", "avi", pytest.param("webm", marks=pytest.mark.slow)])
+def test_the_rate_of_a_film_is_stated(place, suffix):
+    make_clip(place / "x.mp4", EVEN, size=(64, 96))
+    settings = UpscaleSettings(codec="av1" if suffix == "webm" else "h264", preset=None if suffix == "webm" else "fast")
+    upscaled(place / "x.mp4", place / f"y.{suffix}", settings)
+    with av.open(f"y.{suffix}") as film:
+        assert film.streams.video[0].average_rate == 25
+    assert open_film(place / f"y.{suffix}").rate == 25
+
+
 @pytest.mark.parametrize("name", ["x.mkv", "x.avi"])
 def test_a_rate_that_pictures_do_not_have_is_not_believed(place, name):
     make_clip(place / name, range(0, 1200, 40), codec="mpeg4", time_base=Fraction(1, 1000), rate=1000)
