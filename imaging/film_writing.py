@@ -19,7 +19,7 @@ import numpy
 from imaging.console import UsageError, UserError, note
 from imaging.film_colours import FilmColours
 from imaging.film_copying import CONTAINERS, copied_streams, copy_chapters, copy_metadata, other_packets
-from imaging.films import Film, Planes, opened, video_library, video_stream
+from imaging.films import Film, Planes, ffmpeg_name, opened, video_library, video_stream
 
 ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "ffv1": "ffv1", "prores": "prores_ks"}
 UNFIT = {  # what a container cannot hold, or hardly anything would read
@@ -149,7 +149,7 @@ def write_piece(
         return
     options = {} if as_whole else {"avoid_negative_ts": "disabled"}
     kind = container if as_whole else piece_suffix(form.codec)
-    with av.open(str(path), "w", format=kind, options=options) as output:
+    with av.open(ffmpeg_name(path), "w", format=kind, options=options) as output:
         stream = output.add_stream(ENCODERS[form.codec], rate=film.rate, options=dict(form.options))
         stream.height, stream.width = form.size
         stream.pix_fmt = form.pixel_format
@@ -210,7 +210,7 @@ def join(
     with (
         opened(film.path) as old,
         opened(pieces[0]) as piece,
-        av.open(str(path), "w", format=container, options=options) as output,
+        av.open(ffmpeg_name(path), "w", format=container, options=options) as output,
     ):
         video = _copied_video(output, old, piece, film)
         tag(video.codec_context, form.colours)  # not every codec says it in what it makes

@@ -76,12 +76,17 @@ class Film:
         return self.codec in {"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png", "qtrle", "magicyuv", "gif"}
 
 
+def ffmpeg_name(path) -> str:
+    """A path as FFmpeg must get it, absolute: of a relative one what comes before a colon would be a protocol."""
+    return str(Path(path).absolute())
+
+
 @contextmanager
 def opened(path, **options):
     """The container `path`, closed afterwards. What goes wrong in here with it is a UserError that names it."""
     av = video_library()
     try:
-        with av.open(str(path), metadata_errors="replace", **options) as container:
+        with av.open(ffmpeg_name(path), metadata_errors="replace", **options) as container:
             yield container
     except av.FFmpegError as error:
         raise UserError(f"{path}: {error.strerror or 'cannot be read as a film'}") from error

@@ -659,6 +659,17 @@ def test_bad_input_is_one_line(place):
     assert not list(place.glob("y.*")) and not list(place.glob(".y*"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+@pytest.mark.parametrize("name", ["12:30.mp4", "file:x.mp4", "pipe:1.avi", "-x.mp4", "%03d.mp4"])
+def test_a_name_is_a_name_to_ffmpeg_too(place, name):
+    """No protocol, no option, no pattern."""
+    make_clip(place / "x.mkv", range(0, 120, 40), time_base=Fraction(1, 1000))
+    settings = UpscaleSettings(preset="veryfast", compare=True)
+    upscaled(Path("x.mkv"), Path(name), settings)
+    upscaled(Path(name), Path("z.mkv"), settings)
+    assert len(shown(place / name)) == len(shown(place / "z.mkv")) == 3
+
+
 def test_a_film_that_is_cut_off_ends_where_it_is(place):
     made = make_clip(place / "x.mkv", range(0, 1200, 40), codec="ffv1", time_base=Fraction(1, 1000))
     content = (place / "x.mkv").read_bytes()
