@@ -17,7 +17,7 @@ from imaging.images import apply_taps, resize_taps
 # H.273, table 4: the shares of red and blue in luma.
 MATRICES = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087)}
 MATRICES |= {9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
-BT709, BT601, UNSAID = 1, 6, 2
+RGB, BT709, UNSAID, BT601, YCGCO = 0, 1, 2, 6, 8
 HDR = {16: "PQ", 18: "HLG"}  # H.273, table 3
 # Where the first sample of colour lies among the pixels that it is for: 0 on the first, 0.5 in the middle of them all.
 POSITIONS = {"left": (0.5, 0.0), "center": (0.5, 0.5), "topleft": (0.0, 0.0), "top": (0.0, 0.5)}
@@ -46,7 +46,7 @@ def colours_of(frame, position: str) -> FilmColours:
     format = frame.format
     kind = "rgb" if format.is_rgb or format.has_palette else "grey" if len(format.components) < 3 else "yuv"
     matrix = frame.colorspace
-    if matrix not in MATRICES:  # as players guess: by the size
+    if matrix not in MATRICES and matrix != YCGCO:  # as players guess: by the size
         matrix = BT709 if frame.width >= 1280 or frame.height > 576 else BT601
     full = frame.color_range == 2 or format.name.startswith("yuvj") or (kind == "grey" and frame.color_range != 1)
     primaries = frame.color_primaries if frame.color_primaries else UNSAID
@@ -92,7 +92,12 @@ def _swing(bits: int, full: bool, is_chroma: bool) -> tuple[float, float]:
 
 
 def to_rgb(luma: Tensor, blue: Tensor, red: Tensor, matrix: int) -> Tensor:
-    """Luma and the differences Cb and Cr, each (1, 1, H, W) → RGB (1, 3, H, W); out of 0..1 where no RGB is meant."""
+    """Luma and the differences Cb and Cr, each (1, 1, H, W) → RGB (1, 3, H, W); out of 0..1 where no RGB is meant.
+
+    Of YCgCo the differences are Cg and Co.
+    """
+    if matrix == YCGCO:
+        return torch.cat((luma - blue + red, luma + blue, luma - blue - red), dim=1)
     share_red, share_blue = MATRICES[matrix]
     r = luma + 2 * (1 - share_red) * red
     b = luma + 2 * (1 - share_blue) * blue
@@ -101,9 +106,11 @@ def to_rgb(luma: Tensor, blue: Tensor, red: Tensor, matrix: int) -> Tensor:
 
 
 def from_rgb(rgb: Tensor, matrix: int) -> tuple[Tensor, Tensor, Tensor]:
-    """RGB (1, 3, H, W) → luma, Cb and Cr, each (1, 1, H, W)."""
-    share_red, share_blue = MATRICES[matrix]
+    """RGB (1, 3, H, W) → luma, Cb and Cr, each (1, 1, H, W); Cg and Co of YCgCo."""
     r, g, b = rgb.split(1, dim=1)
+    if matrix == YCGCO:
+        return (r + 2 * g + b) / 4, (2 * g - r - b) / 4, (r - b) / 2
+    share_red, share_blue = MATRICES[matrix]
     luma = share_red * r + (1 - share_red - share_blue) * g + share_blue * b
     return luma, (b - luma) / (2 * (1 - share_blue)), (r - luma) / (2 * (1 - share_red))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy
 
 from imaging.console import UsageError, UserError, note
-from imaging.film_colours import FilmColours
+from imaging.film_colours import RGB, FilmColours
 from imaging.film_copying import CONTAINERS, copied_streams, copy_chapters, copy_metadata, other_packets
 from imaging.films import Film, Planes, ffmpeg_name, opened, video_library, video_stream
 
@@ -169,7 +169,7 @@ def write_piece(
 def tag(context, colours: FilmColours) -> None:
     """Say what the numbers mean."""
     context.color_range = 2 if colours.full else 1
-    context.colorspace = colours.matrix if colours.kind != "rgb" else 0  # 0: RGB itself
+    context.colorspace = colours.matrix if colours.kind != "rgb" else RGB
     context.color_primaries, context.color_trc = colours.primaries, colours.transfer
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy
 
 from imaging.console import UserError
-from imaging.film_colours import FilmColours, colours_of
+from imaging.film_colours import BT709, RGB, UNSAID, FilmColours, colours_of
 
 SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv"}
 # What a picture of a film may carry along, and no encoder here writes again; by FFmpeg's names.
@@ -159,6 +159,9 @@ def _true_rate(film: Film) -> Fraction:
 def _remarks(film: Film, frame) -> Iterator[str]:
     if film.colours.hdr:
         yield f"its colours are HDR ({film.colours.hdr}): they are taken as they are coded, and tagged so"
+    if film.colours.kind == "yuv" and frame.colorspace not in (RGB, UNSAID, film.colours.matrix):
+        taken = "BT.709" if film.colours.matrix == BT709 else "BT.601"
+        yield f"its colours follow matrix {frame.colorspace} of H.273, unknown here: taken, and tagged, as {taken}"
     if film.interlaced and not film.deinterlaced:
         yield "is interlaced: combs along moving edges are enlarged too; --deinterlace removes them first"
     if any(part.is_alpha for part in frame.format.components):

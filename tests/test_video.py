@@ -327,16 +327,18 @@ def test_h264_at_quality_100_is_nearly_the_same(place):
 
 
 def rgb_of(luma, blue, red, matrix, full):
-    """ITU-T H.273, sections 8.3 and 8.6, for 8 bits."""
-    red_share, blue_share = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}[matrix]
+    """ITU-T H.273, section 8.3, for 8 bits."""
     y = luma / 255 if full else (luma - 16) / 219
     cb, cr = ((part - 128) / (255 if full else 224) for part in (blue, red))
+    if matrix == 8:  # cb is Cg, cr is Co
+        return numpy.array([y - cb + cr, y + cb, y - cb - cr])
+    red_share, blue_share = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}[matrix]
     r, b = y + 2 * (1 - red_share) * cr, y + 2 * (1 - blue_share) * cb
     return numpy.array([r, (y - red_share * r - blue_share * b) / (1 - red_share - blue_share), b])
 
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p"])
-@pytest.mark.parametrize("tags", [(1, 1, 1, 1), (6, 6, 6, 1), (9, 9, 14, 1), (1, 1, 1, 2), None])
+@pytest.mark.parametrize("tags", [(1, 1, 1, 1), (6, 6, 6, 1), (9, 9, 14, 1), (8, 1, 1, 1), (1, 1, 1, 2), None])
 def test_colours_through_a_network_on_rgb(place, tags, pixels):
     """Mean colours stay within a level, whatever the matrix, and the network sees the RGB that is meant."""
     colours = [(90, 100, 160), (180, 120, 120), (60, 140, 110)]
@@ -387,7 +389,7 @@ def test_codes_and_numbers():
                 numbers = film_colours.to_numbers(codes, bits, full, is_chroma)
                 assert numpy.array_equal(film_colours.to_codes(numbers, bits, full, is_chroma), codes)
     rgb = torch.rand(1, 3, 4, 5)
-    for matrix in film_colours.MATRICES:
+    for matrix in (*film_colours.MATRICES, film_colours.YCGCO):
         torch.testing.assert_close(film_colours.to_rgb(*film_colours.from_rgb(rgb, matrix), matrix), rgb)
 
 
@@ -434,6 +436,15 @@ def test_what_its_pictures_carry_along_is_told(place):
     told = open_film(place / "x.mkv").told
     assert told[0].startswith("its colours are HDR (PQ)")
     assert told[1:] == ["mastering data of HDR in its pictures: left out"]
+
+
+@pytest.mark.parametrize(("matrix", "told"), [(11, True), (14, True), (2, False), (0, False), (1, False), (8, False)])
+def test_a_matrix_that_is_unknown_is_told(place, capsys, matrix, told):
+    make_clip(place / "x.mkv", [0, 40], codec="ffv1", tags=(matrix, 1, 1, 1), time_base=Fraction(1, 1000))
+    upscaled(place / "x.mkv", place / "y.mkv")
+    line = f"x.mkv: its colours follow matrix {matrix} of H.273, unknown here: taken, and tagged, as BT.601"
+    assert (line in capsys.readouterr().err) == told
+    assert open_film(place / "y.mkv").colours.matrix == (matrix if matrix in (1, 8) else 6)
 
 
 def test_interlaced_and_transparent_films_are_told(place, capsys):
