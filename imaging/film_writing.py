@@ -159,11 +159,17 @@ def write_piece(
         tag(context, form.colours)
         if container == "avi":
             context.max_b_frames = 0  # AVI has no stamps by which pictures could be put in order again
+        count = 0
         for stamp, planes in itertools.chain([first], pictures):
             frame = frame_of(planes, form)
             frame.pts, frame.time_base = stamp, film.time_base
             output.mux(stream.encode(frame))
-        output.mux(stream.encode())
+            count += 1
+        left = stream.encode()
+        if form.codec == "h265" and count < 3:  # x265 takes their dts from memory that a third picture would fill
+            for packet in left:
+                packet.dts = packet.pts
+        output.mux(left)
 
 
 def tag(context, colours: FilmColours) -> None:

@@ -427,12 +427,24 @@ def test_every_codec(place, codec, capfd):
     assert all(numpy.abs(one / shift - two).mean() < 2 for one, two in zip(luma, made, strict=True))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_h265_of_few_pictures(place, count):
+    """Its encoder takes decoding times from memory that a third picture fills; here it holds nonsense before."""
+    make_clip(place / "x.mkv", range(1000, 1000 + 40 * count, 40), codec="ffv1", size=(64, 96))
+    code = "from test_video import *; upscaled(Path('x.mkv'), Path('y.mkv'), UpscaleSettings(codec='h265'))"
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here.parent}:{here}", "MALLOC_PERTURB_": "1"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert len(shown(place / "y.mkv")) == count
+
+
 def test_what_its_pictures_carry_along_is_told(place):
     mastering = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
     colours = "colorprim=9:transfer=16:colormatrix=9"
     options = {"x265-params": f"{colours}:master-display={mastering}:max-cll=1000,400:log-level=none"}
     kind = {"codec": "libx265", "pixels": "yuv420p10le", "size": (64, 96)}
-    make_clip(place / "x.mkv", EVEN[:2], options=options, tags=(9, 9, 16, 1), **kind)
+    make_clip(place / "x.mkv", EVEN[:3], options=options, tags=(9, 9, 16, 1), **kind)
     told = open_film(place / "x.mkv").told
     assert told[0].startswith("its colours are HDR (PQ)")
     assert told[1:] == ["mastering data of HDR in its pictures: left out"]
