@@ -46,5 +46,9 @@ def run(options: argparse.Namespace) -> None:
     chosen = choose_network(options.model, options.blend, options.alpha, options.scale, options.degradation)
     if chosen is None:
         raise UsageError("no such network yet: train one, or leave out -s or -d")
+    if options.degradation and chosen.checkpoint["degradation"] != options.degradation:
+        raise UsageError(
+            f"no such network for -d {options.degradation}, only {chosen.told}: train one, or leave out -d"
+        )
     print(f"network: {chosen.told}")
     print(f"{settings.path}: {export(chosen.network, chosen.checkpoint, settings)}")

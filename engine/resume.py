@@ -143,6 +143,7 @@ def find_run(settings: Settings, start: Start, given=(), folder: Path | None = N
         settings = as_begun(path, state, settings, given)
         if state.unfinished and (changed := changes(state.settings, asdict(settings))):
             refuse_changes(path, changed)
+        refuse_other_kind(path, checkpoint, settings)
         return Beginning(settings, checkpoint, (path, state))
     if found:  # weights alone, such as ship with the program
         start = Start(weights=found[0])
@@ -160,8 +161,11 @@ def find_or_start_run(
         path, state = beginning.found
         data.hold_out(set(state.data.get("held_out", ())))
         target = continue_run(checkpoint, state, path, settings, data)
-        goal = "finishing" if target == path else "going on from"
-        note(f"{goal} {path} after {in_epochs(epochs_done(checkpoint['history']))} (-n starts anew)")
+        if target == path:
+            goal, done = "finishing", round(state.step / data.updates_per_epoch, 1)
+        else:
+            goal, done = "going on from", epochs_done(checkpoint["history"])
+        note(f"{goal} {path} after {in_epochs(done)} (-n starts anew)")
     else:
         state = RunState(asdict(settings), data.summary())
         if beginning.discriminator:
@@ -209,8 +213,8 @@ def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settin
         return path
     if changed:
         note(f"other than before: {', '.join(changed)}")
-    if not same_data or any(change.startswith(("adversarial.", "choose_by_val")) for change in changed):
-        state.best = -math.inf  # measured on other pictures, or in another unit
+    if not same_data or any(change.startswith(MEASURED_BY) for change in changed):
+        state.best = -math.inf  # measured on other pictures, or in another unit: nothing might ever beat it
     if changed:
         state.parts.pop("pool", None)  # its pairs are of other pictures, or of another size
     if before.get("muon", False) != now["muon"]:
@@ -219,6 +223,10 @@ def continue_run(checkpoint: dict, state: RunState, path: Path, settings: Settin
     # Steps are counted in epochs of the new data, so that every epoch draws a fresh order.
     state.step = state.last_step = math.ceil(epochs_done(checkpoint["history"])) * data.updates_per_epoch
     return new_path(checkpoint, path.parent)
+
+
+# Settings that decide what the held-out pictures are, or in what they are measured.
+MEASURED_BY = ("adversarial.", "choose_by_val", "mild", "multiscale", "photo.", "real.", "seed", "sharpen")
 
 
 def added_photographs(before: dict, now: dict) -> list[str]:
@@ -261,6 +269,16 @@ def refuse_changes(path: Path, changed: list[str]) -> None:
         f"{path} is an unfinished run with other settings ({', '.join(changed)}): "
         f"give the same ones to finish it, or --resume {path}, which takes them from there, or -n to start anew"
     )
+
+
+def refuse_other_kind(path: Path, checkpoint: dict, settings: Settings) -> None:
+    """Raises UsageError where a run would go on as another network, or on other low pictures, than it is called by."""
+    for name, wanted in settings.kind().items():
+        if checkpoint[name] != wanted:
+            raise UsageError(
+                f"{path}: is a run with {name} {printable(checkpoint[name])}, not {wanted}: "
+                f"--from {path} starts a new one with its weights"
+            )
 
 
 def changes(before: dict, now: dict) -> list[str]:

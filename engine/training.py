@@ -43,7 +43,7 @@ from engine.resume import (
 from engine.saving import Saver, Upkeep
 from engine.settings import Settings
 from engine.sources import OWN, Named, Source, find_sources
-from engine.starting import Start
+from engine.starting import UNTRAINED, Start
 from engine.updates import AdversarialStage, PixelStage, make_stage, network_input
 from engine.upscaling import in_tiles
 from engine.weights import check_vgg19
@@ -139,10 +139,10 @@ def train(
         if run_epochs(stage, checkpoint, state, path, data, watch, upkeep):
             return path
     done, goal = (step / data.updates_per_epoch for step in (state.step, state.last_step))
-    note(
-        f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: "
-        f"the same command without -n and --from resumes it, and so does --resume {path}"
-    )
+    way = f"--resume {path} resumes it"
+    if start.weights in (None, UNTRAINED):  # else kind, shape and scale may be those of a file
+        way = f"the same command without -n and --from resumes it, and so does --resume {path}"
+    note(f"stopped and saved in {path} after {done:.1f} of {goal:.0f} epochs: {way}")
     raise SystemExit(130)  # what a shell expects of a program that was interrupted
 
 

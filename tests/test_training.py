@@ -3,6 +3,7 @@
 import copy
 import math
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 import degrade
 import esrgan
+from degrade import PHOTO
 from engine import checkpoints, layouts, resume, training, updates
 from engine.checkpoints import load_checkpoint, save_checkpoint
 from engine.data import Data, read_pairs
@@ -611,6 +613,50 @@ def test_what_was_best_stays_so_while_it_is_measured_alike(photographs, weight, 
     assert state.best == best
     told = "other than before: adversarial.consistency_weight 0.0 → 1.0" in capsys.readouterr().err
     assert told == bool(weight)
+
+
+@pytest.mark.parametrize(("change", "kept"), [
+    ({"photo": replace(PHOTO, quality=(10, 20))}, False), ({"photo": replace(PHOTO, clean=0.9)}, False),
+    ({"seed": 5}, False), ({"sharpen": True}, False), ({"multiscale": True}, False),
+    ({"pixel_loss": "l2"}, True), ({"ema": 0.5}, True),
+])  # fmt: skip
+def test_what_was_best_on_other_low_pictures_gives_way(large_photographs, change, kept):
+    """On harder ones nothing would ever beat it, and the new file would have the old weights."""
+    begun = replace(RRDB, degradation="photo")
+    path = train(begun, [large_photographs], 1, Start(weights=UNTRAINED), CPU)
+    checkpoint = load_checkpoint(path)
+    state = resume.RunState.from_dict(checkpoint["training"])
+    state.best = 123.0
+    settings = replace(begun, **change)
+    resume.continue_run(checkpoint, state, path, settings, training.Data([large_photographs], settings))
+    assert (state.best == 123) == kept
+
+
+@pytest.mark.parametrize("unfinished_too", [False, True])
+def test_no_run_goes_on_as_another_kind(photographs, monkeypatch, unfinished_too):
+    if unfinished_too:
+        unfinished(photographs, monkeypatch)
+        path = checkpoints.find_latest(checkpoints.MODELS)[0]
+    else:
+        path = train(RRDB, [photographs], 1, ANEW, CPU)
+    shape = {**RRDB.shape, "features": 12}
+    for name, other in (("degradation", "photo"), ("shape", shape)):
+        with pytest.raises(UsageError, match=rf"{path.name}.*{name} ") as caught:
+            train(replace(RRDB, **{name: other}), [photographs], 1, Start(run=path), CPU)
+        assert unfinished_too or f"--from {path} starts a new one" in str(caught.value)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_stopped_run_says_what_resumes_it(photographs, monkeypatch, capsys, named):
+    """Without the file that --from named the same command might train something else."""
+    start = Start(weights=train(RRDB, [photographs], 1, ANEW, CPU)) if named else ANEW
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(training, "stop_when_asked", lambda: nullcontext([2]))
+        train(RRDB, [photographs], 1, start, CPU)
+    told = capsys.readouterr().err
+    assert ("the same command" in told) is not named and "--resume models/" in told
+    train(RRDB, [photographs], 1, GO_ON, CPU)
+    assert "after 0.3 epochs" in capsys.readouterr().err
 
 
 def test_a_file_of_vgg_may_lie_elsewhere(photographs):
