@@ -205,20 +205,36 @@ def kept_answer(identity: str):
 def answers_in(path: Path) -> tuple[dict, list[str]]:
     """What a file with answers defines, and what is wrong with the file.
 
-    Functions of the lesson that it leaves out are the lesson's own. A stub never hides an answer.
+    What else its functions call is the lesson's; exercises that are not written are the solution's, as in the lesson.
+    They are nobody's answers, nor are those that a teacher wrote into the lesson. A stub never hides an answer.
     """
     names = {"__name__": "answers", "__file__": str(path)}
     found = find_lesson(path.stem)
-    lesson = LESSONS / f"{found[0]}.py" if found else path
-    problems: list[str] = []
-    for file in [lesson, path] if lesson != path else [path]:
-        nodes, problems = _definitions(file)
-        for node, source in sorted(nodes, key=lambda pair: not _is_stub(pair[0])):
-            try:
-                exec(compile(ast.Module([node], []), source, "exec"), names)
-            except Exception as error:
-                problems.append(f'Its line "{ast.unparse(node).splitlines()[0]}" stops with {_told(error)}')
-    return names, problems
+    wanted = {answer_name(one): one for one in exercises() if found and one[:2] == found[0][:2]}
+    if found and path != (lesson := LESSONS / f"{found[0]}.py"):
+        _run(_definitions(lesson)[0], names)
+        for name in wanted:
+            names.pop(name, None)
+    definitions, problems = _definitions(path)
+    problems += _run([pair for pair in definitions if _is_stub(pair[0])], names)
+    unwritten = {name: names.get(name) for name in wanted}
+    problems += _run([pair for pair in definitions if not _is_stub(pair[0])], names)
+    answers = dict(names)
+    for name, identity in wanted.items():
+        if names.get(name) is unwritten[name]:
+            names[name] = solution_of(identity)
+    return answers, problems
+
+
+def _run(definitions: list[tuple[ast.stmt, str]], names: dict) -> list[str]:
+    """Run definitions in `names`; which of them stop."""
+    problems = []
+    for node, source in definitions:
+        try:
+            exec(compile(ast.Module([node], []), source, "exec"), names)
+        except Exception as error:
+            problems.append(f'Its line "{ast.unparse(node).splitlines()[0]}" stops with {_told(error)}')
+    return problems
 
 
 def _told(error: Exception) -> str:

@@ -76,6 +76,35 @@ def test_an_answers_file_may_use_what_its_lesson_has(answers):
     assert grading.grade("11c", names["quantised"]).status == "correct"
 
 
+UNREADABLE = "def luma_of(rgb):\n    return rgb.sum(\n"
+
+
+@pytest.mark.parametrize("luma", ["", "def luma_of(rgb):\n    raise NotImplementedError\n", UNREADABLE])
+def test_nobody_is_given_what_the_teacher_wrote_into_the_lesson(answers, tmp_path, monkeypatch, luma):
+    assert grading.solution_of("01a")  # is kept, with the exercises: the folder below has the lesson alone
+    lesson = tmp_path / "01_pixels.py"
+    lesson.write_text((LESSONS / "01_pixels.py").read_text(encoding="utf-8") + LUMA, encoding="utf-8")
+    monkeypatch.setattr(grading, "LESSONS", tmp_path)
+    assert grading.grade("01a", grading.answers_in(lesson)[0]["luma_of"]).status == "correct"
+    (answers / "01_pixels.py").write_text("def psnr_of_each(restored, high):\n    return 3\n\n\n" + luma, "utf-8")
+    verdict = grading.grade_in("01a", *grading.answers_in(answers / "01_pixels.py"))
+    assert verdict.status == ("wrong" if luma is UNREADABLE else "not yet")
+    assert ("SyntaxError" in verdict.message) == (luma is UNREADABLE)
+    assert grading.kept_answer("01a") is None
+
+
+@pytest.mark.parametrize("centres", ["", "def centres(new_length, scale):\n    raise NotImplementedError\n\n\n"])
+def test_an_answer_may_call_one_that_is_not_written_yet(answers, centres):
+    """As in the lesson, which goes on with the solution."""
+    script = (LESSONS / "solutions" / "02_bicubic.py").read_text(encoding="utf-8")
+    last = script[script.index("def resize_matrix") :]
+    (answers / "02_bicubic.py").write_text("import torch\n\n\n" + centres + last, encoding="utf-8")
+    names, problems = grading.answers_in(answers / "02_bicubic.py")
+    marks = [grading.grade_in(one, names, problems).status for one in ("02a", "02b", "02c")]
+    assert marks == ["not yet", "not yet", "correct"]
+    assert grading.kept_answer("02c") and not grading.kept_answer("02b")
+
+
 def test_one_mistake_does_not_take_the_other_answers_along(tmp_path):
     script = LUMA.replace("def psnr_of_each", "# %%\ndef psnr_of_each(:\n\n# %%\nimport no_such_package\n\n\ndef other")
     (tmp_path / "01_pixels.py").write_text(script, encoding="utf-8-sig")
