@@ -146,7 +146,8 @@ class _Clock(threading.Thread):
 
 def grade_files(files: list[Path], settled: set[tuple[int, str]], seconds: float) -> None:
     """What the child process does: for every exercise a line of JSON when it is begun, and one with its verdict."""
-    out = sys.stdout
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the programs print that an answer starts must not come between the lines
 
     def say(line: list) -> None:
         print(json.dumps(line), file=out, flush=True)
@@ -206,14 +207,24 @@ def _grade_until_stuck(paths: list[Path], verdicts: dict) -> tuple[tuple[int, st
         in_hand = None
         try:
             while line := lines.get(timeout=PATIENCE * SECONDS if in_hand else SECONDS_TO_START):
-                number, identity, *verdict = json.loads(line)
-                in_hand = None if verdict else (number, identity)
-                if verdict:
-                    verdicts[number, identity] = Verdict(verdict[0], verdict[1] or "")
+                match _understood(line):
+                    case [int(number), str(identity)]:
+                        in_hand = number, identity
+                    case [int(number), str(identity), str(status), str(message)]:
+                        in_hand = None
+                        verdicts[number, identity] = Verdict(status, message)
         except queue.Empty:
             process.kill()
             return in_hand, True
     return in_hand, False
+
+
+def _understood(line: bytes) -> object:
+    """What a line of JSON says; None where it is none, such as what a library prints when it is imported."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 # ---------------------------------------------------------------------------------------------

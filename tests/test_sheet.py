@@ -399,6 +399,26 @@ def test_an_answer_that_waits_for_ever(tmp_path, monkeypatch):
     assert time.monotonic() - begun < 120
 
 
+def test_what_an_answer_has_a_subprocess_print_is_no_verdict(tmp_path, capfd):
+    said = "def luma_of(rgb):\n    import os\n    os.system('echo hello')\n    print('→')\n"
+    (tmp_path / "01_pixels.py").write_text(LUMA.replace("def luma_of(rgb):\n", said), encoding="utf-8")
+    sheet.grade_files([tmp_path / "01_pixels.py"], set(), seconds=600)
+    told = capfd.readouterr()
+    lines = [json.loads(line) for line in told.out.splitlines()]
+    assert [line[1:3] for line in lines[1::2]] == [["01a", "correct"], ["01b", "correct"], ["01c", "correct"]]
+    assert "hello" in told.err and "→" in told.err
+
+
+def test_a_line_that_is_no_verdict_is_passed_over(tmp_path, monkeypatch):
+    """A library may print one when it is imported."""
+    lines = ["Welcome!", "", "5", "[1]", '"01"', '[0, "01a"]', "{", '[0, "01a", "correct", ""]', '[0, "01b"]', "\x00"]
+    (tmp_path / "checks.py").write_text(f"print(*{lines}, sep='\\n')", encoding="utf-8")
+    monkeypatch.setattr(sheet, "LESSONS", tmp_path)
+    verdicts = {}
+    assert sheet._grade_until_stuck([tmp_path / "01_pixels.py"], verdicts) == ((0, "01b"), False)
+    assert verdicts == {(0, "01a"): grading.Verdict("correct")}
+
+
 def test_a_folder_without_lessons(tmp_path, capsys):
     (tmp_path / "notes.txt").touch()
     assert checks.main([str(tmp_path)]) == 1
