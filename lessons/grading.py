@@ -10,14 +10,17 @@ That is no sandbox: look at strangers' files before you run them.
 
 import ast
 import codecs
+import contextlib
 import importlib.util
 import inspect
 import io
 import json
 import linecache
+import os
 import re
 import tokenize
 import traceback
+import warnings
 from dataclasses import dataclass, field
 from functools import cache, wraps
 from pathlib import Path
@@ -29,6 +32,16 @@ import numpy
 import torch
 
 CHANGING = {"12a"}  # its answer is to fill and change the list that it is given
+SETTINGS = (  # of the whole program, each read by the one function and set by the other
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_default_device, torch.set_default_device),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    (Path.cwd, os.chdir),
+)
 
 
 @dataclass
@@ -113,7 +126,7 @@ def solution_of(identity: str):
 def grade(identity: str, answer) -> Verdict:
     """Try an answer; whatever it does, this returns."""
     try:
-        with torch.random.fork_rng(devices=[]):  # the lesson's own random numbers stay as they were
+        with _settings_kept():
             torch.manual_seed(0)
             exercises()[identity](answer if identity in CHANGING else _leaving_its_arguments(answer))
         return Verdict("correct")
@@ -127,6 +140,22 @@ def grade(identity: str, answer) -> Verdict:
         own = [frame for frame in frames if frame.name == getattr(answer, "__name__", None)]
         line = f' at "{own[-1].line}"' if own and own[-1].line else ""
         return Verdict("wrong", f"It stops with {type(error).__name__}{line}: {error}")
+
+
+@contextlib.contextmanager
+def _settings_kept():
+    """What an answer sets for the whole program is as before afterwards: other answers are right or wrong without it.
+
+    The lesson's own random numbers stay as they were.
+    """
+    before = [read() for read, _ in SETTINGS]
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), numpy.errstate():
+        try:
+            yield
+        finally:
+            for (read, write), value in zip(SETTINGS, before, strict=True):
+                if read() != value:
+                    write(value)
 
 
 def _leaving_its_arguments(answer):

@@ -7,9 +7,12 @@ import subprocess
 import sys
 import time
 import unicodedata
+import warnings
 from pathlib import Path
 
+import numpy
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = ROOT / "lessons"
@@ -160,6 +163,44 @@ def test_a_message_shows_the_line_of_a_notebook(tmp_path):
     (tmp_path / "01_pixels.ipynb").write_text(notebook("def luma_of(rgb):\n    return rgb.nonsense"), encoding="utf-8")
     names, _ = grading.answers_in(tmp_path / "01_pixels.ipynb")
     assert 'at "return rgb.nonsense"' in grading.grade("01a", names["luma_of"]).message
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "torch.set_grad_enabled(False)",
+        "torch.set_default_dtype(torch.float64)",
+        "torch.set_default_device('meta')",
+        "torch.set_num_threads(torch.get_num_threads() + 1)",
+        "torch.use_deterministic_algorithms(True)",
+        "torch.autograd.set_detect_anomaly(True)",
+        "torch.set_float32_matmul_precision('medium')",
+        "numpy.seterr(all='raise')",
+        "warnings.simplefilter('error')",
+        "__import__('os').chdir('..')",
+    ],
+)
+def test_what_an_answer_sets_is_not_what_others_are_graded_with(setting):
+    def settings():
+        return (
+            torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(), torch.is_anomaly_enabled(), numpy.geterr(),
+            torch.get_float32_matmul_precision(), warnings.filters[:], Path.cwd(),
+        )  # fmt: skip
+
+    before = settings()
+    changed = []
+
+    def luma_of(rgb):
+        luma = grading.solution_of("01a")(rgb)
+        exec(setting)
+        changed.append(settings() != before)
+        return luma
+
+    grading.grade("01a", luma_of)
+    assert all(changed) and changed
+    assert settings() == before
+    assert grading.grade("08a", grading.solution_of("08a")).status == "correct"
 
 
 # ---------------------------------------------------------------------------------------------
