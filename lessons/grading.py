@@ -42,6 +42,14 @@ SETTINGS = (  # of the whole program, each read by the one function and set by t
     (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     (Path.cwd, os.chdir),
 )
+MAGIC = re.compile(  # a line that is for Jupyter alone
+    r"""^([ \t]*)(?:
+    (?:[\w.,\[\] ]+=[ ]*)?(?:%{1,2}[a-zA-Z]|!(?!=))  # %magic, !command, name = %magic, name = !command
+    | \? | %{0,2}[\w.*]+\?{1,2}[ \t]*$  # ?name, name?
+    )(?:.*\\\n)*.*  # to the end of the last line on which it goes on""",
+    re.MULTILINE | re.VERBOSE,
+)
+OTHER_LANGUAGE = re.compile(r"\s*%%(?!time|capture|prun)")  # these measure Python, or hide what it prints
 
 
 @dataclass
@@ -316,25 +324,39 @@ def _text_of(path: Path) -> str:
 def _parts(cell: str) -> list[str]:
     """The whole of it; where it has a mistake, its functions, so that one mistake does not take the others along."""
     cell = cell.replace("\r\n", "\n").replace("\0", "")
+    if _is_python(cell):
+        return [cell]
+    parts = re.sub(r"(?m)^((?:@.*\n)*(?:# %%|def |class |import |from ))", "\0\\1", cell).split("\0")
+    above = 0
+    for at, part in enumerate(parts):
+        parts[at] = "\n" * above + part  # every line keeps its number
+        above += part.count("\n")
+    return parts
+
+
+def _is_python(text: str) -> bool:
     try:
-        ast.parse(cell)
+        ast.parse(text)
     except (SyntaxError, ValueError):
-        parts = re.sub(r"(?m)^((?:@.*\n)*(?:# %%|def |class |import |from ))", "\0\\1", cell).split("\0")
-        above = 0
-        for at, part in enumerate(parts):
-            parts[at] = "\n" * above + part  # every line keeps its number
-            above += part.count("\n")
-        return parts
-    return [cell]
+        return False
+    return True
 
 
 def _notebook_cells(text: str) -> list[str]:
     """The code cells of a notebook without the lines that are for Jupyter alone."""
     sources = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-    return [
-        "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
-        for source in sources
-    ]
+    return [_without_magics("\n".join(source.splitlines())) for source in sources]
+
+
+def _without_magics(cell: str) -> str:
+    """A cell with `pass` in the place of each line for Jupyter alone; as it is, if it is Python: % may be an operator.
+
+    Nothing is left of a cell in another language, such as %%bash.
+    """
+    if _is_python(cell):
+        return cell
+    python = MAGIC.sub(lambda magic: magic[1] + "pass" + "\n" * magic[0].count("\n"), cell)
+    return "" if OTHER_LANGUAGE.match(cell) and not _is_python(python) else python
 
 
 def _is_definition(node: ast.stmt) -> bool:

@@ -159,6 +159,68 @@ def test_a_notebook_that_is_none(tmp_path, content):
     assert "cannot be read" in grading.grade_in("01a", names, problems).message
 
 
+REMAINDER = """def centres(new_length, scale):
+    import torch
+    return (
+        (torch.arange(new_length) + 0.5) / scale - 0.5 + torch.arange(new_length)
+        % 1
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "%matplotlib inline\n",
+        "%%time\n",
+        "\n%%capture out\n",
+        "%pip install -q \\\n    einops\n",
+        "!pip install 'torch\n",
+    ],
+)
+def test_a_line_may_begin_with_the_remainder(tmp_path, before):
+    (tmp_path / "02_bicubic.ipynb").write_text(notebook(before + REMAINDER), encoding="utf-8")
+    names, problems = grading.answers_in(tmp_path / "02_bicubic.ipynb")
+    assert not problems
+    assert grading.grade("02b", names["centres"]).status == "correct"
+
+
+@pytest.mark.parametrize(
+    "magic",
+    [
+        "luma_of?",
+        "torch.nn??",
+        "?luma_of",
+        "files = !ls",
+        "first, last = !ls | head -2",
+        "took = %timeit -o luma_of(torch.ones(1, 3, 2, 2))",
+        "for i in range(3):\n    %timeit luma_of(torch.ones(1, 3, 2, 2))",
+        "if True:\n    !ls",
+    ],
+)
+def test_what_is_for_jupyter_alone_costs_no_answer(tmp_path, magic):
+    (tmp_path / "01_pixels.ipynb").write_text(notebook(LUMA + magic + "\n"), encoding="utf-8")
+    names, problems = grading.answers_in(tmp_path / "01_pixels.ipynb")
+    assert not problems
+    assert grading.grade("01c", names["ssim_of_window"]).status == "correct"
+
+
+def test_a_cell_in_another_language_is_no_mistake(tmp_path):
+    cells = ["%%bash\nif [ -e x ]; then ls; fi\n", "%%capture\ndef luma_of(rgb)\n    return rgb\n"]
+    (tmp_path / "01_pixels.ipynb").write_text(notebook(*cells[:1]), encoding="utf-8")
+    assert grading.grade_in("01a", *grading.answers_in(tmp_path / "01_pixels.ipynb")).status == "not yet"
+    (tmp_path / "01_pixels.ipynb").write_text(notebook(*cells), encoding="utf-8")
+    assert "expected ':'" in grading.grade_in("01a", *grading.answers_in(tmp_path / "01_pixels.ipynb")).message
+
+
+def test_a_mistake_below_a_magic_is_told_with_its_line(tmp_path):
+    cell = "%%time\n!pip install \\\n  einops\nimport torch\n\ndef luma_of(rgb):\n    return rgb.sum(\n"
+    (tmp_path / "01_pixels.ipynb").write_text(notebook(cell), encoding="utf-8")
+    verdict = grading.grade_in("01a", *grading.answers_in(tmp_path / "01_pixels.ipynb"))
+    assert verdict.status == "wrong" and "line 7)" in verdict.message
+
+
 def test_a_message_shows_the_line_of_a_notebook(tmp_path):
     (tmp_path / "01_pixels.ipynb").write_text(notebook("def luma_of(rgb):\n    return rgb.nonsense"), encoding="utf-8")
     names, _ = grading.answers_in(tmp_path / "01_pixels.ipynb")
