@@ -360,14 +360,24 @@ def _without_magics(cell: str) -> str:
 
 
 def _is_definition(node: ast.stmt) -> bool:
-    if isinstance(node, ast.Assign):
-        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-        return len(names) == len(node.targets) and (
-            all(name.isupper() for name in names) or isinstance(node.value, ast.Lambda)
-        )
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        function = isinstance(node.value, ast.Lambda) and all(isinstance(target, ast.Name) for target in targets)
+        return function or (node.value is not None and all(map(_is_constant, targets)))
+    if isinstance(node, ast.If | ast.For | ast.With):
+        return all(map(_is_definition, [*node.body, *getattr(node, "orelse", [])]))
     if isinstance(node, ast.Try):  # an import with a substitute
         return all(isinstance(part, ast.Import | ast.ImportFrom) for part in node.body)
     return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
+
+
+def _is_constant(target: ast.expr) -> bool:
+    """Whether a name in CAPITALS is assigned to, or several, or a part of what has such a name."""
+    if isinstance(target, ast.Tuple | ast.List):
+        return all(map(_is_constant, target.elts))
+    while isinstance(target, ast.Subscript | ast.Starred):
+        target = target.value
+    return isinstance(target, ast.Name) and target.id.isupper()
 
 
 def _is_stub(node: ast.stmt) -> bool:

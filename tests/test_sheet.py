@@ -159,6 +159,32 @@ def test_a_notebook_that_is_none(tmp_path, content):
     assert "cannot be read" in grading.grade_in("01a", names, problems).message
 
 
+@pytest.mark.parametrize(
+    "constants",
+    [
+        "WEIGHTS = torch.tensor([65.481, 128.553, 24.966])",
+        "WEIGHTS: torch.Tensor = torch.tensor([65.481, 128.553, 24.966])",
+        "RED, (GREEN, *REST) = 65.481, (128.553, 24.966)\nWEIGHTS = torch.tensor([RED, GREEN, *REST])",
+        "WEIGHTS = torch.zeros(3)\nWEIGHTS[0], WEIGHTS[1:] = 65.481, torch.tensor([128.553, 24.966])",
+        "WEIGHTS = torch.tensor([0.065481, 0.128553, 0.024966])\nWEIGHTS *= 1000",
+        "WEIGHTS = torch.zeros(3)\nfor AT, WEIGHT in enumerate([65.481, 128.553, 24.966]):\n    WEIGHTS[AT] = WEIGHT",
+        "if torch.is_grad_enabled():\n    WEIGHTS = torch.tensor([65.481, 128.553, 24.966])\nelse:\n    WEIGHTS = 1",
+        "with torch.no_grad():\n    WEIGHTS = torch.tensor([65.481, 128.553, 24.966])",
+    ],
+)
+def test_constants_in_capitals_are_run(tmp_path, constants):
+    luma = "def luma_of(rgb):\n    return (16 + torch.einsum('nchw,c->nhw', rgb, WEIGHTS)[:, None]) / 255\n"
+    (tmp_path / "01_pixels.py").write_text(f"import torch\n\n{constants}\n\n\n{luma}", encoding="utf-8")
+    verdict = grading.grade_in("01a", *grading.answers_in(tmp_path / "01_pixels.py"))
+    assert verdict.status == "correct", verdict.message
+
+
+@pytest.mark.parametrize("line", ["size = 1 / 0", "size: int = 1 / 0", "SIZE, side = 1 / 0", "SIZE: no", "F.pad = 1"])
+def test_nothing_else_of_the_lesson_is_run(tmp_path, line):
+    (tmp_path / "01_pixels.py").write_text(line + "\n", encoding="utf-8")
+    assert grading.answers_in(tmp_path / "01_pixels.py")[1] == []
+
+
 REMAINDER = """def centres(new_length, scale):
     import torch
     return (
