@@ -32,6 +32,7 @@ import numpy
 import torch
 
 CHANGING = {"12a"}  # its answer is to fill and change the list that it is given
+ENDINGS = (Exception, SystemExit)  # what students' code may stop with: exit() too, but not Ctrl+C
 SETTINGS = (  # of the whole program, each read by the one function and set by the other
     (torch.is_grad_enabled, torch.set_grad_enabled),
     (torch.get_default_dtype, torch.set_default_dtype),
@@ -143,7 +144,7 @@ def grade(identity: str, answer) -> Verdict:
         return Verdict("wrong", f"It stops with NotImplementedError: {error}") if error.args else Verdict("not yet")
     except Mismatch as mismatch:
         return Verdict("wrong", str(mismatch), mismatch.pictures)
-    except Exception as error:
+    except ENDINGS as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if frame.name == getattr(answer, "__name__", None)]
         line = f' at "{own[-1].line}"' if own and own[-1].line else ""
@@ -269,12 +270,12 @@ def _run(definitions: list[tuple[ast.stmt, str]], names: dict) -> list[str]:
     for node, source in definitions:
         try:
             exec(compile(ast.Module([node], []), source, "exec"), names)
-        except Exception as error:
+        except ENDINGS as error:
             problems.append(f'Its line "{ast.unparse(node).splitlines()[0]}" stops with {_told(error)}')
     return problems
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 

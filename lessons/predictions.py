@@ -26,7 +26,7 @@ def predict(question: str, guess=None) -> None:
     if isinstance(guess, bool) or not isinstance(guess, int | float | str | None):
         raise TypeError(f"a guess is a number or words, not a {type(guess).__name__}")
     kept = _read(_own_file()).get(question)
-    if guess is None and kept is None and not IN_NOTEBOOK and sys.stdin.isatty():
+    if guess is None and kept is None and not IN_NOTEBOOK and not sys.stdin.closed and sys.stdin.isatty():
         print(question_in(Path(sys.argv[0]), question))
         typed = input(f"{question}: your prediction (Enter: none)? ").strip()
         guess = _as_number(typed) if typed else None

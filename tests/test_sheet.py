@@ -1,5 +1,6 @@
 """What stands around the exercises: answers in files, hints, predictions, and the teacher's sheet."""
 
+import io
 import json
 import re
 import shutil
@@ -307,6 +308,19 @@ def test_one_exercise_or_one_lesson(answers, capsys):
     assert "no such exercise" in capsys.readouterr().err
 
 
+ENDS = "import sys\n\nSIZE = sys.exit(3)\n\n\ndef luma_of(rgb):\n    sys.exit('bad')\n"
+
+
+@pytest.mark.parametrize("arguments", [["01a"], ["01a", "--watch"]])
+def test_an_answer_that_ends_the_program_is_wrong(answers, monkeypatch, capsys, arguments):
+    path = answers / "01_pixels.py"
+    path.write_text(ENDS, encoding="utf-8")
+    assert "stops with SystemExit: 3" in grading.answers_in(path)[1][0]
+    monkeypatch.setattr(checks.time, "sleep", lambda seconds: path.write_text(LUMA, encoding="utf-8"))
+    assert checks.main(arguments) == (0 if "--watch" in arguments else 1)
+    assert "It stops with SystemExit at \"sys.exit('bad')\": bad" in capsys.readouterr().out
+
+
 def test_watching_checks_again_at_every_save(answers, monkeypatch, capsys):
     path = answers / "01_pixels.py"
     path.write_text(LUMA.replace("16 +", "17 +"), encoding="utf-8")
@@ -355,6 +369,14 @@ def test_a_prediction_is_kept_and_told_its_answer(answers, capsys, monkeypatch):
     assert "you predict 1.5" in capsys.readouterr().out
     with pytest.raises(TypeError):
         predictions.predict("01", [1])
+
+
+def test_nobody_is_asked_where_an_answer_has_ended_the_input(answers, capsys, monkeypatch):
+    """As Python's exit() does."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    sys.stdin.close()
+    predictions.predict("01")
+    assert "write your prediction" in capsys.readouterr().out
 
 
 def test_a_script_asks_in_words(tmp_path):
@@ -413,7 +435,7 @@ def class_of_twelve(folder: Path) -> None:
         "eva/lessons/solutions/01_pixels.py": LUMA,
         "fritz/01-Pixels.py": wrong,
         "gina/01_pixels.py": "def luma_of(rgb):\n    while True: pass\n",
-        "hugo/01_pixels.ipynb": notebook("def luma_of(rgb):\n    exit()"),
+        "hugo/01_pixels.ipynb": notebook("def luma_of(rgb):\n    __import__('os')._exit(0)"),
         "ida/01_pixels.py": wrong,
         "ida/01_pixels - Copy.py": LUMA.split("def psnr_of_each")[0],
         "jan/answers/01_pixels.py": "def broken(:\n",
