@@ -29,6 +29,7 @@ MARKS = {"correct": "+", "wrong": "x", "late": "?", "not yet": "."}
 LEGEND = "+ correct   x not right   ? no answer in time   . not yet   one mark for each exercise"
 # What a browser or a person adds to the name of a second copy: "(1)", "- Copy", "copy 2", "_2", "final".
 COPY = re.compile(r"[-_ ]*(\(\d+\)|(copy|kopie)( \d+)?|v?\d{1,2}|final|new)?[-_ ]*$", re.IGNORECASE)
+COPY_OF = re.compile(r"^((copy[-_ ]of|kopie[-_ ]von)[-_ ]+)+", re.IGNORECASE)  # what Google Drive puts before it
 NOT_ANSWERS = {"exercises", "solutions"}  # folders of the course itself that a student may hand in with it
 PLACES = {"lessons", "notebooks", "answers"}  # in these lies a student's work, but they are no student's name
 NOBODYS = {"__pycache__", "__macosx", "thumbs.db", "desktop.ini"}  # what systems leave in folders, as .DS_Store
@@ -50,6 +51,7 @@ class HandedIn:
 
 def student_and_lesson(stem: str) -> tuple[str, str] | None:
     """What the name of a file says: ("anna", "01_pixels") for anna_01_pixels (1); None if it names no lesson."""
+    stem = COPY_OF.sub("", stem)
     if not (found := find_lesson(stem)):
         return None
     lesson, match = found

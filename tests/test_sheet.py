@@ -491,8 +491,10 @@ def test_names_of_students():
     for stem, student in {
         "01_pixels": "", "anna_01_pixels": "anna", "01_pixels (12)": "", "01 Pixels-2": "", "01_pixels copy 2": "",
         "01_pixels_final": "", "01_pixels_4711042": "4711042", "Meier_01_pixels_Anna": "Meier Anna",
+        "Copy of 01_pixels": "", "Copy of Copy of 01_pixels (1)": "", "Kopie von anna_01_pixels": "anna",
+        "copy_of_01_pixels": "", "Copyofthis_01_pixels": "Copyofthis",
     }.items():  # fmt: skip
-        assert sheet.student_and_lesson(stem) == (student, "01_pixels")
+        assert sheet.student_and_lesson(stem) == (student, "01_pixels"), stem
     assert sheet.student_and_lesson("pixels") is None
 
 
