@@ -176,8 +176,7 @@ def _restore_given(network: Network | None, low: Tensor, high: Tensor, settings:
 def _compare(restored: Tensor, network, high: Tensor, settings: EvaluationSettings) -> dict[str, float]:
     scale, vgg = settings.scale, settings.vgg
     coloured = restored
-    if high.shape[1] == 1 and restored.shape[1] == 3:
-        restored = (rgb_to_luma(restored) * 255 - 16) / 219  # from luma's 16..235 to the file's own 0..255
+    restored = as_compared(restored, high)
     # Equal pictures have an infinite PSNR, which would hide all others in the mean.
     figures = {"psnr": psnr(restored, high, scale).clamp(max=100).item(), "ssim": ssim(restored, high, scale).item()}
     if vgg:
@@ -186,6 +185,13 @@ def _compare(restored: Tensor, network, high: Tensor, settings: EvaluationSettin
             coloured = upscale(network, low, scale, settings.tiling) if network else resize(low, scale)
         figures |= perceptual_metrics(round_to_8_bits(coloured), _rgb(high), vgg)
     return figures
+
+
+def as_compared(restored: Tensor, high: Tensor) -> Tensor:
+    """A restored picture (1, 1 or 3, H, W); RGB beside a grey file as grey on its 0..255, where luma has 16..235."""
+    if high.shape[1] == 1 and restored.shape[1] == 3:
+        return (rgb_to_luma(restored) * 255 - 16) / 219
+    return restored
 
 
 def _rgb(picture: Tensor) -> Tensor:

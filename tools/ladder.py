@@ -31,11 +31,11 @@ from torch import Tensor
 from engine.artifacts import grid_ratio
 from engine.checkpoints import load_checkpoint
 from engine.devices import choose_device, choose_precision
-from engine.evaluation import check_size
+from engine.evaluation import as_compared, check_size
 from engine.networks import load_network
 from engine.upscaling import Tiling, upscale
 from imaging.console import UsageError, UserError, note, one_of_many, run_command
-from imaging.files import read_picture
+from imaging.files import read_colours
 from imaging.folders import find_pictures
 from imaging.images import crop_to_multiple, from_bytes, psnr, resize, size_of, ssim, to_image
 from imaging.writing import check_writable, replacing
@@ -55,11 +55,11 @@ def degraded(high: Tensor, scale: int, quality: int | None) -> Tensor:
 
 
 def sharp_pictures(folders: list[Path], scale: int) -> Iterator[tuple[Path, Tensor]]:
-    """Every picture (1, 3, H, W) that can be measured; the others are named and left out, as by `evaluate`."""
+    """Every picture (1, 1 or 3, H, W) that can be measured; the others are named and left out, as by `evaluate`."""
     for path in [path for folder in folders for path in find_pictures(folder)]:
         try:
             with one_of_many(path):
-                high = crop_to_multiple(read_picture(path), scale)
+                high = crop_to_multiple(read_colours(path), scale)
             check_size(path, high, scale)
         except UserError as error:
             note(f"left out: {error}")
@@ -68,7 +68,8 @@ def sharp_pictures(folders: list[Path], scale: int) -> Iterator[tuple[Path, Tens
 
 
 def measure(restored: Tensor, high: Tensor, scale: int) -> dict[str, float]:
-    """Figures of one picture."""
+    """Figures of one picture (1, 1 or 3, H, W), as `evaluate` compares it."""
+    restored = as_compared(restored, high)
     decibels = psnr(restored, high, scale).clamp(max=100).item()
     return {"psnr": decibels, "ssim": ssim(restored, high, scale).item(), "grid": grid_ratio(restored, scale)}
 
@@ -80,7 +81,7 @@ def climb(folders: list[Path], networks: dict[str, torch.nn.Module], scale: int)
     for path, high in sharp_pictures(folders, scale):
         rows.setdefault("ground truth", {}).setdefault("clean", []).append(measure(high, high, scale))
         for quality in QUALITIES:
-            low = degraded(high, scale, quality)
+            low = degraded(high.expand(-1, 3, -1, -1), scale, quality)
             restored = {"bicubic": resize(low, scale).clamp(0, 1)}
             restored |= {name: upscale(network, low, scale, tiling) for name, network in networks.items()}
             rung = f"q{quality}" if quality else "clean"
