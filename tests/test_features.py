@@ -16,7 +16,9 @@ import train_features as tool
 from engine.checkpoints import PRETRAINED
 from engine.weights import SMALL_VGG19, load_vgg19, randomise
 from esrgan import SMALL_WIDTHS, PerceptualLoss, VGG19Features
+from imaging.console import UserError
 from imaging.images import psnr, ssim
+from imaging.saving import write_picture
 
 LAYERS = ("conv3_4", "conv4_4", "conv5_4")
 STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -140,3 +142,16 @@ def test_a_batch_has_every_kind_and_the_held_out_part_is_never_taught():
     assert batch.shape == (8 * tool.EACH, 3, tool.PATCH, tool.PATCH) and batch.min() >= 0 and batch.max() <= 1
     assert kinds.bincount().tolist() == 8 * [tool.EACH] and set(numbers.tolist()) == {0, 1}
     assert ((strengths >= 0) & (strengths <= 1)).all()
+
+
+def test_pictures_without_room_for_patches_are_left_out_by_name(place, photograph, capsys):
+    write_picture(place / "small" / "flat.png", photograph[..., :95, :])
+    with pytest.raises(UserError, match=r"small.*: no picture to learn from"):
+        tool.read_all([place / "small"])
+    assert "left out: small/flat.png: only 150×95 pixels" in capsys.readouterr().err.replace(f"{place}/", "")
+    write_picture(place / "large" / "good.png", photograph[..., :96, :])
+    (place / "large" / "broken.png").write_bytes(b"no picture")
+    pictures = tool.read_all([place / "small", place / "large"])
+    assert [[size.shape for size in sizes] for sizes in pictures] == [[(3, 96, 150)]]
+    assert "flat.png" in (told := capsys.readouterr().err) and "broken.png" in told
+    tool.sample(pictures, False, torch.Generator().manual_seed(0))

@@ -32,12 +32,13 @@ from engine.sources import find_sources
 from engine.weights import SMALL_VGG19, randomise
 from esrgan import SMALL_WIDTHS, VGG19Features
 from imaging import distortions
-from imaging.console import note, run_command
+from imaging.console import UserError, note, run_command
 from imaging.files import read_picture
 from imaging.images import resize, to_bytes
 from imaging.writing import replacing
 
 PATCH = 48
+SMALLEST = 2 * PATCH  # pixels a side of a picture to cut patches from
 EACH = 4  # patches of a kind of damage in a batch
 DEEPEST = "conv5_4"
 
@@ -99,13 +100,26 @@ DAMAGES = (blur, shrink, add_noise, save_as_jpeg, sharpen, tint, repeat_pixels) 
 
 
 def read_all(named: list[Path]) -> list[list[Tensor]]:
-    """The bytes of every picture, whole and at half its size, where that is large enough."""
+    """All pictures, in one or two sizes each; those that are too small or damaged are named and left out."""
     pictures = []
     for source in find_sources(named):
-        picture = read_picture(source.large)
-        sizes = [picture, resize(picture, 1 / 2).clamp(0, 1)]
-        pictures.append([to_bytes(size)[0] for size in sizes if min(size.shape[-2:]) >= 2 * PATCH])
+        try:
+            pictures.append(read_sizes(source.large))
+        except UserError as error:
+            note(f"left out: {error}")
+    if not pictures:
+        raise UserError(f"-i {' '.join(map(str, named))}: no picture to learn from")
     return pictures
+
+
+def read_sizes(path: Path) -> list[Tensor]:
+    """The bytes of a picture, whole and at half its size, where that is large enough."""
+    picture = read_picture(path)
+    if min(picture.shape[-2:]) < SMALLEST:
+        height, width = picture.shape[-2:]
+        raise UserError(f"{path}: only {width}×{height} pixels; each side must have {SMALLEST}")
+    sizes = [picture, resize(picture, 1 / 2).clamp(0, 1)]
+    return [to_bytes(size)[0] for size in sizes if min(size.shape[-2:]) >= SMALLEST]
 
 
 def cut(sizes: list[Tensor], held_out: bool, generator: torch.Generator) -> Tensor:
