@@ -1,6 +1,8 @@
 """The lessons run, ask for what the checks want, and say what is true."""
 
 import ast
+import base64
+import io
 import os
 import re
 import subprocess
@@ -8,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = ROOT / "lessons"
@@ -287,6 +290,58 @@ def test_the_notebook_is_the_script(script):
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
     assert any("image/" in kind for cell in code for output in cell.outputs for kind in output.get("data", {}))
     assert path.stat().st_size <= LARGEST
+
+
+LESSON = """\
+# %% [markdown]
+# ![](pictures/01_a.png)
+
+# %% tags=["cover"]
+print("drawn")
+"""
+
+
+@pytest.mark.parametrize(
+    ("printed", "refusal"),
+    [("as promised", None), ("NOT as promised", "does not keep its promise"), (400_000 * "x", "are allowed")],
+    ids=["kept", "broken", "too large"],
+)
+def test_a_cover_is_replaced_with_its_notebook_or_not_at_all(printed, refusal, tmp_path, monkeypatch):
+    pytest.importorskip("jupytext")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    import build_notebooks
+
+    def execute(client, **_):
+        """What a kernel would make of the lesson's last cell: words, and a picture, all black."""
+        picture = base64.b64encode(picture_of("black")).decode()
+        shown = nbformat.v4.new_output("display_data", {"image/png": picture})
+        client.nb.cells[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=printed), shown]
+
+    monkeypatch.setattr(nbclient.NotebookClient, "execute", execute)
+    for name, value in ("ROOT", tmp_path), ("LESSONS", tmp_path), ("NOTEBOOKS", tmp_path / "books"), ("FAST", False):
+        monkeypatch.setattr(build_notebooks, name, value)
+    cover, notebook = tmp_path / "pictures" / "01_a.png", tmp_path / "books" / "01_a.ipynb"
+    (tmp_path / "01_a.py").write_text(LESSON, "utf-8")
+    cover.parent.mkdir()
+    cover.write_bytes(before := picture_of("white"))
+    if refusal:
+        with pytest.raises(SystemExit, match=refusal):
+            build_notebooks.main([])
+        assert cover.read_bytes() == before and not notebook.exists()
+        return
+    build_notebooks.main([])
+    assert Image.open(cover).convert("RGB").getpixel((0, 0)) == (0, 0, 0)
+    attached = nbformat.read(notebook, as_version=4).cells[1].attachments["01_a.png"]["image/png"]
+    assert base64.b64decode(attached) == cover.read_bytes()
+    cover.write_bytes(before)  # only words are renewed, the picture that lies there is taken
+    build_notebooks.main([])
+    assert cover.read_bytes() == before
+
+
+def picture_of(colour: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(file, "PNG")
+    return file.getvalue()
 
 
 def test_a_notebook_is_stale_when_what_it_uses_changes(tmp_path, monkeypatch):

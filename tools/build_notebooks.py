@@ -33,6 +33,8 @@ import nbformat
 import notebook_sources
 from PIL import Image
 
+from imaging.writing import replacing
+
 NOTEBOOKS = LESSONS / "notebooks"
 LARGEST = 400_000  # bytes
 # Quality of JPEG, and size: the first with which a notebook is small enough.
@@ -61,8 +63,16 @@ def scripts() -> list[Path]:
     return sorted(LESSONS.glob("[0-9][0-9]_*.py"))
 
 
-def notebook_of(script: Path) -> nbformat.NotebookNode:
-    """The notebook of a lesson as it is before it is run: links lead from its own folder, the cover is inside."""
+def cover_of(script: Path) -> Path:
+    """The picture at the top of a lesson."""
+    return LESSONS / "pictures" / f"{script.stem}.png"
+
+
+def notebook_of(script: Path, cover: bytes | None = None) -> nbformat.NotebookNode:
+    """The notebook of a lesson as it is before it is run: links lead from its own folder, pictures are inside.
+
+    `cover` is the lesson's picture from now on; without it, the file that there is.
+    """
     notebook = jupytext.read(script)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -73,36 +83,37 @@ def notebook_of(script: Path) -> nbformat.NotebookNode:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # else random, and every build would differ
         if cell.cell_type == "markdown":
-            _mend_links(cell)
+            _mend_links(cell, {cover_of(script): cover} if cover else {})
     return notebook
 
 
-def _mend_links(cell: nbformat.NotebookNode) -> None:
+def _mend_links(cell: nbformat.NotebookNode, renewed: dict[Path, bytes]) -> None:
     """Pictures become attachments, links to lessons lead to notebooks, links to other files one folder up."""
     for name in re.findall(r"!\[[^]]*\]\(pictures/([^)]+)\)", cell.source):
         picture = LESSONS / "pictures" / name
-        if picture.exists():
+        if picture in renewed or picture.exists():
             kind = f"image/{picture.suffix[1:]}"
-            inside = {name: {kind: base64.b64encode(picture.read_bytes()).decode()}}
+            content = renewed.get(picture) or picture.read_bytes()
+            inside = {name: {kind: base64.b64encode(content).decode()}}
             cell.attachments = {**cell.get("attachments", {}), **inside}
             cell.source = cell.source.replace(f"](pictures/{name})", f"](attachment:{name})")
     cell.source = re.sub(r"\]\((\d\d_\w+)\.py\)", r"](\1.ipynb)", cell.source)
     cell.source = re.sub(r"\]\((?!https?:|attachment:|#|\d\d_\w+\.ipynb)", "](../", cell.source)
 
 
-def run(script: Path) -> nbformat.NotebookNode:
-    """The notebook of a lesson, run from top to bottom, its cover renewed."""
+def run(script: Path) -> tuple[nbformat.NotebookNode, bytes]:
+    """The notebook of a lesson, run from top to bottom, and its new cover, which is inside."""
     notebook = notebook_of(script)
     client = nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(NOTEBOOKS)}})
     with tempfile.TemporaryDirectory() as nobody:  # whose answers and predictions nobody shall read in it
         client.execute(env={**os.environ, "SR_ANSWERS": nobody, "SR_CLASS": nobody})
     covers = [cell for cell in notebook.cells if "cover" in cell.metadata.get("tags", [])]
-    cover = next(output.data["image/png"] for output in covers[0].outputs if "image/png" in output.get("data", {}))
-    (LESSONS / "pictures" / f"{script.stem}.png").write_bytes(_smaller(cover, "PNG"))
-    filled = with_outputs(script, notebook)
+    drawn = next(output.data["image/png"] for output in covers[0].outputs if "image/png" in output.get("data", {}))
+    cover = _smaller(drawn, "PNG")
+    filled = with_outputs(script, notebook, cover)
     if filled is None:
         raise SystemExit(f"{script.name}: what it uses has changed while it ran: run it again")
-    return with_small_pictures(filled)
+    return with_small_pictures(filled), cover
 
 
 def with_small_pictures(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -122,9 +133,11 @@ def _size(pair: tuple[str, bytes]) -> int:
     return len(pair[1])
 
 
-def with_outputs(script: Path, executed: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+def with_outputs(
+    script: Path, executed: nbformat.NotebookNode, cover: bytes | None = None
+) -> nbformat.NotebookNode | None:
     """The notebook of a lesson with the outputs of an executed one; None if their code or what it uses differs."""
-    notebook = notebook_of(script)
+    notebook = notebook_of(script, cover)
     if executed.metadata.get("sources") != notebook.metadata["sources"]:
         return None
     old, new = ([cell for cell in one.cells if cell.cell_type == "code"] for one in (executed, notebook))
@@ -159,19 +172,24 @@ def main(wanted: list[str]) -> None:
         if wanted and script.name[:2] not in wanted:
             continue
         target = NOTEBOOKS / f"{script.stem}.ipynb"
-        notebook = None
+        notebook = cover = None
         if target.exists() and not wanted:
             notebook = with_outputs(script, nbformat.read(target, as_version=4))
-        notebook = notebook or run(script)
+        if notebook is None:
+            notebook, cover = run(script)
         printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
         if "NOT as promised" in printed:
             raise SystemExit(f"{script.name}: does not keep its promise:\n{printed}")
         text = nbformat.writes(notebook)
         if len(text.encode()) > LARGEST:
             raise SystemExit(f"{script.name}: its notebook has {len(text.encode())} bytes; {LARGEST} are allowed")
-        target.write_text(text + "\n", encoding="utf-8")
+        if cover:
+            with replacing(cover_of(script)) as temporary:
+                temporary.write_bytes(cover)
+        with replacing(target) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
         print(f"{target.relative_to(ROOT)}: {len(text) // 1000} KB")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(console.run_command(main, sys.argv[1:]))
