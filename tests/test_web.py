@@ -131,7 +131,11 @@ def test_chromium_computes_what_python_does_and_refuses_in_sentences(tmp_path, p
     assert told["network for small.png"] == suited["lossless"] and told["network for photo.jpg"] == suited["lossy"]
     assert told["network for by hand"] == "ECBSR"
     assert told["named"] and told["slider"] == "51" and {"network", "factor"} <= set(told["reached"])
+    assert told["saved late"][0] == "photo.x2.ecbsr.png" and told["saved late"][1].startswith("Done")
+    assert told["sample late"] == 53  # the width of what was chosen after it
     if any(entry["live"] for entry in LISTED):
+        off = ["ended", "The camera is off.", True]
+        assert told["late cameras"] == {"stopped": off, "again": off, "picture": ["ended", "finished", True]}
         assert "not allowed" in told["no camera"] and "frames a second" in told["rate"]
         assert told["live"][1] == 640 and told["live"][3] > 50
 

@@ -16,8 +16,15 @@ export async function startCamera(worker, job, network, video, canvas, rate) {
     .catch((reason) => {
       throw new Error(REFUSALS[reason.name] ?? `The camera does not start: ${reason.message}.`);
     });
+  const end = () => {
+    for (const track of stream.getTracks()) track.stop();
+    if (video.srcObject === stream) video.srcObject = null; // it may show another one by now
+  };
   video.srcObject = stream;
-  await video.play();
+  await video.play().catch((reason) => {
+    end();
+    throw new Error(`The camera does not start: ${reason.message}.`);
+  });
   video.width = WIDTH;
   const small = new OffscreenCanvas(WIDTH, Math.round((WIDTH * video.videoHeight) / video.videoWidth));
   const context = small.getContext("2d", { willReadFrequently: true });
@@ -53,8 +60,7 @@ export async function startCamera(worker, job, network, video, canvas, rate) {
     },
     stop() {
       stopped = true;
-      for (const track of stream.getTracks()) track.stop();
-      video.srcObject = null;
+      end();
     },
   };
 }

@@ -177,6 +177,95 @@ async function camera(browser) {
   await page.context().close();
 }
 
+/** In the page: a camera is given, and a picture packed, only when the test says so by `release`. */
+function hold() {
+  const waiting = [];
+  const held = () => new Promise((resume) => waiting.push(resume));
+  globalThis.release = () => waiting.splice(0).forEach((resume) => resume());
+  globalThis.streams = [];
+  const give = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  const pack = Response.prototype.arrayBuffer;
+  navigator.mediaDevices.getUserMedia = async (wanted) => {
+    await held();
+    globalThis.streams.push(await give(wanted));
+    return globalThis.streams.at(-1);
+  };
+  Response.prototype.arrayBuffer = async function () {
+    await held();
+    return pack.call(this);
+  };
+}
+
+/** A camera that is given when something else has been begun must end, and leave that alone. */
+async function lateCameras(browser) {
+  const page = await open(browser, { permissions: ["camera"] }, (made) => made.addInitScript(hold));
+  if (await page.isHidden("#live")) return;
+  const given = () => page.evaluate(() => globalThis.release());
+  const frames = async () => {
+    await page.evaluate(() => (document.querySelector("#rate").textContent = ""));
+    await page.waitForFunction(() => /\d frames/.test(document.querySelector("#rate").textContent), null, { timeout: 60_000 });
+  };
+  /** Whether all streams, of which there are so many, have ended. */
+  const ended = async (count) => {
+    const tracks = () => page.evaluate(() => globalThis.streams.flatMap((one) => one.getTracks()).map((one) => one.readyState));
+    for (let tries = 0; tries < 40; tries++) {
+      const states = await tracks();
+      if (states.length === count && states.every((state) => state === "ended")) return "ended";
+      await page.waitForTimeout(500);
+    }
+    return "goes on";
+  };
+  const told = (seen.told["late cameras"] = {});
+
+  await page.click("#live");
+  await page.click("#stop");
+  await given();
+  told.stopped = [await ended(1), await page.textContent("#status"), await page.isHidden("#camera")];
+
+  await page.click("#live");
+  await page.click("#live"); // both wait
+  await given();
+  await frames();
+  await page.click("#live"); // one runs
+  await given();
+  await frames();
+  await page.click("#stop");
+  told.again = [await ended(4), await page.textContent("#status"), await page.isHidden("#camera")];
+
+  await choose(page, { network: "SRVGG", scale: 4 });
+  await page.click("#live");
+  await page.setInputFiles("#file", `${folder}/large.png`);
+  await page.waitForFunction(() => document.querySelector("#bar").value > 0, null, { timeout: 120_000 });
+  await given();
+  const finished = await done(page).then(() => "finished", () => "never finished");
+  told.picture = [await ended(5), finished, await page.isHidden("#camera")];
+  await page.context().close();
+}
+
+/** What comes of a picture when the next one has been begun must keep its name, and leave the next one alone. */
+async function latePictures(browser) {
+  const page = await open(browser, {}, (made) => made.addInitScript(hold));
+  await choose(page, { network: "ECBSR", scale: 2 });
+  await page.setInputFiles("#file", `${folder}/photo.jpg`);
+  await done(page);
+  const saving = page.waitForEvent("download");
+  await page.click("#save");
+  await page.setInputFiles("#file", `${folder}/small.png`);
+  await done(page);
+  await page.evaluate(() => globalThis.release());
+  seen.told["saved late"] = [(await saving).suggestedFilename(), await page.textContent("#status")];
+
+  let sample;
+  await page.route("**/cat.png", (route) => (sample = route));
+  await Promise.all([page.waitForRequest("**/cat.png"), page.click("[data-sample='samples/cat.png']")]);
+  await page.setInputFiles("#file", `${folder}/small.png`);
+  await done(page);
+  await Promise.all([page.waitForResponse("**/cat.png"), sample.continue()]);
+  await page.waitForTimeout(1000);
+  seen.told["sample late"] = await page.evaluate(() => document.querySelector("#before").width);
+  await page.context().close();
+}
+
 /** WebGPU, computed without a GPU: the page does not choose that by itself, and leaves a GPU that fails in the midst. */
 async function onGpu() {
   const unsafe = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
@@ -241,6 +330,9 @@ try {
   await refusals(browser);
   at = "camera";
   await camera(browser);
+  at = "what comes late";
+  await lateCameras(browser);
+  await latePictures(browser);
   at = "WebGPU";
   await onGpu();
   at = "a host without headers";

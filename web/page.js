@@ -16,6 +16,20 @@ let picture = null; // the enlarged one: {width, height, data, name}
 let camera = null;
 
 // ---------------------------------------------------------------------------------------------
+// The job in hand
+// ---------------------------------------------------------------------------------------------
+
+/** The number of a new job. What was in hand ends, and what was asked for and has not come yet comes too late. */
+function begin() {
+  camera?.stop();
+  camera = null;
+  byId("camera").hidden = true;
+  worker.postMessage({ kind: "cancel" });
+  progress.hidden = true;
+  return ++job;
+}
+
+// ---------------------------------------------------------------------------------------------
 // What is told
 // ---------------------------------------------------------------------------------------------
 
@@ -89,9 +103,7 @@ async function take(file) {
 
 async function enlarge() {
   if (!source) return;
-  stopCamera();
-  cancel();
-  const number = ++job;
+  const number = begin();
   const network = chosenNetwork();
   tell("Reading the picture …");
   try {
@@ -150,19 +162,17 @@ function finish() {
   tell(`Done in ${seconds.toFixed(1)} seconds: ${picture.width} × ${picture.height} pixels.`);
 }
 
-function cancel() {
-  worker.postMessage({ kind: "cancel" });
-  job++;
-  progress.hidden = true;
-}
-
 async function save() {
+  const [saved, number] = [picture, job]; // the next one may be begun while this one is packed
   tell("Packing the picture …");
-  const address = URL.createObjectURL(await encodePng(picture));
-  const link = Object.assign(document.createElement("a"), { href: address, download: picture.name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(address), 60_000);
-  tell(`Saved as ${picture.name}.`);
+  try {
+    const address = URL.createObjectURL(await encodePng(saved));
+    Object.assign(document.createElement("a"), { href: address, download: saved.name }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+    if (number === job) tell(`Saved as ${saved.name}.`);
+  } catch (reason) {
+    if (number === job) fail(reason.message);
+  }
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -195,23 +205,21 @@ function slide(event) {
 // ---------------------------------------------------------------------------------------------
 
 async function live() {
-  cancel();
+  const number = begin();
   result.hidden = true;
   byId("camera").hidden = false;
   tell("Asking for the camera …");
   try {
-    camera = await startCamera(worker, ++job, liveNetwork(), byId("video"), byId("live-result"), byId("rate"));
+    const places = ["video", "live-result", "rate"].map(byId);
+    const started = await startCamera(worker, number, liveNetwork(), ...places);
+    if (number !== job) return started.stop();
+    camera = started;
     tell("The camera is on. Its pictures stay here.");
   } catch (reason) {
-    stopCamera();
+    if (number !== job) return;
+    begin();
     fail(reason.message);
   }
-}
-
-function stopCamera() {
-  camera?.stop();
-  camera = null;
-  byId("camera").hidden = true;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -226,7 +234,7 @@ function onMessage({ data }) {
   if (data.kind === "done") finish();
   if (data.kind === "frame") camera?.show(data);
   if (data.kind === "failed") {
-    stopCamera();
+    begin();
     fail(data.reason);
   }
 }
@@ -238,10 +246,10 @@ function listen() {
   });
   byId("network").addEventListener("change", () => [(byHand = true), showFactors(), enlarge()]);
   byId("factor").addEventListener("change", () => [showAbout(), enlarge()]);
-  byId("cancel").addEventListener("click", () => [cancel(), tell("Cancelled.")]);
-  byId("save").addEventListener("click", () => save().catch((reason) => fail(reason.message)));
+  byId("cancel").addEventListener("click", () => [begin(), tell("Cancelled.")]);
+  byId("save").addEventListener("click", save);
   byId("live").addEventListener("click", live);
-  byId("stop").addEventListener("click", () => [stopCamera(), tell("The camera is off.")]);
+  byId("stop").addEventListener("click", () => [begin(), tell("The camera is off.")]);
   byId("slider").addEventListener("input", showSlider);
   byId("zoom").addEventListener("change", showZoom);
   byId("stage").addEventListener("pointerdown", slide);
@@ -250,9 +258,12 @@ function listen() {
   document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
   for (const button of document.querySelectorAll("[data-sample]")) {
     button.addEventListener("click", async () => {
-      const answer = await fetch(button.dataset.sample).catch(() => ({ ok: false }));
-      if (!answer.ok) return fail(`${button.dataset.sample} is missing on this server.`);
-      return take(new File([await answer.blob()], button.dataset.sample.split("/").pop()));
+      const number = begin();
+      const { sample } = button.dataset;
+      const content = await fetch(sample).then((answer) => (answer.ok ? answer.blob() : null)).catch(() => null);
+      if (number !== job) return;
+      if (!content) return fail(`${sample} is missing on this server.`);
+      return take(new File([content], sample.split("/").pop()));
     });
   }
   document.addEventListener("dragover", (event) => {
