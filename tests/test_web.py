@@ -133,6 +133,9 @@ def test_chromium_computes_what_python_does_and_refuses_in_sentences(tmp_path, p
     assert told["named"] and told["slider"] == "51" and {"network", "factor"} <= set(told["reached"])
     assert told["saved late"][0] == "photo.x2.ecbsr.png" and told["saved late"][1].startswith("Done")
     assert told["sample late"] == 53  # the width of what was chosen after it
+    for part, (reason, then) in told["fetched anew"].items():
+        assert then.startswith("Done"), (part, reason, then)
+        assert ("ecbsr_x2" in reason, "onnxruntime" in reason) == ("ecbsr_x2" in part, "ort" in part), (part, reason)
     if any(entry["live"] for entry in LISTED):
         off = ["ended", "The camera is off.", True]
         assert told["late cameras"] == {"stopped": off, "again": off, "picture": ["ended", "finished", True]}

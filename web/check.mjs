@@ -266,6 +266,24 @@ async function latePictures(browser) {
   await page.context().close();
 }
 
+/** What could not be fetched once is fetched anew with the next picture. */
+async function fetchedAnew(browser) {
+  const told = (seen.told["fetched anew"] = {});
+  for (const part of ["worker.js", "ort.wasm.min.mjs", "ort-wasm-simd-threaded.wasm", "ecbsr_x2.onnx"]) {
+    let missing = true;
+    const page = await open(browser, { listen: false }, (made) =>
+      made.route(`**/${part}`, (route) => (missing ? route.abort() : route.continue())));
+    await choose(page, { network: "ECBSR", scale: 2 });
+    await page.setInputFiles("#file", `${folder}/small.png`);
+    told[part] = [await errorOf(page)];
+    missing = false;
+    await page.setInputFiles("#file", `${folder}/small.png`);
+    await done(page).catch(() => {});
+    told[part].push((await page.textContent("#status")) || (await page.textContent("#error")));
+    await page.context().close();
+  }
+}
+
 /** WebGPU, computed without a GPU: the page does not choose that by itself, and leaves a GPU that fails in the midst. */
 async function onGpu() {
   const unsafe = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
@@ -333,6 +351,8 @@ try {
   at = "what comes late";
   await lateCameras(browser);
   await latePictures(browser);
+  at = "what could not be fetched";
+  await fetchedAnew(browser);
   at = "WebGPU";
   await onGpu();
   at = "a host without headers";

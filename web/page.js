@@ -16,15 +16,32 @@ let picture = null; // the enlarged one: {width, height, data, name}
 let camera = null;
 
 // ---------------------------------------------------------------------------------------------
-// The job in hand
+// The job in hand, and the worker that does it
 // ---------------------------------------------------------------------------------------------
+
+/** The worker: after a failure a new one, for within a worker what could not be fetched once stays missing. */
+function atWork() {
+  if (worker) return worker;
+  worker = new Worker("worker.js", { type: "module" });
+  worker.onmessage = onMessage;
+  worker.onerror = ({ message }) => dismiss(`The networks do not start here: ${message ?? "their program is missing"}.`);
+  return worker;
+}
+
+/** The job has failed, and the worker goes with what it remembers. */
+function dismiss(reason) {
+  begin();
+  worker?.terminate();
+  worker = null;
+  fail(reason);
+}
 
 /** The number of a new job. What was in hand ends, and what was asked for and has not come yet comes too late. */
 function begin() {
   camera?.stop();
   camera = null;
   byId("camera").hidden = true;
-  worker.postMessage({ kind: "cancel" });
+  worker?.postMessage({ kind: "cancel" });
   progress.hidden = true;
   return ++job;
 }
@@ -116,7 +133,7 @@ async function enlarge() {
     tell("Loading the network …");
     picture.started = performance.now();
     picture.share = 0;
-    worker.postMessage({ kind: "enlarge", job: number, network, low });
+    atWork().postMessage({ kind: "enlarge", job: number, network, low });
   } catch (reason) {
     if (number === job) fail(reason.message);
   }
@@ -211,7 +228,7 @@ async function live() {
   tell("Asking for the camera …");
   try {
     const places = ["video", "live-result", "rate"].map(byId);
-    const started = await startCamera(worker, number, liveNetwork(), ...places);
+    const started = await startCamera(atWork(), number, liveNetwork(), ...places);
     if (number !== job) return started.stop();
     camera = started;
     tell("The camera is on. Its pictures stay here.");
@@ -233,10 +250,7 @@ function onMessage({ data }) {
   if (data.kind === "piece") paste(data);
   if (data.kind === "done") finish();
   if (data.kind === "frame") camera?.show(data);
-  if (data.kind === "failed") {
-    begin();
-    fail(data.reason);
-  }
+  if (data.kind === "failed") dismiss(data.reason);
 }
 
 function listen() {
@@ -290,9 +304,7 @@ async function isolate() {
 async function start() {
   if (typeof WebAssembly !== "object") throw new Error("This browser has no WebAssembly, which the networks need.");
   await isolate().catch(() => {}); // then by one thread
-  worker = new Worker("worker.js", { type: "module" });
-  worker.onmessage = onMessage;
-  worker.onerror = (event) => fail(`The networks do not start here: ${event.message ?? "their program is missing"}.`);
+  atWork();
   await loadNetworks();
   listen();
   tell("Ready.");

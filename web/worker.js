@@ -12,13 +12,17 @@ let wanted = 0; // the number of the job in hand; what has another number is can
 /** onnxruntime on the GPU if there is WebGPU, else on the processor, by as many threads as the page may have. */
 async function startRuntime(avoidGpu) {
   const adapter = avoidGpu ? null : await gpu();
-  const ort = await import(`${RUNTIME}${adapter ? "ort.webgpu.min.mjs" : "ort.wasm.min.mjs"}`);
+  const ort = await import(`${RUNTIME}${adapter ? "ort.webgpu.min.mjs" : "ort.wasm.min.mjs"}`).catch(notStarted);
   const threads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency || 1) : 1;
   ort.env.wasm.wasmPaths = RUNTIME;
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = "error";
   const described = adapter ? "WebGPU" : `WebAssembly with SIMD, ${threads === 1 ? "1 thread" : `${threads} threads`}`;
   return { ort, provider: adapter ? "webgpu" : "wasm", described };
+}
+
+function notStarted(error) {
+  throw new Error(`onnxruntime, which computes the networks, does not start (${error.message}): try again.`);
 }
 
 /** A GPU, or nothing: what a browser without one computes in its place is many times as slow as WebAssembly. */
@@ -29,16 +33,19 @@ async function gpu() {
 
 async function openNetwork(network) {
   if (!sessions.has(network.file)) {
-    const answer = await fetch(new URL(network.file, import.meta.url));
+    const answer = await fetch(new URL(network.file, import.meta.url)).catch(() => ({ ok: false }));
     if (!answer.ok) throw new Error(`The network's file ${network.file} is missing on this server.`);
     const bytes = new Uint8Array(await answer.arrayBuffer());
     runtime ??= startRuntime(false);
     const open = async () => {
       const { ort, provider } = await runtime;
-      return ort.InferenceSession.create(bytes, { executionProviders: [provider] });
+      return ort.InferenceSession.create(bytes, { executionProviders: [provider] }).catch((error) => {
+        if (/no available backend/.test(error.message)) notStarted(error); // a file of its own is to blame
+        throw new Error(`The network's file ${network.file} cannot be opened (${error.message}).`);
+      });
     };
     const session = await open().catch(async (error) => {
-      if (!(await leaveGpu())) throw new Error(`The network's file ${network.file} cannot be opened (${error.message}).`);
+      if (!(await leaveGpu())) throw error;
       return open();
     });
     sessions.set(network.file, session);
