@@ -24,7 +24,9 @@ from torch.nn.utils import spectral_norm  # the older form: its parameters have 
 # The generator
 # ---------------------------------------------------------------------------------------------
 
-MAX_MARGIN = 32  # pixels around a tile: of a network that sees farther, this or less must do
+# Pixels around a tile. A result keeps the level of what is within 9 pixels besides (engine/upscaling.py): the least is
+# for networks that see less far than that. Of one that sees farther than the most, this or less must do.
+LEAST_MARGIN, MAX_MARGIN = 18, 32
 RESIDUAL_SCALING = 0.2  # β in section 3.1 of the paper: how much of what a block computes is added to its input
 
 
@@ -167,7 +169,7 @@ class SRVGGNetCompact(nn.Module):
             layers += [conv3x3(features, features), ACTIVATIONS[activation](features)]
         self.body = nn.Sequential(*layers, conv3x3(features, 3 * scale**2))
         self.radius = convolutions + 2
-        self.margin = min(self.radius, MAX_MARGIN)
+        self.margin = min(max(self.radius, LEAST_MARGIN), MAX_MARGIN)
         self._start_as_bilinear()
 
     def _start_as_bilinear(self) -> None:

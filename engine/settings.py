@@ -131,8 +131,8 @@ def preset(
     common: dict[str, Any] = {"model": model, "scale": scale, "degradation": degradation, "shape": shape}
     common |= {"ema": 0.999, "warm_up": 0, "multiscale": degradation in ("photo", "real")}
     adversarial = model == "esrgan"
-    # Real-ESRGAN sharpens what the second stage aims at (section 3.4), its code what the first does as well. The first
-    # has one aim, the right pixels, and those of a photograph are not sharpened: 0.02 dB less in 375 updates.
+    # Real-ESRGAN+ sharpens what it aims at (section 4.1), the authors' code in both stages. The first stage has one aim,
+    # the right pixels, and those of a photograph are not sharpened: 0.02 dB less in 375 updates.
     common["sharpen"] = degradation == "real" and (adversarial or paper)
     if not paper:
         if degradation == "real":
@@ -145,7 +145,7 @@ def preset(
             common |= {"pixel_loss": "l2", "gradient_weight": 4.0}
         second_stage = COMPACT_REAL_ADVERSARIAL if degradation == "real" else COMPACT_ADVERSARIAL
     elif degradation == "bicubic":
-        # Sections 4.1 and 4.2; 1,000,000 updates of the first stage and 400,000 of the second, as the code does.
+        # Section 4.1; 1,000,000 updates of the first stage and 400,000 of the second, as the code does.
         common |= {"batch": 16, "patch": 128 // scale, "beta2": 0.999, "learning_rate": 1e-4 if adversarial else 2e-4}
         common["milestones"] = [50_000, 100_000, 200_000, 300_000] if adversarial else [*range(200_000, 10**6, 200_000)]
         second_stage = Adversarial()

@@ -178,7 +178,7 @@ class PixelStage:
 
 
 def sharp_target(high: Tensor, settings: Settings) -> Tensor:
-    """What to aim at: the photograph, or that photograph sharpened, as in Real-ESRGAN (section 3.4)."""
+    """What to aim at: the photograph, or that photograph sharpened, as for Real-ESRGAN+ (section 4.1 of its paper)."""
     return distortions.usm_sharpen(high) if settings.sharpen else high
 
 

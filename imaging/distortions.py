@@ -354,7 +354,7 @@ def usm_sharpen(high: Tensor, weight: float = 0.5, threshold: float = 10.0) -> T
     """Unsharp masking of (N, C, H, W): what a blur takes away is added once more, `weight` times.
 
     Only where that is more than `threshold` of 255, so that noise in flat places stays; the mask is blurred too, so
-    that it has no edges of its own. Real-ESRGAN trains towards such targets (section 3.4 of the paper).
+    that it has no edges of its own. Real-ESRGAN+ is trained towards such targets (section 4.1 of the paper).
     """
     detail = high - wide_blur(high)
     mask = wide_blur((255 * detail.abs() > threshold).to(high))

@@ -57,6 +57,16 @@ def test_tiles_of_a_network_that_enlarges():
     assert result.shape == (1, 3, 100, 122) and result.min() >= 0 and result.max() <= 1
 
 
+@pytest.mark.parametrize("convolutions", [1, 2, 4, 8])
+def test_tiles_of_a_short_network_keep_the_level_of_the_whole(photograph, convolutions):
+    """It sees less far than the squares over whose mean the level is kept."""
+    network = SRVGGNetCompact(2, features=8, convolutions=convolutions).eval()
+    with torch.inference_mode():
+        network.body[-1].bias += 0.1 * torch.rand(12, generator=torch.Generator().manual_seed(1))
+    whole, tiled = (upscaling.upscale(network, photograph, 2, upscaling.Tiling(side)) for side in (1000, 40))
+    assert (whole - tiled).abs().max() < 0.1 / 255
+
+
 def expected_of(network, picture):
     with torch.inference_mode():
         return network(picture)
