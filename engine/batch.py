@@ -58,6 +58,8 @@ def upscale_files(
     single = len(plan) == 1
     batch = Batch(chooser, settings, Tiling(settings.tile, settings.precision))
     outcomes: Counter[str] = Counter()
+    made: list[str] = []  # what is told of pictures, for the first process to tell it again:
+    failures: list[str] = []  # of other ones nothing is heard
     rank, count = rank_and_size()  # films are shared piece by piece, pictures one by one
     form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
     with tqdm(total=len(plan), bar_format=form, delay=1, leave=False) as bar:
@@ -79,22 +81,38 @@ def upscale_files(
             except UserError as error:
                 if single:
                     raise
-                note(f"failed: {error}" if str(path) in str(error) else f"failed: {path}: {error}")
+                failures.append(f"failed: {error}" if str(path) in str(error) else f"failed: {path}: {error}")
+                note(failures[-1])
                 outcomes["failed"] += 1
             else:
                 outcomes["enlarged" if results else "there"] += 1
+                made += map(one_line, results)
                 if results:
                     tqdm.write("\n".join(map(one_line, results)))
             finally:
                 bar.clear()  # in its first second it is shown by what is written beside it, and would stay for ever
                 release_memory()
-    outcomes = Counter({name: sum(one[name] for one in gathered(outcomes)) for name in OUTCOMES})
+    everyones = gathered((outcomes, made, failures))
+    tell_of_others(everyones)
+    outcomes = Counter({name: sum(one[name] for one, *_ in everyones) for name in OUTCOMES})
     if outcomes["failed"]:
         tried = outcomes["failed"] + outcomes["enlarged"]
         raise UserError(f"{outcomes['failed']} of {tried} pictures failed, {outcomes['enlarged']} were enlarged")
     if not single or not outcomes["enlarged"]:
         others = f", {outcomes['passed over']} left to another run" if outcomes["passed over"] else ""
         tqdm.write(f"{outcomes['enlarged']} enlarged, {outcomes['there']} were there already{others}")
+
+
+def tell_of_others(everyones: list[tuple[Counter[str], list[str], list[str]]]) -> None:
+    """Tell what others than the first process have made, and what failed there. Films are made, and told, by all."""
+    _, made, failures = everyones[0]
+    for _, others_made, others_failures in everyones[1:]:
+        for line in others_made:
+            if line not in made:
+                tqdm.write(line)
+        for line in others_failures:
+            if line not in failures:
+                note(line)
 
 
 @dataclass

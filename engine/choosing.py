@@ -92,8 +92,15 @@ def find_trained(**wanted) -> tuple[Path, dict] | None:
 
 
 def names_what_ships(model: str | None) -> bool:
-    """Whether `-m` names the folder of all that ships, and so leaves the choice to the picture whatever is trained."""
-    return model is not None and Path(model).resolve() == checkpoints.PRETRAINED.resolve()
+    """Whether `-m` names the folder of all that ships, and so leaves the choice to the picture whatever is trained.
+
+    From elsewhere too it may be called as in the program's own folder: models/pretrained.
+    """
+    if model is None:
+        return False
+    as_at_home = Path(*checkpoints.PRETRAINED.parts[-2:])
+    path = checkpoints.PRETRAINED if Path(model) == as_at_home and not as_at_home.exists() else Path(model)
+    return path.resolve() == checkpoints.PRETRAINED.resolve()
 
 
 def better_ships(checkpoint: dict) -> bool:

@@ -131,8 +131,8 @@ def preset(
     common: dict[str, Any] = {"model": model, "scale": scale, "degradation": degradation, "shape": shape}
     common |= {"ema": 0.999, "warm_up": 0, "multiscale": degradation in ("photo", "real")}
     adversarial = model == "esrgan"
-    # Real-ESRGAN+ sharpens what it aims at (section 4.1), the authors' code in both stages. The first stage has one aim,
-    # the right pixels, and those of a photograph are not sharpened: 0.02 dB less in 375 updates.
+    # Real-ESRGAN+ sharpens what it aims at (section 4.1), its code in both stages. The first has one aim, the right
+    # pixels, and those of a photograph are not sharpened: 0.02 dB less in 375 updates.
     common["sharpen"] = degradation == "real" and (adversarial or paper)
     if not paper:
         if degradation == "real":

@@ -411,3 +411,26 @@ def test_a_folder_may_hold_its_own_results(place, capsys, outscale):
         run([place], place, outscale=outscale, compare=True, skip_existing=again)
     assert len(list(place.iterdir())) == 2 + 2 * 3
     assert capsys.readouterr().out.endswith("0 enlarged, 2 were there already\n")
+
+
+def test_what_other_processes_make_and_what_fails_there_is_told(place, photograph, monkeypatch, capsys):
+    """Under torchrun only the first is heard."""
+    for name in "acd":
+        write_picture(place / "in" / f"{name}.png", photograph[..., :16, :16])
+    (place / "in" / "b.png").write_text("no picture")
+    found: dict[int, tuple] = {}
+    for rank in (1, 0):  # a and c are the first's, b and d the other's
+
+        def gathered(own, rank=rank):
+            found[rank] = own
+            return [found[one] for one in sorted(found)]
+
+        monkeypatch.setattr(batch, "rank_and_size", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(batch, "gathered", gathered)
+        capsys.readouterr()
+        with pytest.raises(UserError) as caught:
+            run([place / "in"], place / "out")
+    told = capsys.readouterr()
+    assert "1 of 4 pictures failed, 3 were enlarged" in str(caught.value)
+    assert all(told.out.count(f"{name}.x2") == 1 for name in "acd") and told.err.count("failed: ") == 1
+    assert "b.png" in told.err

@@ -213,6 +213,15 @@ def test_the_folder_of_what_ships_lets_the_picture_choose_and_keeps_ones_own_asi
     assert mixed.fixed and "shipped/rrdb-bicubic_x2.pt" in mixed.fixed.told
 
 
+def test_the_folder_of_what_ships_has_its_name_from_elsewhere_too(shipped, place, monkeypatch):
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    name = f"{place.name}/shipped"  # as models/pretrained in the program's own folder
+    assert choosing.names_what_ships(name) and Chooser(name, tell=lambda _: None).fixed is None
+    (place / "elsewhere" / name).mkdir(parents=True)  # somebody's own folder of that name
+    assert not choosing.names_what_ships(name) and not choosing.names_what_ships("shipped")
+
+
 def test_where_there_is_no_network_it_is_said_how_to_get_one(place, pictures, monkeypatch):
     monkeypatch.setattr(checkpoints, "PRETRAINED", place / "shipped")
     with pytest.raises(UsageError, match="train -m rrdb -e 20"):
