@@ -21,7 +21,7 @@ from imaging.limits import check_pixels
 from imaging.png import composed_frames, read_chunks
 from imaging.profiles import unread_profile
 from imaging.tiff import read_tiff
-from imaging.traces import jpeg_quality, webp_is_lossy
+from imaging.traces import jpeg2000_is_lossy, jpeg_quality, webp_is_lossy
 
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # its remarks on odd files would reach the terminal
 
@@ -101,6 +101,8 @@ def _note_losses(image: ImageFile, picture: Picture, path) -> None:
             picture.quality = jpeg_quality(table)
     elif picture.kind == "WEBP":
         picture.lossy = webp_is_lossy(path)
+    elif picture.kind == "JPEG2000":
+        picture.lossy = jpeg2000_is_lossy(path)
     else:  # AVIF and HEIC can keep all, and hardly ever do
         picture.lossy = picture.kind in ("AVIF", "HEIF") or image.info.get("compression") == "jpeg"
 

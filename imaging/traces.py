@@ -73,6 +73,10 @@ def jpeg_quality(table: list[int]) -> int:
     return min(100, max(1, round(quality)))
 
 
+# Of JPEG 2000: where a codestream may begin, behind a colour profile, and the marker of how it is coded.
+HEAD_2000, COD = 1 << 22, 0xFF52
+
+
 def webp_is_lossy(path) -> bool:
     """Whether the first picture in a WebP is packed as VP8, which leaves things out, and not as VP8L."""
     with open(path, "rb") as file:
@@ -82,6 +86,22 @@ def webp_is_lossy(path) -> bool:
             if name in (b"VP8 ", b"VP8L"):
                 return name == b"VP8 "
             file.seek(FRAME_HEAD if name == b"ANMF" else size + size % 2, 1)
+    return False
+
+
+def jpeg2000_is_lossy(path) -> bool:
+    """Whether a JPEG 2000 is packed by the wavelet 9-7, which leaves things out; 5-3 can keep all, and mostly does.
+
+    Its segment COD says so (ISO 15444-1, A.6.1), in the head of the codestream, which begins with SOC and SIZ.
+    """
+    with open(path, "rb") as file:
+        start = file.read(HEAD_2000).find(b"\xff\x4f\xff\x51")
+        file.seek(start + 2)
+        while start >= 0 and len(head := file.read(4)) == 4:
+            marker, length = struct.unpack(">2H", head)
+            if marker == COD:
+                return file.read(10)[9:] == b"\0"
+            file.seek(length - 2, 1)
     return False
 
 

@@ -55,6 +55,14 @@ def test_so_does_an_animation(place, photograph, lossless):
     assert traces.webp_is_lossy(place / "x.webp") is not lossless
 
 
+@pytest.mark.parametrize("suffix", ["jp2", "j2k"])
+@pytest.mark.parametrize("lossy", [False, True])
+def test_a_jpeg_2000_tells_whether_it_left_something_out(place, photograph, suffix, lossy):
+    picture = to_image(photograph[..., :64, :64])
+    picture.save(place / f"x.{suffix}", irreversible=lossy, quality_mode="rates", quality_layers=[20] if lossy else [0])
+    assert open_picture(place / f"x.{suffix}").lossy is lossy
+
+
 @pytest.mark.parametrize("shift", [0, 3])
 def test_blocks_show_where_they_are(photograph, shift):
     """JPEG's grid begins in the corner; a picture cut elsewhere has none there, nor has a sound one."""
