@@ -125,13 +125,11 @@ def as_typed(path: Path) -> str:
 def choose_checkpoint(
     model: str | None, scale: int | None = None, degradation: str | None = None, find: Finder = find_trained
 ) -> tuple[Path, dict] | None:
-    """What `-m` names: a kind of network, a file, or a folder, of which the newest is taken, or of what ships the best.
+    """What `-m` names: a kind of network, a file, or a folder, of which the newest is taken.
 
     Without it what is found among one's own and what ships. Of a kind, rather one that was trained on this degradation.
     None if there is none. Raises UserError for a file that cannot be used.
     """
-    if names_what_ships(model):
-        model, find = None, find_shipped
     if model is not None and Path(model).is_dir() and model not in KINDS:  # of a run that was given a name
         found = find_latest(Path(model), measured=True, **({"scale": scale} if scale else {}))
         if found is None:
@@ -164,10 +162,13 @@ def choose_network(
 ) -> Chosen | None:  # fmt: skip
     """The network that `-m`, `--blend` and `--alpha` name, else as `choose_checkpoint`; `why` it suits, if so.
 
+    Of what ships the best, where `-m` names the folder of that.
     None if there is none. Raises UserError, UsageError.
     """
     if alpha is not None and not other_path:
         raise UsageError("--alpha: is the share in a mixture; give the other network with --blend")
+    if names_what_ships(model):
+        model, find = None, find_shipped
     found = choose_checkpoint(model, scale, degradation, find)
     if found is None:
         if other_path:
@@ -191,7 +192,7 @@ def choose_network(
         checkpoint = {**checkpoint, "tag": weights_tag(f"blend{100 * (alpha or 0):.0f}", network)}
     elif not came_along:
         checkpoint = {**checkpoint, "tag": weights_tag("" if is_dated(path) else path.stem, network)}
-    by_kind = not other_path and (model is None or model in KINDS or names_what_ships(model))
+    by_kind = not other_path and (model is None or model in KINDS)
     return Chosen(network, checkpoint, f"{told})", came_along and by_kind)
 
 
@@ -297,9 +298,8 @@ class Chooser:
         self, model: str | None, other: Path | None = None, alpha: float | None = None,
         runtime: Runtime | None = None, tell=print, ensemble: bool = False,
     ):  # fmt: skip
-        chosen = choose_network(model, other, alpha)
-        self.find: Finder = find_shipped if names_what_ships(model) else find_trained
-        self.model = None if names_what_ships(model) else model
+        self.model, self.find = (None, find_shipped) if names_what_ships(model) else (model, find_trained)
+        chosen = choose_network(self.model, other, alpha, find=self.find)
         self.runtime, self.tell, self.ensemble = runtime or Runtime(), tell, ensemble
         self.chosen: dict[tuple[str | None, str], Chosen] = {}  # by kind and degradation
         self.fixed = None if chosen and chosen.ships else self.ready(chosen)

@@ -59,13 +59,17 @@ def evaluate_folder(folder: Named, settings: EvaluationSettings) -> dict:
     network; "error", the standard error of psnr, with degraded pictures. A network that does not enlarge stands beside
     its "input". Bad pictures are named and left out; raises UserError if none is left.
     """
+    return _evaluate(folder, find_sources([folder]), settings)
+
+
+def _evaluate(folder: Named, sources: list[Source], settings: EvaluationSettings) -> dict:
+    """The same of what was found in the folder."""
     scale = settings.scale
     if scale == 1 and settings.degradation == "bicubic":
         note("×1: nothing is shrunk, so the input is the ground truth itself; -d photo and -d real degrade it")
     rows: list[dict[str, Any]] = []
     grey = 0
     bound_memory()
-    sources = find_sources([folder])
     refuse_other_scales(sources, scale)
     for source in sources:
         path = source.large
@@ -249,9 +253,12 @@ def evaluate_sets(folders: Sequence[Path | tuple[Path, Path]], settings: Evaluat
     """`evaluate_folder` for several folders, in the form that `evaluate --json` writes."""
     names = [(folder[0] if isinstance(folder, tuple) else folder).resolve().name for folder in folders]
     names = [name if names.count(name) == 1 else said(folder) for name, folder in zip(names, folders, strict=True)]
-    sets = {name: evaluate_folder(folder, settings) for name, folder in zip(names, folders, strict=True)}
+    found = [find_sources([folder]) for folder in folders]
+    sets = {
+        name: _evaluate(folder, sources, settings) for name, folder, sources in zip(names, folders, found, strict=True)
+    }
     chain = degrade.DEGRADATIONS.get(settings.degradation)
     protocol = RANDOM_PROTOCOL.format(chain=chain.__name__) if chain else PROTOCOL
-    if all(source.small for source in find_sources(folders)):
+    if all(source.small for sources in found for source in sources):
         protocol = PAIR_PROTOCOL
     return {"protocol": protocol, "scale": settings.scale, "sets": sets}

@@ -542,25 +542,19 @@ def test_a_stopped_run_goes_on(place, monkeypatch, capsys):
     assert {path.name for path in place.iterdir()} == {"x.mkv", "y.mkv", "whole.mkv"}
 
 
-def test_other_settings_do_not_go_on_with_the_pieces(place, monkeypatch, capsys):
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_other_settings_do_not_go_on_with_the_pieces(place, monkeypatch, capsys, ensemble):
+    """Nor does an ensemble with those of its network: their weights are the same, their pictures are not."""
     monkeypatch.setattr(video, "PIECE", 4)
     make_clip(place / "x.mkv", range(0, 600, 40), codec="ffv1", time_base=Fraction(1, 1000))
     with pytest.raises(KeyboardInterrupt):
         upscaled(place / "x.mkv", place / "y.mkv", network=Failing(9), scale=2)
     network = Nearest()
-    upscaled(place / "x.mkv", place / "y.mkv", replace(FFV1, outscale=1.5), network=network, scale=2)
-    assert "other settings left it" in capsys.readouterr().err and network.calls == 15
-
-
-def test_an_ensemble_does_not_go_on_with_the_pieces_of_its_network(place, monkeypatch, capsys):
-    """Their weights are the same, their pictures are not."""
-    monkeypatch.setattr(video, "PIECE", 4)
-    make_clip(place / "x.mkv", range(0, 600, 40), codec="ffv1", time_base=Fraction(1, 1000))
-    with pytest.raises(KeyboardInterrupt):
-        upscaled(place / "x.mkv", place / "y.mkv", network=Failing(9), scale=2)
-    network = Nearest()
-    upscaled(place / "x.mkv", place / "y.mkv", network=Ensemble(network), scale=2)
-    assert "other settings left it" in capsys.readouterr().err and network.calls == 8 * 15
+    if ensemble:
+        upscaled(place / "x.mkv", place / "y.mkv", network=Ensemble(network), scale=2)
+    else:
+        upscaled(place / "x.mkv", place / "y.mkv", replace(FFV1, outscale=1.5), network=network, scale=2)
+    assert "other settings left it" in capsys.readouterr().err and network.calls == (8 * 15 if ensemble else 15)
 
 
 def test_work_ahead_passes_items_and_errors_on():
